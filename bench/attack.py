@@ -1,0 +1,106 @@
+"""The contract of an attack."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+
+from .knowledge import AdversaryKnowledge
+from .params import Params
+from .view import View
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What an attack is expected to reach on the control edges; the contract checks hold it to this.
+
+    Attributes:
+        identity_mse: greatest mean squared error on an invertible edge without a defense (None: no claim).
+        beats_prior: whether it should do clearly better than the constant guess there.
+    """
+
+    identity_mse: float | None = None
+    beats_prior: bool = True
+
+
+@dataclass(frozen=True)
+class Work:
+    """A rough count of an attack's arithmetic, for the estimate of the time left.
+
+    Attributes:
+        edge_passes: images through the edge, a backward pass counting as two.
+        gflop: everything else, in 10⁹ floating-point operations.
+    """
+
+    edge_passes: float = 0.0
+    gflop: float = 1.0
+
+
+class Attack(ABC):
+    """A way to rebuild private images from features.
+
+    A plugin sets ``Params``, ``version``, ``source`` and ``requires`` and implements :meth:`reconstruct`. It gets a
+    :class:`~splitaudit.View` and nothing else, selects and stops only on its own auxiliary validation part or its own
+    loss, and never grades itself. What :meth:`fit` returns is stored and handed to :meth:`reconstruct`, so that several
+    attacks can share it.
+
+    Args:
+        params: validated parameters.
+    """
+
+    Params: ClassVar[type[Params]] = Params
+    version: ClassVar[int] = 1
+    source: ClassVar[str] = ""
+    requires: ClassVar[AdversaryKnowledge] = AdversaryKnowledge()
+    """The least knowledge with which the attack can run."""
+
+    uses: ClassVar[AdversaryKnowledge | None] = None
+    """The most it can make use of (None: no more than it requires). A level that grants more shares the result."""
+
+    uses_draws: ClassVar[bool] = False
+    """Whether it makes use of several received draws per image."""
+
+    expected: ClassVar[Expected] = Expected()
+    name: str = ""
+    """The registry name; set by the framework."""
+
+    def __init__(self, params: Params) -> None:
+        self.params: Any = params
+
+    def shared_fit(self) -> tuple[str, dict[str, Any]] | None:
+        """Returns (attack name, parameters) of the attack whose ``fit`` this one uses; None: its own, if it has one."""
+        return None
+
+    @classmethod
+    def granted(cls, level: AdversaryKnowledge) -> AdversaryKnowledge:
+        """Returns what the attack is given at a level."""
+        return level.narrowed(cls.uses or cls.requires, cls.uses_draws)
+
+    def has_fit(self) -> bool:
+        """Says whether this attack trains something before it sees received features."""
+        return type(self).fit is not Attack.fit
+
+    def fit(self, view: View) -> dict[str, torch.Tensor]:
+        """Trains what the attack needs (a decoder, a prior) on auxiliary data and returns it as named tensors.
+
+        The view has no received features here: a fit depends on the target and the auxiliary data only.
+        """
+        return {}
+
+    @abstractmethod
+    def reconstruct(self, view: View, fitted: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Returns a guess for each private image: float, (N, C, H, W), in [0, 1]."""
+
+    def work(
+        self, n_private: int, n_aux: int, image_shape: tuple[int, int, int], feature_shape: tuple[int, ...]
+    ) -> Work:
+        """Returns a rough count of the arithmetic of fit and reconstruct together."""
+        return Work(edge_passes=n_private + n_aux, gflop=10.0)
+
+    @classmethod
+    def cheap(cls) -> dict[str, Any]:
+        """Returns parameters for tests."""
+        return {}

@@ -1,0 +1,105 @@
+"""Several defenses as one, in order: ``nopeek+noise`` is one target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from torch import nn
+
+from .defense import Defense
+from .params import Params
+from .split import Split
+
+
+class Composed(Defense):
+    """Applies defenses one after the other.
+
+    Each part sees the features as the parts before it leave them. The task loss is that of the part that overrides it;
+    :func:`splitaudit.config.resolve` refuses two such parts.
+
+    Args:
+        parts: at least two defenses.
+    """
+
+    def __init__(self, parts: list[Defense]) -> None:
+        super().__init__(Params())
+        self.parts = nn.ModuleList(parts)
+        self.name = "+".join(p.name for p in parts)
+        self.helpers = tuple(f"parts.{i}.{h}" for i, p in enumerate(parts) for h in p.helpers)
+
+    def _each(self) -> Iterator[Defense]:
+        for part in self.parts:
+            if isinstance(part, Defense):
+                yield part
+
+    @property
+    def stochastic(self) -> bool:
+        return any(p.stochastic for p in self._each())
+
+    def wire_shape(self, feature_shape: tuple[int, ...]) -> tuple[int, ...]:
+        for part in self._each():
+            feature_shape = part.wire_shape(feature_shape)
+        return feature_shape
+
+    def wrap(self, split: Split) -> Split:
+        for part in self._each():
+            split = part.wrap(split)
+        return split
+
+    def prepare(self, split: Split) -> None:
+        for part in self._each():
+            part.prepare(split)
+
+    def task_loss(self, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        for part in self._each():
+            if type(part).task_loss is not Defense.task_loss:
+                return part.task_loss(logits, y)
+        return super().task_loss(logits, y)
+
+    def extra_loss(
+        self, x: torch.Tensor, z: torch.Tensor, y: torch.Tensor, logits: torch.Tensor
+    ) -> torch.Tensor | None:
+        total: torch.Tensor | None = None
+        for part, stage in zip(self._each(), self._stages, strict=True):
+            loss = part.extra_loss(x, stage, y, logits)
+            if loss is not None:
+                total = loss if total is None else total + loss
+        return total
+
+    def train_helpers(self, x: torch.Tensor, z: torch.Tensor, y: torch.Tensor) -> None:
+        for part, stage in zip(self._each(), self._stages, strict=True):
+            part.train_helpers(x, stage.detach(), y)
+
+    def calibrate(self, features: Callable[[], Iterable[torch.Tensor]]) -> None:
+        # A later part is calibrated on what the earlier, already calibrated parts send. Their randomness is drawn from
+        # a generator of its own with a fixed seed: calibration has to be repeatable.
+        def through(count: int) -> Callable[[], Iterator[torch.Tensor]]:
+            def batches() -> Iterator[torch.Tensor]:
+                generator: torch.Generator | None = None
+                for z in features():
+                    if generator is None:
+                        generator = torch.Generator(device=z.device).manual_seed(0)
+                    for part in list(self._each())[:count]:
+                        z = part.protect(z, generator)
+                    yield z
+
+            return batches
+
+        for i, part in enumerate(self._each()):
+            part.calibrate(through(i))
+
+    def protect(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        stages = []
+        for part in self._each():
+            stages.append(z)
+            z = part.protect(z, generator)
+        self._stages = stages if self.training else []
+        return z
+
+    _stages: list[torch.Tensor]
+
+    def visible(self, received: torch.Tensor) -> torch.Tensor | None:
+        # Only the last part's mask can be read off the wire; what an earlier part zeroed may have been refilled.
+        last = list(self._each())[-1]
+        return last.visible(received)

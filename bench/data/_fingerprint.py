@@ -1,0 +1,112 @@
+"""What each image file holds (content hash, size, colour), remembered between runs."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from ..errors import DataError
+from ._files import ImageFile
+from ._pixels import is_grey
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What the header and the bytes of a file say.
+
+    Attributes:
+        sha256: hash of the bytes.
+        height, width: in px.
+        grey: one channel instead of three.
+    """
+
+    sha256: str
+    height: int
+    width: int
+    grey: bool
+
+
+def facts_of(root: Path, files: Sequence[ImageFile], cache: Path | None) -> list[FileFacts]:
+    """Returns the facts of every file; those whose path, size and time are in the cache are not read again.
+
+    Args:
+        root: the dataset's folder; decides the name of the cache file.
+        files: what to read.
+        cache: folder for the cache; None: no cache.
+
+    Raises:
+        DataError: a file that cannot be read or is no image; the cache folder cannot be written.
+    """
+    place = None if cache is None else cache / f"files-{hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]}.json"
+    known = {} if place is None else _read(place)
+    fresh: dict[str, list] = {}
+    facts = []
+    for file in files:
+        stat = file.path.stat()
+        stamp = [stat.st_size, stat.st_mtime_ns]
+        old = known.get(file.name)
+        found = old[1] if old is not None and old[0] == stamp else _inspect(file.path)
+        fresh[file.name] = [stamp, list(astuple(found))]
+        facts.append(found)
+    if place is not None and {name: [s, list(astuple(f))] for name, (s, f) in known.items()} != fresh:
+        _write(place, fresh)
+    return facts
+
+
+def _inspect(path: Path) -> FileFacts:
+    try:
+        data = path.read_bytes()
+        with Image.open(io.BytesIO(data)) as image:
+            return FileFacts(hashlib.sha256(data).hexdigest(), image.height, image.width, is_grey(image))
+    except DataError as exc:
+        raise DataError(f"imagefolder: {path}: {exc}") from exc
+    except Exception as exc:  # noqa: BLE001  (decoders raise anything; it is shown with the file's name)
+        raise DataError(unreadable(path, exc)) from exc
+
+
+def unreadable(path: Path, exc: Exception) -> str:
+    """Returns the message for a file that is no readable image."""
+    return f"imagefolder: {path} is not a readable image ({type(exc).__name__}: {exc}). Replace or remove it."
+
+
+def _read(place: Path) -> dict[str, tuple[list[int], FileFacts]]:
+    """Returns what the cache file holds; nothing if it is missing, damaged or of another format."""
+    try:
+        stored = json.loads(place.read_bytes())
+        if stored["format"] != _FORMAT:
+            return {}
+        known = {name: (list(stamp), FileFacts(*values)) for name, (stamp, values) in stored["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}  # a cache only saves time: it is rebuilt from the files
+    sound = all(
+        isinstance(f.sha256, str) and type(f.height) is int and type(f.width) is int and type(f.grey) is bool
+        for _, f in known.values()
+    )
+    return known if sound else {}
+
+
+def _write(place: Path, files: dict[str, list]) -> None:
+    text = json.dumps({"format": _FORMAT, "files": files}, separators=(",", ":"))
+    temporary: str | None = None
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=place.parent, suffix=".tmp")
+        with os.fdopen(handle, "w") as out:
+            out.write(text)
+        os.replace(temporary, place)
+        temporary = None
+    except OSError as exc:
+        raise DataError(f"imagefolder: the cache {place} cannot be written ({exc}). Choose a writable folder.") from exc
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)

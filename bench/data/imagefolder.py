@@ -1,0 +1,157 @@
+"""A folder of image files, one sub-folder for each class."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import Field
+
+from ..canonical import canonical
+from ..errors import DataError
+from ..params import Params
+from ._divide import TRAIN_SHARES, Item, divide
+from ._files import LAYOUT, Folder, ImageFile, survey
+from ._fingerprint import FileFacts, facts_of, unreadable
+from ._parts import resolve_sizes
+from ._pixels import converted, resized, stacked
+from .base import PARTS, DataInfo, Dataset, Part, PartName
+
+
+class ImageFolderParams(Params):
+    """Parameters of :class:`ImageFolder`."""
+
+    image_size: int | tuple[int, int] | None = Field(
+        None, description="side, or height and width, in px; null: the images' own, which must then be equal"
+    )
+    grey: bool | None = Field(None, description="one channel (true), three (false), or as the files are (null)")
+    private_share: float = Field(0.1, gt=0, lt=1, description="share of the test images that are attacked")
+    test_share: float = Field(1 / 6, gt=0, lt=1, description="share of test images where the folder has no test/")
+
+
+class ImageFolder(Dataset):
+    """Reads images from a folder; nothing is downloaded.
+
+    Layout: ``train/CLASS/*`` and ``test/CLASS/*`` (train/ feeds the client's and the auxiliary parts, test/ feeds
+    ``private`` and ``measure``), or ``CLASS/*``, each class of which is divided over all six parts. A hash of the file
+    name decides who goes where, classes are interleaved. Copies (equal bytes) stay in one part; a file of train/ that equals
+    one of test/ goes where that one goes. Where there are copies, ``groups`` numbers the contents.
+
+    Sub-folders of a class are read too; hidden files and files with other suffixes than those of images are not images
+    of the dataset; folders beside train/ and test/ are not read. Any size and shape. Transparency is laid over white,
+    16-bit grey keeps its upper 8 bits, palette images count as colour, the first frame of an animation is taken, and
+    the orientation tag of cameras is not applied.
+    """
+
+    Params = ImageFolderParams
+    version = 1
+    source = "the user's files"
+
+    def prepare(self) -> DataInfo:
+        """Checks every file's header and decodes the images of all parts, which :meth:`load` then returns.
+
+        Raises:
+            DataError: a missing folder, another layout, an empty class, an unreadable file, sizes or channels that
+                differ, a part that would be empty, more images asked for than there are.
+        """
+        sizes = self._sizes
+        for part in PARTS:
+            self._pixels(part)
+        return DataInfo((1 if self._grey else 3, *self._shape), self._folder.classes, sizes)
+
+    def fingerprint(self) -> str:
+        files = [[f.name, fact.sha256] for f, fact in zip(self._folder.files, self._facts, strict=True)]
+        text = canonical({"version": self.version, "params": self.params.dump(), "files": files})
+        return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+
+    def load(self, part: PartName) -> Part:
+        files, facts = self._folder.files, self._facts
+        mine = self._parts[part][: self._sizes[part]]
+        numbers = {content: k for k, content in enumerate(sorted({f.sha256 for f in facts}))}
+        groups = None if len(numbers) == len(files) else torch.tensor([numbers[facts[i].sha256] for i in mine])
+        labels = torch.tensor([files[i].label for i in mine])
+        return Part(self._pixels(part), labels, groups, tuple(files[i].name for i in mine))
+
+    @functools.cached_property
+    def _folder(self) -> Folder:
+        if self.context.root is None:
+            raise DataError(f"imagefolder: got no folder. {LAYOUT} Give it by --data-root.")
+        return survey(self.context.root)
+
+    @functools.cached_property
+    def _facts(self) -> list[FileFacts]:
+        assert self.context.root is not None  # for type checkers: _folder has raised
+        return facts_of(self.context.root, self._folder.files, self.context.cache)
+
+    @functools.cached_property
+    def _parts(self) -> dict[PartName, list[int]]:
+        test: dict[PartName, float] = {"private": self.params.private_share, "measure": 1 - self.params.private_share}
+        t = self.params.test_share
+        both = {p: (1 - t) * s for p, s in TRAIN_SHARES.items()} | {p: t * s for p, s in test.items()}
+        shares = {"train": TRAIN_SHARES, "test": test} if self._folder.split else {"train": both}
+        items = [
+            Item(f.name, f.label, fact.sha256, "test" if f.test else "train")
+            for f, fact in zip(self._folder.files, self._facts, strict=True)
+        ]
+        return divide(items, shares)
+
+    @functools.cached_property
+    def _sizes(self) -> dict[str, int]:
+        limits = {part: len(files) for part, files in self._parts.items()}
+        return resolve_sizes(f"imagefolder: {self.context.root}", self.sizes, limits, limits)
+
+    @functools.cached_property
+    def _grey(self) -> bool:
+        if self.params.grey is not None:
+            return self.params.grey
+        first, fact = self._folder.files[0], self._facts[0]
+        for file, other in zip(self._folder.files, self._facts, strict=True):
+            if other.grey != fact.grey:
+                kinds = ("grey", "colour") if fact.grey else ("colour", "grey")
+                raise DataError(
+                    f"imagefolder: {first.path} is {kinds[0]}, {file.path} is {kinds[1]}. Expected one kind; "
+                    "set grey: true or grey: false to convert all."
+                )
+        return fact.grey
+
+    @functools.cached_property
+    def _shape(self) -> tuple[int, int]:
+        size = self.params.image_size
+        if size is not None:
+            return (size, size) if isinstance(size, int) else size
+        first, fact = self._folder.files[0], self._facts[0]
+        for file, other in zip(self._folder.files, self._facts, strict=True):
+            if (other.height, other.width) != (fact.height, fact.width):
+                raise DataError(
+                    f"imagefolder: {first.path} has {fact.height}×{fact.width} px, {file.path} has "
+                    f"{other.height}×{other.width} px. Expected one size; set image_size to resize all."
+                )
+        return fact.height, fact.width
+
+    def _pixels(self, part: PartName) -> torch.Tensor:
+        if part not in self._decoded:
+            size = self._sizes[part]
+            shape, grey = self._shape, self._grey
+            self._decoded[part] = stacked([_decode(self._folder.files[i], grey, shape) for i in self._parts[part][:size]])
+        return self._decoded[part]
+
+    @functools.cached_property
+    def _decoded(self) -> dict[str, torch.Tensor]:
+        return {}
+
+    @classmethod
+    def cheap(cls) -> dict[str, Any]:
+        return {}
+
+
+def _decode(file: ImageFile, grey: bool, shape: tuple[int, int]) -> np.ndarray:
+    """Returns a file's pixels, (H, W) or (H, W, 3)."""
+    try:
+        with Image.open(file.path) as image:
+            return np.asarray(resized(converted(image, grey), shape))
+    except Exception as exc:  # noqa: BLE001  (decoders raise anything; it is shown with the file's name)
+        raise DataError(unreadable(file.path, exc)) from exc

@@ -1,0 +1,92 @@
+"""What an adversary knows, as a value."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .errors import ConfigError, did_you_mean
+
+Edge = Literal["none", "query", "weights"]
+Aux = Literal["none", "other", "same"]
+_EDGE: tuple[Edge, ...] = ("none", "query", "weights")
+_AUX: tuple[Aux, ...] = ("none", "other", "same")
+
+
+class AdversaryKnowledge(BaseModel):
+    """The fields of an adversary's knowledge. The defense itself is known at every level (Kerckhoffs).
+
+    The same class says what a suite *grants* and what an attack *requires*; :meth:`lacks` compares the two and
+    :meth:`narrowed` gives an attack what it requires and nothing more.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    edge: Edge = Field("none", description="access to the edge: none < query (run it on own images) < weights")
+    cloud: bool = Field(False, description="knows the cloud half's weights")
+    aux: Aux = Field("none", description="auxiliary images: none < other distribution < same distribution")
+    aux_count: int | None = Field(None, ge=1, description="how many auxiliary training images (null: all of the part)")
+    labels: bool = Field(False, description="auxiliary images carry labels")
+    queries: int | None = Field(None, ge=0, description="query budget in images (null: unlimited)")
+    draws: int = Field(1, ge=1, description="draws of the defense's randomness received per private image")
+
+    def lacks(self, need: AdversaryKnowledge) -> str | None:
+        """Returns why this knowledge does not suffice for ``need`` (one clause), or None if it does."""
+        if _EDGE.index(self.edge) < _EDGE.index(need.edge):
+            what = "the edge's weights" if need.edge == "weights" else "queries to the edge"
+            return f"needs {what}, the level grants edge access '{self.edge}'"
+        if _AUX.index(self.aux) < _AUX.index(need.aux):
+            return f"needs auxiliary images ('{need.aux}'), the level grants '{self.aux}'"
+        if need.cloud and not self.cloud:
+            return "needs the cloud's weights, the level does not grant them"
+        if need.labels and not self.labels:
+            return "needs labels of the auxiliary images, the level does not grant them"
+        return None
+
+    def narrowed(self, uses: AdversaryKnowledge, uses_draws: bool = False) -> AdversaryKnowledge:
+        """Returns what an attack that can make use of ``uses`` is given at this level: the lesser of the two.
+
+        An attack sees no more than it uses, so its result is shared by all levels that grant as much: the record of
+        ``decoder`` is the same at ``query`` and at ``white-box``.
+        """
+        edge = _EDGE[min(_EDGE.index(self.edge), _EDGE.index(uses.edge))]
+        aux = _AUX[min(_AUX.index(self.aux), _AUX.index(uses.aux))]
+        return AdversaryKnowledge(
+            edge=edge,
+            cloud=self.cloud and uses.cloud,
+            aux=aux,
+            aux_count=None if aux == "none" else self.aux_count,
+            labels=self.labels and uses.labels and aux != "none",
+            queries=self.queries if edge == "query" else None,
+            draws=self.draws if uses_draws else 1,
+        )
+
+    def dump(self) -> dict[str, Any]:
+        """Returns the fields as plain JSON values."""
+        return self.model_dump(mode="json")
+
+
+PRESETS: dict[str, AdversaryKnowledge] = {
+    "white-box": AdversaryKnowledge(edge="weights", aux="same"),
+    "white-box-other": AdversaryKnowledge(edge="weights", aux="other"),
+    "white-box-no-aux": AdversaryKnowledge(edge="weights", aux="none"),
+    "query": AdversaryKnowledge(edge="query", aux="same"),
+    "query-other": AdversaryKnowledge(edge="query", aux="other"),
+    "query-free": AdversaryKnowledge(edge="none", cloud=True, aux="same", labels=True),
+    "query-free-other": AdversaryKnowledge(edge="none", cloud=True, aux="other", labels=True),
+}
+"""Named levels, strongest first."""
+
+
+def level(name: str) -> AdversaryKnowledge:
+    """Returns a named level.
+
+    Raises:
+        ConfigError: for an unknown name.
+    """
+    if name not in PRESETS:
+        raise ConfigError(
+            [f"knowledge '{name}' is not known.{did_you_mean(name, PRESETS)} Known: {', '.join(PRESETS)}."]
+        )
+    return PRESETS[name]

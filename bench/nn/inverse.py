@@ -1,0 +1,78 @@
+"""An inverse network: features of any shape to an image."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+
+class _Residual(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1)
+        )
+
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
+        return h + self.body(nn.functional.silu(h))
+
+
+class InverseNetwork(nn.Module):
+    """Maps features to an image in [0, 1]; built from the shapes alone.
+
+    Maps (C, h, w) pass residual blocks at their own resolution and are doubled in size until they cover the image;
+    vectors and tokens (…) first pass a linear layer onto a small map. The features are standardised per channel by
+    statistics that the caller sets, so that their scale plays no part.
+
+    Args:
+        feature_shape: shape of one image's features.
+        image_shape: (C, H, W).
+        width: channels at the features' resolution; halved at each doubling down to 16.
+        depth: residual blocks at the features' resolution.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(
+        self, feature_shape: tuple[int, ...], image_shape: tuple[int, int, int], width: int = 64, depth: int = 2
+    ) -> None:
+        super().__init__()
+        channels, height, out_width = image_shape
+        self.image_shape = image_shape
+        as_map = len(feature_shape) == 3
+        self.register_buffer("mean", torch.zeros(1, *(feature_shape[0], 1, 1) if as_map else feature_shape))
+        self.register_buffer("std", torch.ones_like(self.mean))
+        if as_map:
+            start = feature_shape[1:]
+            self.lead: nn.Module = nn.Conv2d(feature_shape[0], width, 3, padding=1)
+        else:
+            start = (math.ceil(height / 8), math.ceil(out_width / 8))
+            self.lead = nn.Sequential(
+                nn.Flatten(),
+                nn.Linear(math.prod(feature_shape), width * start[0] * start[1]),
+                nn.Unflatten(1, (width, *start)),
+            )
+        layers: list[nn.Module] = [_Residual(width) for _ in range(depth)]
+        now = width
+        while start[0] < height or start[1] < out_width:
+            after = max(16, now // 2)
+            layers += [nn.SiLU(), nn.ConvTranspose2d(now, after, 4, stride=2, padding=1), _Residual(after)]
+            now, start = after, (2 * start[0], 2 * start[1])
+        if start != (height, out_width):
+            layers.append(nn.Upsample((height, out_width), mode="bilinear", align_corners=False))
+        layers += [nn.SiLU(), nn.Conv2d(now, channels, 3, padding=1)]
+        self.body = nn.Sequential(*layers)
+
+    def set_scale(self, z: torch.Tensor) -> None:
+        """Sets the standardisation from a sample of features (N, *feature_shape); dead channels keep scale 1."""
+        axes = [0, 2, 3] if z.ndim == 4 else [0]
+        std = z.std(axes, unbiased=False).reshape(self.std.shape)
+        self.mean.copy_(z.mean(axes).reshape(self.mean.shape))
+        self.std.copy_(torch.where(std > 1e-12, std, torch.ones_like(std)))
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        """Returns images (N, C, H, W) in [0, 1] for features (N, *feature_shape)."""
+        return torch.sigmoid(self.body(self.lead((z - self.mean) / self.std)))

@@ -1,0 +1,138 @@
+"""A backbone cut in two, and the defended model built from it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from .errors import Unsupported
+
+if TYPE_CHECKING:
+    from .defense import Defense
+
+
+@dataclass(frozen=True)
+class SplitInfo:
+    """What a split is made of.
+
+    Attributes:
+        backbone: registry name.
+        params: the backbone's validated parameters.
+        cut: name of the block after which the model is split.
+        image_shape: (C, H, W).
+        classes: number of classes.
+    """
+
+    backbone: str
+    cut: str
+    image_shape: tuple[int, int, int]
+    classes: int
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+class Normalize(nn.Module):
+    """Maps images in [0, 1] to zero mean and unit standard deviation per channel (constants of ``client_train``)."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, mean: torch.Tensor, std: torch.Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean.reshape(1, -1, 1, 1).clone())
+        self.register_buffer("std", std.reshape(1, -1, 1, 1).clone())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x - self.mean) / self.std
+
+
+@dataclass
+class Split:
+    """The two halves of a model, before or after a defense has changed its architecture.
+
+    Attributes:
+        info: what it is made of.
+        edge: images in [0, 1], (N, C, H, W), to features; its first block is ``normalize``.
+        cloud: features to logits (N, K).
+    """
+
+    info: SplitInfo
+    edge: nn.Sequential
+    cloud: nn.Sequential
+
+    def feature_shape(self) -> tuple[int, ...]:
+        """Returns the shape of one image's features, without the batch axis."""
+        return feature_shape(self.edge, self.info.image_shape)
+
+
+def feature_shape(edge: nn.Module, image_shape: tuple[int, int, int]) -> tuple[int, ...]:
+    """Runs one grey image through an edge in eval mode and returns the shape of its features."""
+    modes = [(m, m.training) for m in edge.modules()]
+    edge.eval()
+    try:
+        with torch.no_grad():
+            first = next(edge.parameters(), None)
+            device = first.device if first is not None else torch.device("cpu")
+            return tuple(edge(torch.full((1, *image_shape), 0.5, device=device)).shape[1:])
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def cut_blocks(blocks: OrderedDict[str, nn.Module], info: SplitInfo, mean: torch.Tensor, std: torch.Tensor) -> Split:
+    """Cuts named blocks after ``info.cut`` and puts the normalisation in front of the edge."""
+    names = list(blocks)
+    if info.cut not in names:
+        raise Unsupported(f"backbone '{info.backbone}' has no cut '{info.cut}' (it has {', '.join(names)})")
+    at = names.index(info.cut) + 1
+    edge = OrderedDict([("normalize", Normalize(mean, std)), *((n, blocks[n]) for n in names[:at])])
+    return Split(info, nn.Sequential(edge), nn.Sequential(OrderedDict((n, blocks[n]) for n in names[at:])))
+
+
+class SplitModel(nn.Module):
+    """A defended split model: edge, defense on the wire, cloud.
+
+    Args:
+        split: the halves after the defense's :meth:`~splitaudit.Defense.wrap`.
+        defense: the defense.
+    """
+
+    def __init__(self, split: Split, defense: Defense) -> None:
+        super().__init__()
+        self.info = split.info
+        self.edge = split.edge
+        self.cloud = split.cloud
+        self.defense = defense
+        self.feature_shape = split.feature_shape()
+
+    def clean(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns the edge's output before the defense acts on the wire, (N, *feature_shape). x in [0, 1]."""
+        return self.edge(x)
+
+    def wire(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Returns what crosses the wire: one draw of the defended features. x in [0, 1], (N, C, H, W)."""
+        return self.protect(self.edge(x), generator)
+
+    def protect(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Applies the defense to clean features and checks what it returns.
+
+        Raises:
+            ValueError: if the result's shape is not the declared one.
+        """
+        out = self.defense.protect(z, generator)
+        if not isinstance(out, torch.Tensor):
+            raise ValueError(f"defense '{self.defense.name}': protect returned {type(out).__name__}, expected a tensor")
+        expected = (len(z), *self.defense.wire_shape(tuple(z.shape[1:])))
+        if tuple(out.shape) != expected:
+            raise ValueError(
+                f"defense '{self.defense.name}': protect returned shape {tuple(out.shape)}, expected {expected}. "
+                "Declare the shape of one image's features in wire_shape if the defense changes it."
+            )
+        return out
+
+    def forward(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Returns logits (N, K) through the defended wire."""
+        return self.cloud(self.wire(x, generator))

@@ -1,0 +1,145 @@
+"""The written schema of a record: every stored field with its type and what it means.
+
+``docs/results-format.md`` is made from :func:`describe`. Numbers are finite; what is missing is null beside a reason.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+FORMAT_VERSION = 1
+"""Raised when the shape of a record changes; :mod:`.records` then needs an upgrade function from the version before."""
+
+Kind = Literal["target", "fit", "cell", "reference"]
+Outcome = Literal["done", "unavailable", "failed"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class Failure(_Part):
+    """What went wrong."""
+
+    type: str = Field(description="class of the exception")
+    message: str = Field(description="its text")
+    traceback: str = Field(description="where it was raised, as Python prints it")
+
+
+class _Found(_Part):
+    """What scores and measurements share: an outcome, and a reason for everything that is missing."""
+
+    status: Outcome = Field(description="`unavailable`: cannot have a value here; `failed`: was tried in vain")
+    reason: str | None = Field(None, description="why values are missing, in a sentence; null where none are")
+    flags: list[str] = Field(default_factory=list, description="validity flags that travel with the numbers")
+    error: Failure | None = Field(None, description="what went wrong, where status is `failed`")
+
+    def _missing(self) -> bool:
+        raise NotImplementedError
+
+    @model_validator(mode="after")
+    def _reasoned(self) -> _Found:
+        if self.reason is None and (self.status != "done" or self._missing()):
+            raise ValueError("values are missing and 'reason' is null: say why in a sentence")
+        return self
+
+
+class Score(_Found):
+    """The values of one metric for every attacked image."""
+
+    version: int = Field(description="version of the metric that gave the values")
+    values: list[float | None] = Field(
+        default_factory=list, description="one value per image, in the order of `private`"
+    )
+
+    def _missing(self) -> bool:
+        return None in self.values
+
+
+class Measured(_Found):
+    """What one measure found on a target."""
+
+    key: str = Field(description="hash of the measure's name, version and parameters")
+    values: dict[str, float | int | str | None] = Field(default_factory=dict, description="column to value")
+    timing_values: dict[str, float | int | str | None] = Field(
+        default_factory=dict, description="column to value, for columns that differ between runs of the same thing"
+    )
+
+    def _missing(self) -> bool:
+        return None in self.values.values() or None in self.timing_values.values()
+
+
+class Record(_Part):
+    """What records of every kind have."""
+
+    format_version: int = Field(description="version of this format")
+    key_version: int = Field(description="version of the rule that made the key")
+    kind: Kind = Field(description="what was done")
+    key: str = Field(description="first 20 hex digits of the sha256 of the identity and `key_version`")
+    status: Literal["done", "failed"] = Field(description="how it ended")
+    artifact: bool = Field(description="whether tensors are stored beside the record")
+    identity: dict[str, JsonValue] = Field(description="everything that may change a number of this record")
+    error: Failure | None = Field(None, description="what went wrong; null where status is `done`")
+    warnings: list[str] = Field(default_factory=list, description="what a reader of the numbers should know")
+    timing: dict[str, float] = Field(default_factory=dict, description="seconds of each stage; stages do not overlap")
+    provenance: dict[str, JsonValue] = Field(
+        default_factory=dict, description="where, when and with which versions it was done"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Record:
+        if (self.status == "failed") != (self.error is not None):
+            raise ValueError("status 'failed' needs an 'error', status 'done' has none")
+        if self.status == "failed" and self.artifact:
+            raise ValueError("a failed record has no artifact")
+        return self
+
+
+class TargetRecord(Record):
+    """A trained defended model and what was measured on it. Artifact: its weights."""
+
+    training: dict[str, JsonValue] = Field(default_factory=dict, description="training curve and its summary")
+    measurements: dict[str, Measured] = Field(default_factory=dict, description="name of the measure to what it found")
+
+
+class FitRecord(Record):
+    """A piece of work that several targets or cells share. Artifact: its tensors."""
+
+    info: dict[str, JsonValue] = Field(default_factory=dict, description="convergence curve, queries spent")
+
+
+class CellRecord(Record):
+    """An attack on a target. Artifact: its reconstructions, uint8, (N, C, H, W)."""
+
+    scores: dict[str, Score] = Field(default_factory=dict, description="name of the metric to its values")
+    attack: dict[str, JsonValue] = Field(
+        default_factory=dict, description="convergence curve, queries spent, whether it converged"
+    )
+
+
+class ReferenceRecord(Record):
+    """Reference rows, computed from the truth and labelled so."""
+
+    rows: list[dict[str, JsonValue]] = Field(default_factory=list, description="one object per reference row")
+
+
+RECORDS: dict[str, type[Record]] = {
+    "target": TargetRecord,
+    "fit": FitRecord,
+    "cell": CellRecord,
+    "reference": ReferenceRecord,
+}
+"""Kind to the model of its records."""
+
+KINDS: tuple[Kind, ...] = ("target", "fit", "cell", "reference")
+
+
+def describe(model: type[BaseModel]) -> list[tuple[str, str, str]]:
+    """Returns (field, type, meaning) of every field of a record or a part of one, in the order of the schema."""
+    types: dict[str, Any] = {}
+    for cls in reversed(model.__mro__):
+        types |= inspect.get_annotations(cls)
+    return [(name, str(types[name]), info.description or "") for name, info in model.model_fields.items()]

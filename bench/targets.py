@@ -1,0 +1,118 @@
+"""Building, training, saving and loading of targets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from .composed import Composed
+from .data.base import DataInfo, Part
+from .defense import Defense
+from .errors import Unsupported
+from .plugins import BACKBONES, DEFENSES
+from .seeds import derive, seeded_globally
+from .split import SplitInfo, SplitModel, cut_blocks
+
+
+def channel_statistics(part: Part) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns the mean and standard deviation per channel of a part's pixels in [0, 1], each (C,)."""
+    count = part.images.numel() / part.images.shape[1]
+    x = part.images.to(torch.int64)
+    mean = x.sum((0, 2, 3)).double() / count
+    square = x.square().sum((0, 2, 3)).double() / count
+    std = (square - mean.square()).clamp_min(0).sqrt()
+    return (mean / 255).float(), (std / 255).clamp_min(1e-3).float()
+
+
+def make_defense(specs: list[Mapping[str, Any]]) -> Defense:
+    """Builds a defense from the specs of its parts: ``{"name", "params"}`` each, in order."""
+    parts: list[Defense] = []
+    for spec in specs:
+        cls = DEFENSES.get(spec["name"])
+        part = cls(cls.Params(**spec["params"]))
+        part.name = spec["name"]
+        parts.append(part)
+    return parts[0] if len(parts) == 1 else Composed(parts)
+
+
+def names_of(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what initialisation and batch order may depend on: dataset, backbone and cut, never the defense."""
+    return {"dataset": identity["dataset"]["name"], "backbone": identity["backbone"]["name"], "cut": identity["cut"]}
+
+
+def build(
+    identity: Mapping[str, Any], info: DataInfo, statistics: tuple[torch.Tensor, torch.Tensor], device: torch.device
+) -> SplitModel:
+    """Builds a freshly initialised target.
+
+    The backbone's initialisation does not depend on the defense; the defense's own modules have a seed of their own.
+    """
+    seed, names = identity["seed"], names_of(identity)
+    cls = BACKBONES.get(identity["backbone"]["name"])
+    backbone = cls(cls.Params(**identity["backbone"]["params"]))
+    with seeded_globally(derive("init", seed, **names)):
+        blocks = backbone.blocks(info.image_shape, len(info.classes))
+    split = cut_blocks(
+        blocks,
+        SplitInfo(
+            identity["backbone"]["name"],
+            identity["cut"],
+            info.image_shape,
+            len(info.classes),
+            dict(identity["backbone"]["params"]),
+        ),
+        *statistics,
+    )
+    defense = make_defense(identity["defense"]["parts"])
+    for part in identity["defense"]["parts"]:
+        reason = DEFENSES.get(part["name"]).supports(identity["backbone"]["name"], identity["cut"])
+        if reason:
+            raise Unsupported(reason)
+    with seeded_globally(derive("defense init", seed, **names)):
+        split = defense.wrap(split)
+        defense.prepare(split)
+        model = SplitModel(split, defense)
+    return model.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+
+def stored_state(model: SplitModel) -> dict[str, torch.Tensor]:
+    """Returns the tensors to store: everything but the helper networks."""
+    prefixes = tuple(f"defense.{h}." for h in model.defense.helpers)
+    return {
+        k: v.detach().cpu().contiguous()
+        for k, v in model.state_dict().items()
+        if not (prefixes and k.startswith(prefixes))
+    }
+
+
+def restore(model: SplitModel, state: Mapping[str, torch.Tensor]) -> None:
+    """Loads stored tensors into a freshly built target.
+
+    Raises:
+        ValueError: if tensors are missing or left over.
+    """
+    missing, unexpected = model.load_state_dict(dict(state), strict=False)
+    prefixes = tuple(f"defense.{h}." for h in model.defense.helpers)
+    missing = [k for k in missing if not (prefixes and k.startswith(prefixes))]
+    if missing or unexpected:
+        raise ValueError(f"stored weights do not fit: missing {missing or 'none'}, left over {unexpected or 'none'}")
+    model.eval()
+
+
+def check_wire(model: SplitModel, part: Part, generator: torch.Generator, device: torch.device) -> None:
+    """Runs a batch through the trained target and refuses features that are not finite.
+
+    Raises:
+        FloatingPointError: naming what is not finite.
+    """
+    from .view import to_float
+
+    model.eval()
+    with torch.no_grad():
+        x = to_float(part.images[:64].to(device))
+        z = model.clean(x)
+        for what, value in (("the edge's features", z), ("the features on the wire", model.protect(z, generator))):
+            if not bool(torch.isfinite(value).all()):
+                raise FloatingPointError(f"{what} are not finite (defense '{model.defense.name}')")

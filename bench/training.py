@@ -1,0 +1,174 @@
+"""The shared training loop of targets."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from .augment import Augmentation, augment
+from .data.base import Part
+from .params import Params
+from .seeds import derive, generator, seeded_globally
+from .split import SplitModel
+from .view import to_float
+
+
+class TrainingParams(Params):
+    """How targets are trained; the same for every defense of a suite."""
+
+    epochs: int = Field(12, ge=1, description="passes over client_train")
+    batch: int = Field(64, ge=4, description="images per step")
+    lr: float = Field(2e-3, gt=0, description="peak learning rate")
+    optimizer: Literal["adam", "adamw", "sgd"] = Field("adamw", description="optimiser (sgd: Nesterov momentum 0.9)")
+    weight_decay: float = Field(5e-4, ge=0, description="weight decay")
+    schedule: Literal["one-cycle", "cosine", "constant"] = Field("one-cycle", description="course of the learning rate")
+    selection: Literal["last", "best"] = Field(
+        "last", description="weights kept: the last, or the best on client_val in the last quarter of the epochs"
+    )
+    augment: Augmentation = Field(Augmentation(), description="augmentation of client_train")
+
+
+def train(
+    model: SplitModel, data: Part, val: Part, params: TrainingParams, seed: int, names: dict[str, Any], device: torch.device
+) -> dict[str, Any]:
+    """Trains a target in place and returns its history.
+
+    Batch order and augmentation are drawn from generators that do not depend on the defense, so that targets of one
+    seed are paired; the defense's own randomness has its own generator.
+
+    Args:
+        model: edge, defense and cloud, freshly initialised, on ``device``.
+        data: client_train.
+        val: client_val.
+        params: the training's parameters.
+        seed: the target's seed.
+        names: plain values that batch order may depend on (dataset, backbone, cut).
+        device: where to compute.
+
+    Returns:
+        ``loss`` and ``val_accuracy`` per epoch, ``kept_epoch``, and ``val_rising``: whether the validation accuracy of
+        the last quarter still lies clearly above that of the quarter before.
+
+    Raises:
+        FloatingPointError: if the loss stops being finite, naming the epoch.
+    """
+    helper = {name for name, _ in _helper_parameters(model)}
+    trained = [p for n, p in model.named_parameters() if n not in helper]
+    steps = math.ceil(len(data) / params.batch)
+    optimizer = _optimizer(params, trained)
+    schedule = _schedule(params, optimizer, params.epochs * steps)
+    order, jitter = generator("batches", seed, **names), generator("augment", seed, device, **names)
+    draws = generator("defense draws", seed, device, **names)
+    images, labels = data.images.to(device), data.labels.to(device)
+    history: dict[str, Any] = {"loss": [], "val_accuracy": [], "kept_epoch": params.epochs}
+    best: tuple[float, int, dict[str, torch.Tensor]] | None = None
+    # The head's dropout draws from the global generator; seeding it per target keeps targets paired.
+    with seeded_globally(derive("layers", seed, **names)):
+        for epoch in range(1, params.epochs + 1):
+            model.train()
+            total = 0.0
+            for index in torch.randperm(len(data), generator=order).to(device).split(params.batch):
+                if len(index) < 4:
+                    continue  # batch statistics of fewer than 4 images mean nothing
+                x = augment(to_float(images[index]), params.augment, jitter)
+                loss = _step(model, x, labels[index], optimizer, draws)
+                if not math.isfinite(loss):
+                    raise FloatingPointError(
+                        f"the training loss became {loss} in epoch {epoch} (defense '{model.defense.name}')"
+                    )
+                schedule.step()
+                total += loss * len(index)
+            history["loss"].append(total / len(data))
+            history["val_accuracy"].append(accuracy(model, val, seed, device))
+            late = epoch > params.epochs - max(1, params.epochs // 4)
+            if params.selection == "best" and late and (best is None or history["val_accuracy"][-1] >= best[0]):
+                state = {k: v.clone() for k, v in model.state_dict().items()}
+                best = (history["val_accuracy"][-1], epoch, state)
+    if best is not None:
+        model.load_state_dict(best[2])
+        history["kept_epoch"] = best[1]
+    history["val_rising"] = still_rising(history["val_accuracy"], len(val))
+    return history
+
+
+def accuracy(model: SplitModel, part: Part, seed: int, device: torch.device, batch: int = 256) -> float:
+    """Returns the accuracy through the defended wire, one draw per image."""
+    model.eval()
+    draws = generator("validation draws", seed, device)
+    hits = 0
+    with torch.no_grad():
+        for images, labels in zip(part.images.split(batch), part.labels.split(batch), strict=True):
+            logits = model(to_float(images.to(device)), draws)
+            hits += int((logits.argmax(1).cpu() == labels).sum())
+    return hits / len(part)
+
+
+def still_rising(curve: list[float], n: int) -> bool:
+    """Says whether an accuracy curve still rises: its last quarter lies over the quarter before by more than its noise.
+
+    Args:
+        curve: one value per epoch.
+        n: images behind each value.
+    """
+    quarter = len(curve) // 4
+    if quarter < 1:
+        return True  # too few epochs to tell: no claim of convergence
+    last, before = sum(curve[-quarter:]) / quarter, sum(curve[-2 * quarter : -quarter]) / quarter
+    return last - before > 2 * math.sqrt(max(last * (1 - last), 1e-4) / n)
+
+
+def calibrate(model: SplitModel, data: Part, device: torch.device, batch: int = 256) -> None:
+    """Lets the defense fit its statistics on the clean features of client_train, in eval mode."""
+    model.eval()
+
+    def features() -> Any:
+        with torch.no_grad():
+            for images in data.images.split(batch):
+                yield model.clean(to_float(images.to(device)))
+
+    model.defense.calibrate(features)
+
+
+def _step(
+    model: SplitModel, x: torch.Tensor, y: torch.Tensor, optimizer: torch.optim.Optimizer, draws: torch.Generator
+) -> float:
+    z = model.clean(x)
+    logits = model.cloud(model.protect(z, draws))
+    model.defense.train_helpers(x, z.detach(), y)
+    loss = model.defense.task_loss(logits, y)
+    extra = model.defense.extra_loss(x, z, y, logits)
+    if extra is not None:
+        loss = loss + extra
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    return float(loss.detach())
+
+
+def _helper_parameters(model: SplitModel) -> list[tuple[str, nn.Parameter]]:
+    prefixes = tuple(f"defense.{h}." for h in model.defense.helpers)
+    return [(n, p) for n, p in model.named_parameters() if prefixes and n.startswith(prefixes)]
+
+
+def _optimizer(params: TrainingParams, trained: list[nn.Parameter]) -> torch.optim.Optimizer:
+    if params.optimizer == "sgd":
+        return torch.optim.SGD(
+            trained, lr=params.lr, momentum=0.9, nesterov=True, weight_decay=params.weight_decay
+        )
+    kind = torch.optim.Adam if params.optimizer == "adam" else torch.optim.AdamW
+    return kind(trained, lr=params.lr, weight_decay=params.weight_decay)
+
+
+def _schedule(
+    params: TrainingParams, optimizer: torch.optim.Optimizer, steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    if params.schedule == "one-cycle":
+        # OneCycleLR leaves room for the warm-up of at least one step.
+        return torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=params.lr, total_steps=max(steps, 4) + 1)
+    if params.schedule == "cosine":
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+    return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0, total_iters=0)

@@ -1,0 +1,233 @@
+"""All that an attack can reach."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from .data.base import Part
+from .errors import KnowledgeError
+from .knowledge import AdversaryKnowledge
+from .seeds import generator
+from .split import SplitModel
+
+
+class Pairs:
+    """The attacker's image–feature pairs from its own queries: images it owns, features with fresh draws.
+
+    Clean features are computed once and only the random part of the defense is redrawn; the attacker never sees the
+    clean ones, so this equals fresh queries in distribution and is counted as such.
+    """
+
+    def __init__(self, images: torch.Tensor, clean: torch.Tensor, draw: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        self._images = images
+        self._clean = clean
+        self._draw = draw
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def batch(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns images in [0, 1] (N, C, H, W) and freshly defended features (N, ...) at the given indices."""
+        return to_float(self._images[index]), self._draw(self._clean[index])
+
+    def images(self, index: torch.Tensor) -> torch.Tensor:
+        """Returns images in [0, 1] alone, at no cost in queries."""
+        return to_float(self._images[index])
+
+
+class View:
+    """What an attack sees of a target: received features, and what its knowledge grants.
+
+    Anything else raises :class:`~splitaudit.errors.KnowledgeError`. The private images are not in here at all. Every
+    access is recorded in :attr:`accessed`, queries are counted in :attr:`queries`.
+
+    Args:
+        knowledge: what is granted, already narrowed to what the attack requires.
+        received: features of the private images as they crossed the wire, (N, draws, *wire_shape); empty while fitting
+            a piece that several attacks share.
+        image_shape: (C, H, W) of the images to reconstruct.
+        model: the target; copied, so that an attack cannot change it.
+        aux: the attacker's parts (train, val) or None.
+        seed: base seed of the attack.
+        device: where to compute.
+    """
+
+    def __init__(
+        self,
+        *,
+        knowledge: AdversaryKnowledge,
+        received: torch.Tensor,
+        image_shape: tuple[int, int, int],
+        model: SplitModel,
+        aux: tuple[Part, Part] | None,
+        seed: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.knowledge = knowledge
+        self.image_shape = image_shape
+        self.device = torch.device(device)
+        self.seed = seed
+        self.accessed: set[str] = set()
+        self.queries = 0
+        self.curves: dict[str, list[tuple[int, float]]] = {}
+        self.notes: dict[str, Any] = {}
+        self._received = received
+        self._model = copy.deepcopy(model).to(self.device).eval().requires_grad_(False)
+        if aux is not None and knowledge.aux_count is not None:
+            aux = (aux[0].first(knowledge.aux_count), aux[1])
+        self._aux = aux
+
+    # -- always there ---------------------------------------------------------------------------------------------
+
+    @property
+    def z(self) -> torch.Tensor:
+        """The received features, one draw per private image, (N, *wire_shape)."""
+        return self._received[:, 0]
+
+    @property
+    def draws(self) -> torch.Tensor:
+        """Every received draw, (N, draws, *wire_shape)."""
+        return self._received
+
+    def __len__(self) -> int:
+        return len(self._received)
+
+    @property
+    def feature_shape(self) -> tuple[int, ...]:
+        """Shape of one image's features on the wire."""
+        return tuple(self._model.defense.wire_shape(self._model.feature_shape))
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether the (public) defense draws randomness."""
+        return self._model.defense.stochastic
+
+    def protect(self, z: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
+        """Applies the public defense to features of the attacker's own, with gradient (N, ...)."""
+        return self._model.protect(z, draws)
+
+    def visible(self, z: torch.Tensor) -> torch.Tensor | None:
+        """Says which received elements carry the edge's output; None: all."""
+        return self._model.defense.visible(z)
+
+    def generator(self, role: str) -> torch.Generator:
+        """Returns a generator for a role of the attack's own randomness."""
+        return generator(role, self.seed, self.device)
+
+    def seed_for(self, role: str) -> int:
+        """Returns a seed for a role, for libraries that want a number."""
+        return int(generator(role, self.seed, "cpu").initial_seed())
+
+    def log(self, curve: str, step: int, value: float) -> None:
+        """Adds a point to a convergence curve, which is stored with the record."""
+        self.curves.setdefault(curve, []).append((int(step), float(value)))
+
+    def note(self, **facts: Any) -> None:
+        """Stores plain facts with the record, for instance ``converged=False`` or ``steps=300``."""
+        self.notes.update(facts)
+
+    # -- granted --------------------------------------------------------------------------------------------------
+
+    @property
+    def edge(self) -> nn.Module:
+        """The edge with its weights, differentiable: images in [0, 1] to clean features."""
+        self._grant("edge weights", self.knowledge.edge == "weights")
+        return self._model.edge
+
+    @property
+    def cloud(self) -> nn.Module:
+        """The cloud half with its weights."""
+        self._grant("cloud weights", self.knowledge.cloud)
+        return self._model.cloud
+
+    def query(self, x: torch.Tensor) -> torch.Tensor:
+        """Runs the defended edge on the attacker's images in [0, 1] and returns one draw of the features."""
+        self._grant("queries", self.knowledge.edge in ("query", "weights"))
+        self._count(len(x))
+        with torch.no_grad():
+            return self._model.wire(x, self._wire_draws())
+
+    @property
+    def aux_train(self) -> Part:
+        """The attacker's own images for training, uint8; labels only where they are granted."""
+        return self._aux_part(0)
+
+    @property
+    def aux_val(self) -> Part:
+        """The attacker's own images for choosing and stopping, uint8."""
+        return self._aux_part(1)
+
+    def pairs(self, part: str, *, flips: bool = False, batch: int = 256) -> Pairs:
+        """Queries the defended edge with a whole auxiliary part (``"train"`` or ``"val"``).
+
+        Args:
+            part: which part.
+            flips: adds the horizontally mirrored images.
+            batch: images per pass.
+        """
+        self._grant("queries", self.knowledge.edge in ("query", "weights"))
+        images = (self.aux_train if part == "train" else self.aux_val).images
+        if flips:
+            images = torch.cat([images, images.flip(-1)])
+        images = images.to(self.device)
+        with torch.no_grad():
+            clean = torch.cat([self._model.clean(to_float(b)) for b in images.split(batch)])
+        draws = self._wire_draws()
+        if not self.stochastic:
+            # One answer per image says everything: later batches repeat it and are no new queries.
+            self._count(len(images))
+            clean = torch.cat([self._model.protect(z, draws) for z in clean.split(batch)]).detach()
+            return Pairs(images, clean, lambda z: z)
+
+        def draw(z: torch.Tensor) -> torch.Tensor:
+            self._count(len(z))
+            with torch.no_grad():
+                return self._model.protect(z, draws)
+
+        return Pairs(images, clean, draw)
+
+    @property
+    def prior(self) -> torch.Tensor:
+        """The best constant guess in [0, 1], (C, H, W): the mean auxiliary image, mid-grey without auxiliary images."""
+        if self._aux is None or self.knowledge.aux == "none":
+            return torch.full(self.image_shape, 0.5, device=self.device)
+        return to_float(self.aux_train.images).mean(0).to(self.device)
+
+    # -- inner ----------------------------------------------------------------------------------------------------
+
+    def _aux_part(self, which: int) -> Part:
+        self._grant("auxiliary images", self.knowledge.aux != "none" and self._aux is not None)
+        if self._aux is None:  # for the type checker: _grant has raised
+            raise KnowledgeError("no auxiliary images")
+        part = self._aux[which]
+        labels = part.labels if self.knowledge.labels else torch.full_like(part.labels, -1)
+        return Part(part.images, labels)
+
+    def _grant(self, what: str, granted: bool) -> None:
+        self.accessed.add(what)
+        if not granted:
+            raise KnowledgeError(
+                f"the attack reached for {what}, which its knowledge does not grant ({self.knowledge.dump()}). "
+                "Declare it in the attack's `requires`."
+            )
+
+    def _count(self, n: int) -> None:
+        self.queries += n
+        budget = self.knowledge.queries
+        if budget is not None and self.queries > budget:
+            raise KnowledgeError(f"the attack made {self.queries} queries, its budget is {budget}")
+
+    def _wire_draws(self) -> torch.Generator:
+        if not hasattr(self, "_draws"):
+            self._draws = generator("attack wire draws", self.seed, self.device)
+        return self._draws
+
+
+def to_float(images: torch.Tensor) -> torch.Tensor:
+    """Returns uint8 images as float32 in [0, 1], channels last in memory."""
+    return images.to(torch.float32).div_(255).contiguous(memory_format=torch.channels_last)

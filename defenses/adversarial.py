@@ -1,0 +1,76 @@
+"""Adversarial training against a decoder that is trained alongside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+
+from splitaudit.defense import Defense
+from splitaudit.nn.inverse import InverseNetwork
+from splitaudit.params import Params
+from splitaudit.split import Split
+
+
+class AdversarialParams(Params):
+    """Parameters of :class:`Adversarial`."""
+
+    weight: float = Field(1.0, ge=0, description="weight of the decoder's success beside the cross-entropy")
+    width: int = Field(16, ge=1, description="channels of the simulated decoder")
+    lr: float = Field(2e-3, gt=0, description="learning rate of the simulated decoder (Adam)")
+    steps: int = Field(1, ge=1, description="decoder steps per step of the network")
+
+
+class Adversarial(Defense):
+    """Trains the edge to defeat a decoder, and the decoder to defeat the edge (min–max).
+
+    The decoder D minimises the mean squared error of D(z). The network minimises CE + λ·max(0, 1 − MSE(D(z), x)/V) with V
+    the mean squared error of the batch's mean image: the share of the images' variance that D explains.
+
+    Source: the common core of DeepObfuscator (Li et al. 2021) and ResSFL (Li et al. 2022). Departures: the penalty is
+    normalised and bounded, so that pushing the error beyond that of a constant guess gains nothing, where the plain
+    −λ·MSE is unbounded; one decoder, no attribute classifier.
+    """
+
+    Params = AdversarialParams
+    version = 1
+    source = "Li et al., IoTDI 2021; Li et al., CVPR 2022"
+    helpers = ("decoder",)
+
+    @classmethod
+    def neutral(cls) -> dict[str, Any]:
+        return {"weight": 0.0}
+
+    @classmethod
+    def cheap(cls) -> dict[str, Any]:
+        return {"width": 4}
+
+    def prepare(self, split: Split) -> None:
+        self.decoder = InverseNetwork(split.feature_shape(), split.info.image_shape, self.params.width, depth=1)
+        self._optimizer: torch.optim.Optimizer | None = None
+
+    def train_helpers(self, x: torch.Tensor, z: torch.Tensor, y: torch.Tensor) -> None:
+        if self.params.weight == 0:
+            return
+        if self._optimizer is None:
+            self.decoder.requires_grad_(True)
+            self._optimizer = torch.optim.Adam(self.decoder.parameters(), lr=self.params.lr)
+        for _ in range(self.params.steps):
+            # The features' scale moves while the edge trains; the decoder always sees standardised ones.
+            self.decoder.set_scale(z)
+            self._optimizer.zero_grad(set_to_none=True)
+            F.mse_loss(self.decoder(z), x).backward()
+            self._optimizer.step()
+
+    def extra_loss(self, x: torch.Tensor, z: torch.Tensor, y: torch.Tensor, logits: torch.Tensor) -> torch.Tensor | None:
+        if self.params.weight == 0:
+            return None
+        for p in self.decoder.parameters():  # the gradient goes through the decoder, not into it
+            p.requires_grad_(False)
+        error = F.mse_loss(self.decoder(z), x)
+        for p in self.decoder.parameters():
+            p.requires_grad_(True)
+        variance = (x - x.mean(0, keepdim=True)).square().mean()
+        return self.params.weight * torch.clamp(1 - error / variance.clamp_min(1e-8), min=0)
