@@ -19,8 +19,12 @@ class RmleParams(Params):
     """Parameters of :class:`Rmle`."""
 
     steps: int = Field(150, ge=1, description="greatest number of optimiser steps per start")
-    restarts: int = Field(1, ge=1, description="starts; the first at the mean image, the others at draws from the prior")
-    lr: float = Field(2.0, gt=0, description="first step size, in standard deviations of the Gaussian prior (cosine decay)")
+    restarts: int = Field(
+        1, ge=1, description="starts; the first at the mean image, the others at draws from the prior"
+    )
+    lr: float = Field(
+        2.0, gt=0, description="first step size, in standard deviations of the Gaussian prior (cosine decay)"
+    )
     gaussian: float | None = Field(
         None, ge=0, description="weight of the Gaussian prior; null: the best on aux_val of 0.003, 0.03, 0.3 and 3"
     )

@@ -33,7 +33,13 @@ class TrainingParams(Params):
 
 
 def train(
-    model: SplitModel, data: Part, val: Part, params: TrainingParams, seed: int, names: dict[str, Any], device: torch.device
+    model: SplitModel,
+    data: Part,
+    val: Part,
+    params: TrainingParams,
+    seed: int,
+    names: dict[str, Any],
+    device: torch.device,
 ) -> dict[str, Any]:
     """Trains a target in place and returns its history.
 
@@ -156,9 +162,7 @@ def _helper_parameters(model: SplitModel) -> list[tuple[str, nn.Parameter]]:
 
 def _optimizer(params: TrainingParams, trained: list[nn.Parameter]) -> torch.optim.Optimizer:
     if params.optimizer == "sgd":
-        return torch.optim.SGD(
-            trained, lr=params.lr, momentum=0.9, nesterov=True, weight_decay=params.weight_decay
-        )
+        return torch.optim.SGD(trained, lr=params.lr, momentum=0.9, nesterov=True, weight_decay=params.weight_decay)
     kind = torch.optim.Adam if params.optimizer == "adam" else torch.optim.AdamW
     return kind(trained, lr=params.lr, weight_decay=params.weight_decay)
 

@@ -64,7 +64,9 @@ class Adversarial(Defense):
             F.mse_loss(self.decoder(z), x).backward()
             self._optimizer.step()
 
-    def extra_loss(self, x: torch.Tensor, z: torch.Tensor, y: torch.Tensor, logits: torch.Tensor) -> torch.Tensor | None:
+    def extra_loss(
+        self, x: torch.Tensor, z: torch.Tensor, y: torch.Tensor, logits: torch.Tensor
+    ) -> torch.Tensor | None:
         if self.params.weight == 0:
             return None
         for p in self.decoder.parameters():  # the gradient goes through the decoder, not into it

@@ -18,7 +18,9 @@ class NoiseParams(Params):
     """Parameters of :class:`Noise`."""
 
     sigma: float = Field(
-        1.0, ge=0, description="standard deviation of the noise; in units of each channel's standard deviation if relative"
+        1.0,
+        ge=0,
+        description="standard deviation of the noise; in units of each channel's standard deviation if relative",
     )
     distribution: Literal["gaussian", "laplace"] = Field("gaussian", description="shape of the noise")
     relative: bool = Field(

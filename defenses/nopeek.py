@@ -33,7 +33,9 @@ class NoPeek(Defense):
     def neutral(cls) -> dict[str, Any]:
         return {"alpha": 0.0}
 
-    def extra_loss(self, x: torch.Tensor, z: torch.Tensor, y: torch.Tensor, logits: torch.Tensor) -> torch.Tensor | None:
+    def extra_loss(
+        self, x: torch.Tensor, z: torch.Tensor, y: torch.Tensor, logits: torch.Tensor
+    ) -> torch.Tensor | None:
         if self.params.alpha == 0 or len(x) < 4:
             return None
         return self.params.alpha * distance_correlation(x, z)

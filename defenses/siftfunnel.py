@@ -26,7 +26,9 @@ class SiftFunnelParams(Params):
     gamma: float = Field(0.1, ge=0, description="weight of the channel correlation inside the features")
     activity: float = Field(0.03, ge=0, description="weight of the mean absolute feature, called entropy in the code")
     wire_channels: int | None = Field(
-        None, ge=1, description="channels on the wire; null: three sixteenths of the width (12 at width 64, as published)"
+        None,
+        ge=1,
+        description="channels on the wire; null: three sixteenths of the width (12 at width 64, as published)",
     )
 
 
@@ -73,7 +75,9 @@ class SiftFunnel(Defense):
     def task_loss(self, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return self.params.alpha * smoothed_divergence(logits, y, self.params.smooth)
 
-    def extra_loss(self, x: torch.Tensor, z: torch.Tensor, y: torch.Tensor, logits: torch.Tensor) -> torch.Tensor | None:
+    def extra_loss(
+        self, x: torch.Tensor, z: torch.Tensor, y: torch.Tensor, logits: torch.Tensor
+    ) -> torch.Tensor | None:
         loss = self.params.activity * z.abs().mean()
         if self.params.beta > 0:
             loss = loss + self.params.beta * distance_correlation_published(self.normalize(x), z)

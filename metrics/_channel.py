@@ -1,13 +1,13 @@
 """The noisy channel between an image and the wire, described so that log p(z | x) is a product of vectors.
 
-What is measured is I(x; z) for z = protect(f(x)) + reference noise. The critic knows the channel: for each image there
-is a centre c(x), the noise-free wire, and for each coordinate a noise deviation. Coordinates are divided by it and the
-mean of the train images' centres is subtracted. Then, up to a constant, log p(z | x) = −½‖z − c(x)‖² and
+What is measured is I(x; z) for z = protect(f(x)) + reference noise. The critic knows the channel: each image has a
+centre c(x), the noise-free wire, and each coordinate a noise deviation. Coordinates are divided by it and the mean of
+the train images' centres is subtracted. Then, up to nothing at all for a deterministic wire,
 
-    log p(z | x_j) − log N(z; 0, I) = z·c_j − ½‖c_j‖²,
+    log p(z | x_j) − log N(z; 0, I) = z·c_j − ½‖c_j‖².
 
-exactly for a deterministic wire. For a random defense the centre is an estimate of E[z | x] and the deviation that of
-the total noise, averaged over images: log p(z | x) is then a model, and the trained residual has to mend it.
+For a random defense the centre is an estimate of E[z | x], and the noise the total one, averaged over images; log p is
+then a model, and what it lacks is left to the critic's trained part.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 import torch
 
-CENTRE_DRAWS = 8
-"""Draws of a random defense per image, from which its centre and variance are estimated."""
+DRAWS = 8
+"""Draws of a random defense per image, from which its centres and variances are estimated."""
 
 
 @dataclass
@@ -36,59 +36,86 @@ class Channel:
 
 def root_mean_square(clean: torch.Tensor, train: torch.Tensor) -> float:
     """Returns the root mean square of clean features (N, ...) about the train images' mean, over all elements."""
-    z = clean.flatten(1)[train]
+    z = clean.flatten(1)[train.to(clean.device)].float()
     return float((z - z.mean(0)).square().mean().sqrt())
 
 
-def channels(
+def reference_channel(
     clean: torch.Tensor,
     protect: Callable[[torch.Tensor, torch.Generator], torch.Tensor],
     stochastic: bool,
     sigma: float,
     train: torch.Tensor,
     generator: torch.Generator,
-    batch: int,
-) -> list[Channel]:
-    """Returns descriptions of the channel, best guess first; a deterministic wire has one, and it is exact.
-
-    For a random defense there are two estimates of E[z | x]: a straight line per coordinate through the clean features
-    (exact for additive noise and for dropout), where the shapes allow it, and the mean of eight draws. Each comes also
-    with its centres halved and at zero, for defenses that leave little or nothing. The caller chooses on validation
-    images.
+    batch: int = 256,
+) -> Channel:
+    """Describes the channel from clean features to the wire with the reference noise added.
 
     Args:
         clean: the edge's output, (N, ...).
         protect: the defense on the wire.
         stochastic: whether it draws randomness.
-        sigma: standard deviation of the reference noise, in units of the features.
-        train: indices of the train images.
+        sigma: standard deviation of the reference noise, in units of the features; above 0.
+        train: indices of the images that may be used to estimate anything.
         generator: of the defense's randomness and of the reference noise.
         batch: images per pass of ``protect``.
     """
 
-    def wire() -> torch.Tensor:
+    def sent() -> torch.Tensor:
         return torch.cat([protect(z, generator).flatten(1).float() for z in clean.split(batch)])
 
-    if not stochastic:
-        return [_channel(lambda sent=wire(): sent, wire(), torch.tensor(sigma**2), train, generator)]
+    train = train.to(clean.device)
+    if stochastic:
+        centres, variance = _estimated(clean.flatten(1).float(), sent, train)
+        fresh = sent
+    else:
+        centres, variance = sent(), torch.zeros((), device=clean.device)
+        exact = centres
+        fresh = lambda: exact  # noqa: E731
+    middle = centres[train].mean(0)
+    scale = (sigma**2 + variance).sqrt()
 
-    # Mean and mean square of the draws, and their covariance with the clean features, in one pass over the draws.
-    f = clean.flatten(1).float()
-    mean = torch.zeros(())
-    square = torch.zeros(())
-    for _ in range(CENTRE_DRAWS):
-        sent = wire()
-        mean = mean + sent / CENTRE_DRAWS
-        square = square + sent[train].square().mean(0) / CENTRE_DRAWS
-    within = (square - mean[train].square().mean(0)).clamp(min=0) * CENTRE_DRAWS / (CENTRE_DRAWS - 1)
-    found: list[Channel] = []
+    def draw() -> torch.Tensor:
+        z = fresh()
+        noise = torch.randn(z.shape, generator=generator, device=z.device)
+        return (z - middle + sigma * noise) / scale
+
+    return Channel((centres - middle) / scale, draw)
+
+
+def _estimated(
+    f: torch.Tensor, sent: Callable[[], torch.Tensor], train: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Estimates E[wire | x], (N, D), and the variance of the wire about it, (D,).
+
+    Where the wire has the features' shape, the estimate starts from a straight line per coordinate through the clean
+    features: exact for additive noise and for dropout. Slopes are drawn towards their common value and the line towards
+    the mean of the draws, each by as much as its own scatter explains (empirical Bayes), so that a defense that leaves
+    nothing gives centres that differ by nothing.
+    """
+    first = sent()
+    mean = torch.zeros_like(first)
+    square = torch.zeros_like(first[0])
+    for i in range(DRAWS):
+        wire = first if i == 0 else sent()
+        mean += wire / DRAWS
+        square += wire[train].square().mean(0) / DRAWS
+    m = mean[train]
+    within = (square - m.square().mean(0)).clamp(min=0) * DRAWS / (DRAWS - 1)
+    scatter = within / DRAWS  # variance of the mean of the draws
+    line = m.mean(0).expand_as(mean)
     if mean.shape == f.shape:
-        centred = f[train] - f[train].mean(0)
-        slope = (centred * mean[train]).sum(0) / centred.square().sum(0).clamp(min=1e-12)
-        line = mean[train].mean(0) + slope * (f - f[train].mean(0))
-        # What the line leaves of the mean, less the part that is only the draws' own scatter, counts as noise.
-        misfit = ((mean - line)[train].square().mean(0) - within / CENTRE_DRAWS).clamp(min=0)
-        found += _shrunk(_channel(wire, line, sigma**2 + within + misfit, train, generator))
-    # The mean of a few draws is itself uncertain, by the noise divided by their number.
-    found += _shrunk(_channel(wire, mean, sigma**2 + within * (1 + 1 / CENTRE_DRAWS), train, generator, within_only=within))
-    return found
+        offset = f - f[train].mean(0)
+        power = offset[train].square().sum(0)
+        product = (offset[train] * m).sum(0)
+        common = product.sum() / power.sum().clamp(min=1e-12)
+        slope = product / power.clamp(min=1e-12)
+        noise = scatter / power.clamp(min=1e-12)
+        spread = (((slope - common).square() - noise) * power).sum() / power.sum().clamp(min=1e-12)
+        keep = spread.clamp(min=0) / (spread.clamp(min=0) + noise).clamp(min=1e-12)
+        line = line + offset * (common + keep * (slope - common))
+    misfit = (m - line[train]).square().mean(0) - scatter
+    # Below three standard errors a misfit is taken for scatter: over thousands of coordinates the rest would add up.
+    misfit = torch.where(misfit > 3 * scatter * (2 / len(train)) ** 0.5, misfit, torch.zeros_like(misfit))
+    keep = misfit / (misfit + scatter).clamp(min=1e-12)
+    return line + keep * (mean - line), within + misfit * (1 - keep)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import math
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from splitaudit.metric import Column, Measure, MeasureContext, Measurement

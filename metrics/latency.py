@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import platform
 from pathlib import Path
 from time import perf_counter
+from typing import ClassVar
 
 import torch
 from pydantic import Field

@@ -1,1 +1,8 @@
+"""Suites: what a run is to do, from YAML to a validated, resolved value."""
 
+from __future__ import annotations
+
+from .load import load_suite, presets
+from .suite import AttackSpec, BackboneSpec, DatasetSpec, DefenseSpec, MetricSpec, Suite
+
+__all__ = ["AttackSpec", "BackboneSpec", "DatasetSpec", "DefenseSpec", "MetricSpec", "Suite", "load_suite", "presets"]

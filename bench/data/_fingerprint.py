@@ -47,7 +47,9 @@ def facts_of(root: Path, files: Sequence[ImageFile], cache: Path | None) -> list
     Raises:
         DataError: a file that cannot be read or is no image; the cache folder cannot be written.
     """
-    place = None if cache is None else cache / f"files-{hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]}.json"
+    place = None
+    if cache is not None:
+        place = cache / f"files-{hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]}.json"
     known = {} if place is None else _read(place)
     fresh: dict[str, list] = {}
     facts = []
@@ -70,7 +72,7 @@ def _inspect(path: Path) -> FileFacts:
             return FileFacts(hashlib.sha256(data).hexdigest(), image.height, image.width, is_grey(image))
     except DataError as exc:
         raise DataError(f"imagefolder: {path}: {exc}") from exc
-    except Exception as exc:  # noqa: BLE001  (decoders raise anything; it is shown with the file's name)
+    except Exception as exc:  # decoders raise anything; it is shown with the file's name
         raise DataError(unreadable(path, exc)) from exc
 
 

@@ -39,7 +39,8 @@ def resolve_sizes(
             raise DataError(f"{dataset}: part '{part}': got size {size}, expected at least 1 image.")
         if limit is not None and size > limit:
             raise DataError(
-                f"{dataset}: part '{part}': got size {size}, but only {limit} images are available. Ask for at most {limit}."
+                f"{dataset}: part '{part}': got size {size}, expected at most {limit}, "
+                "which is how many images it has. Ask for fewer or add images."
             )
     return sizes
 

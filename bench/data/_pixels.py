@@ -10,8 +10,8 @@ from PIL import Image
 
 from ..errors import DataError
 
-_GREY = ("1", "L", "LA", "La", "I;16", "I;16L", "I;16B", "I")
-_COLOUR = ("RGB", "RGBA", "RGBa", "RGBX", "P", "PA", "CMYK", "YCbCr")
+_GREY = ("1", "L", "LA", "I;16", "I;16L", "I;16B", "I")
+_COLOUR = ("RGB", "RGBA", "RGBX", "P", "PA", "CMYK", "YCbCr")
 
 
 def is_grey(image: Image.Image) -> bool:
@@ -28,11 +28,11 @@ def is_grey(image: Image.Image) -> bool:
 def converted(image: Image.Image, grey: bool) -> Image.Image:
     """Returns an image in mode L or RGB, 0 to 255.
 
-    Transparency is laid over white, 16-bit grey keeps its upper 8 bits, colour becomes grey by the luma of ITU-R BT.601.
+    Transparency is laid over white, 16-bit grey keeps its upper 8 bits, colour becomes grey by the luma of BT.601.
     """
     if image.mode.startswith("I"):
         image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
-    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB").convert("L") if grey and image.mode != "L" else image.convert("L" if grey else "RGB")

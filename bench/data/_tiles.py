@@ -14,7 +14,7 @@ from .base import PARTS, PartName
 SHARES: dict[PartName, int] = {
     "client_train": 5, "aux_train": 4, "private": 3, "measure": 2, "client_val": 1, "aux_val": 1,
 }  # fmt: skip
-"""Tiles of each part among 16 neighbours. ``private`` has many for its few crops: their tiles are what is independent."""
+"""Tiles of each part among 16 neighbours. ``private`` has many for its few crops: crops of one tile are dependent."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,8 @@ def grid(shape: tuple[int, ...], side: int, label: int, first_id: int) -> list[T
     for r in range(len(rows) - 1):
         walk = range(len(columns) - 1)
         for c in walk if r % 2 == 0 else reversed(walk):
-            tiles.append(
-                Tile(
-                    first_id + len(tiles), label, int(rows[r]), int(columns[c]), int(rows[r + 1] - rows[r]),
-                    int(columns[c + 1] - columns[c]),
-                )
-            )
+            height, width = int(rows[r + 1] - rows[r]), int(columns[c + 1] - columns[c])
+            tiles.append(Tile(first_id + len(tiles), label, int(rows[r]), int(columns[c]), height, width))
     return tiles
 
 
@@ -78,7 +74,7 @@ def has_detail(tile: Image.Image, side: int, threshold: float) -> bool:
 
 
 def deal(tiles: list[Tile], seed: int) -> dict[PartName, list[Tile]]:
-    """Deals tiles in the order of their walk to the parts: of every 16, each part gets its share, in shuffled places."""
+    """Deals tiles in the order of their walk: of every 16, each part gets its share, in shuffled places."""
     deck = [part for part in PARTS for _ in range(SHARES[part])]
     dealt: dict[PartName, list[Tile]] = {part: [] for part in PARTS}
     rng = np.random.default_rng(derive("photos-deal", seed, label=tiles[0].label if tiles else -1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,8 +39,8 @@ class ImageFolder(Dataset):
 
     Layout: ``train/CLASS/*`` and ``test/CLASS/*`` (train/ feeds the client's and the auxiliary parts, test/ feeds
     ``private`` and ``measure``), or ``CLASS/*``, each class of which is divided over all six parts. A hash of the file
-    name decides who goes where, classes are interleaved. Copies (equal bytes) stay in one part; a file of train/ that equals
-    one of test/ goes where that one goes. Where there are copies, ``groups`` numbers the contents.
+    name decides who goes where, classes are interleaved. Copies (equal bytes) stay in one part; a file of train/
+    that equals one of test/ goes where that one goes. Where there are copies, ``groups`` numbers the contents.
 
     Sub-folders of a class are read too; hidden files and files with other suffixes than those of images are not images
     of the dataset; folders beside train/ and test/ are not read. Any size and shape. Transparency is laid over white,
@@ -76,16 +77,19 @@ class ImageFolder(Dataset):
         labels = torch.tensor([files[i].label for i in mine])
         return Part(self._pixels(part), labels, groups, tuple(files[i].name for i in mine))
 
-    @functools.cached_property
-    def _folder(self) -> Folder:
+    @property
+    def _root(self) -> Path:
         if self.context.root is None:
             raise DataError(f"imagefolder: got no folder. {LAYOUT} Give it by --data-root.")
-        return survey(self.context.root)
+        return self.context.root
+
+    @functools.cached_property
+    def _folder(self) -> Folder:
+        return survey(self._root)
 
     @functools.cached_property
     def _facts(self) -> list[FileFacts]:
-        assert self.context.root is not None  # for type checkers: _folder has raised
-        return facts_of(self.context.root, self._folder.files, self.context.cache)
+        return facts_of(self._root, self._folder.files, self.context.cache)
 
     @functools.cached_property
     def _parts(self) -> dict[PartName, list[int]]:
@@ -102,7 +106,7 @@ class ImageFolder(Dataset):
     @functools.cached_property
     def _sizes(self) -> dict[str, int]:
         limits = {part: len(files) for part, files in self._parts.items()}
-        return resolve_sizes(f"imagefolder: {self.context.root}", self.sizes, limits, limits)
+        return resolve_sizes(f"imagefolder: {self._root}", self.sizes, limits, limits)
 
     @functools.cached_property
     def _grey(self) -> bool:
@@ -136,7 +140,8 @@ class ImageFolder(Dataset):
         if part not in self._decoded:
             size = self._sizes[part]
             shape, grey = self._shape, self._grey
-            self._decoded[part] = stacked([_decode(self._folder.files[i], grey, shape) for i in self._parts[part][:size]])
+            files = [self._folder.files[i] for i in self._parts[part][:size]]
+            self._decoded[part] = stacked([_decode(file, grey, shape) for file in files])
         return self._decoded[part]
 
     @functools.cached_property
@@ -153,5 +158,5 @@ def _decode(file: ImageFile, grey: bool, shape: tuple[int, int]) -> np.ndarray:
     try:
         with Image.open(file.path) as image:
             return np.asarray(resized(converted(image, grey), shape))
-    except Exception as exc:  # noqa: BLE001  (decoders raise anything; it is shown with the file's name)
+    except Exception as exc:  # decoders raise anything; it is shown with the file's name
         raise DataError(unreadable(file.path, exc)) from exc

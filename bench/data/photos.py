@@ -33,25 +33,28 @@ class PhotosParams(Params):
     image_size: int = Field(32, ge=16, le=224, description="side of an image in px")
     min_scale: int = Field(40, ge=16, description="smallest side of a crop in px of the photograph")
     tile: int = Field(64, ge=16, description="smallest side of a tile in px; a crop lies inside one tile")
-    flat: float = Field(5.0, ge=0, lt=128, description="least standard deviation about the mean colour, of 255")
+    flat: float = Field(
+        5.0, ge=0, lt=128, description="least standard deviation of a crop about its mean colour, of 255"
+    )
     seed: int = Field(0, ge=0, description="seed of the tiles' assignment and of the crops")
 
     @model_validator(mode="after")
     def _crops_fit(self) -> PhotosParams:
         if self.min_scale > self.tile:
-            raise ValueError(f"min_scale {self.min_scale} does not fit into tile {self.tile}; expected min_scale <= tile")
+            raise ValueError(f"min_scale {self.min_scale} is larger than tile {self.tile}; expected min_scale <= tile")
         return self
 
 
 class Photos(Dataset):
     """Eight photographs, eight classes; an image is a square crop, at a random place and scale, of one tile.
 
-    Images (N, 3, S, S) with S = ``image_size``, labels i mod 8. Each tile belongs to one part, so that no two parts share
-    a pixel; ``groups`` holds the tile of each crop, names read ``astronaut@(top,left)+side`` in px. Crop i of a part
-    depends on the parameters, the part and i alone: any size may be asked for, and a smaller one is a prefix.
+    Images (N, 3, S, S) with S = ``image_size``, labels i mod 8. Each tile belongs to one part, so that no two parts
+    share a pixel; ``groups`` holds the tile of each crop, names read ``astronaut@(top,left)+side`` in px. Crop i of a
+    part depends on the parameters, the part and i alone: any size may be asked for, and a smaller one is a prefix.
 
     The crops of one part and class go round its tiles, so a few crops meet as many tiles as there are. Crops whose
-    standard deviation about their mean colour is below ``flat`` (sky, black borders) are drawn again.
+    standard deviation about their mean colour, at 16 px, is below ``flat`` (sky, black borders) are drawn again; tiles
+    without detail belong to no part.
     """
 
     Params = PhotosParams

@@ -40,6 +40,9 @@ class Backbone(ABC):
             Unsupported: for an image size that the backbone cannot take, with the reason.
         """
 
+    def check(self, image_shape: tuple[int, int, int]) -> None:
+        """Raises Unsupported, with the reason, for an image shape that the backbone cannot take."""
+
     @classmethod
     def cheap(cls) -> dict[str, Any]:
         """Returns parameters for tests."""

@@ -37,9 +37,8 @@ class CNN4(Backbone):
         return ("block1", "block2", "block3", "block4")
 
     def blocks(self, image_shape: tuple[int, int, int], classes: int) -> OrderedDict[str, nn.Module]:
+        self.check(image_shape)
         channels, height, width = image_shape
-        if min(height, width) < 28:
-            raise Unsupported(f"backbone 'cnn4' needs images of at least 28 px a side, got {height}×{width}")
         w = self.params.width
         blocks: OrderedDict[str, nn.Module] = OrderedDict()
         before = channels
@@ -63,6 +62,11 @@ class CNN4(Backbone):
             )
         )
         return blocks
+
+    def check(self, image_shape: tuple[int, int, int]) -> None:
+        _, height, width = image_shape
+        if min(height, width) < 28:
+            raise Unsupported(f"backbone 'cnn4' needs images of at least 28 px a side, got {height}×{width}")
 
     @classmethod
     def cheap(cls) -> dict[str, Any]:

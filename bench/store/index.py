@@ -34,8 +34,8 @@ class Entry:
         error: type and first line of what went wrong, or None.
         duration: seconds, all stages together.
         measurements: for targets, measure to key, of those that are done.
-        scores: for cells, metric to version, of those that are done.
-        unavailable: measure to key or metric to version, of those that cannot have a value.
+        scores: for cells and reference rows, metric to key, of those that are done.
+        unavailable: measure or metric to key, of those that cannot have a value.
     """
 
     kind: Kind
@@ -45,15 +45,17 @@ class Entry:
     error: str | None = None
     duration: float = 0.0
     measurements: dict[str, str] = field(default_factory=dict)
-    scores: dict[str, int] = field(default_factory=dict)
-    unavailable: dict[str, str | int] = field(default_factory=dict)
+    scores: dict[str, str] = field(default_factory=dict)
+    unavailable: dict[str, str] = field(default_factory=dict)
 
 
 def summarise(record: dict[str, Any]) -> Entry:
     """Returns the entry of a checked record."""
     error = record["error"]
     measured, scored = record.get("measurements", {}), record.get("scores", {})
-    marks = {name: m["key"] for name, m in measured.items()} | {name: s["version"] for name, s in scored.items()}
+    for row in record.get("rows", {}).values():  # every reference row has the same metrics
+        scored = row
+    found = measured | scored
     return Entry(
         kind=record["kind"],
         key=record["key"],
@@ -61,9 +63,9 @@ def summarise(record: dict[str, Any]) -> Entry:
         artifact=record["artifact"],
         error=None if error is None else f"{error['type']}: {error['message']}".splitlines()[0],
         duration=float(sum(record["timing"].values())),
-        measurements={name: marks[name] for name, m in measured.items() if m["status"] == "done"},
-        scores={name: marks[name] for name, s in scored.items() if s["status"] == "done"},
-        unavailable={n: marks[n] for n, found in (measured | scored).items() if found["status"] == "unavailable"},
+        measurements={name: m["key"] for name, m in measured.items() if m["status"] == "done"},
+        scores={name: s["key"] for name, s in scored.items() if s["status"] == "done"},
+        unavailable={name: f["key"] for name, f in found.items() if f["status"] == "unavailable"},
     )
 
 

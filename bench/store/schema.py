@@ -50,6 +50,7 @@ class _Found(_Part):
 class Score(_Found):
     """The values of one metric for every attacked image."""
 
+    key: str = Field(description="hash of the metric's name, version and parameters")
     version: int = Field(description="version of the metric that gave the values")
     values: list[float | None] = Field(
         default_factory=list, description="one value per image, in the order of `private`"
@@ -66,6 +67,9 @@ class Measured(_Found):
     values: dict[str, float | int | str | None] = Field(default_factory=dict, description="column to value")
     timing_values: dict[str, float | int | str | None] = Field(
         default_factory=dict, description="column to value, for columns that differ between runs of the same thing"
+    )
+    per_image: dict[str, list[float]] = Field(
+        default_factory=dict, description="column to one value per image of `measure`, for intervals over images"
     )
 
     def _missing(self) -> bool:
@@ -121,9 +125,21 @@ class CellRecord(Record):
 
 
 class ReferenceRecord(Record):
-    """Reference rows, computed from the truth and labelled so."""
+    """What is computed once per dataset from the private images themselves, and labelled so. No artifact."""
 
-    rows: list[dict[str, JsonValue]] = Field(default_factory=list, description="one object per reference row")
+    private: dict[str, JsonValue] = Field(
+        default_factory=dict, description="`labels`, `names` and `groups` of the private images (groups null: none)"
+    )
+    measure_groups: list[int] | None = Field(None, description="group of each image of `measure`; null: none")
+    prior_mse: list[float] = Field(
+        default_factory=list, description="error of the mean auxiliary image on each private image"
+    )
+    thumbnails: dict[str, list[float]] = Field(
+        default_factory=dict, description="side in pixels to the error of that thumbnail of each private image"
+    )
+    rows: dict[str, dict[str, Score]] = Field(
+        default_factory=dict, description="reference row (`mean_colour`, `thumbnail-4`, …) to metric to its values"
+    )
 
 
 RECORDS: dict[str, type[Record]] = {

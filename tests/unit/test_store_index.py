@@ -22,7 +22,7 @@ def records() -> list[dict[str, Any]]:
     return [
         new_record("target", {"n": 0}, timing={"train": 2.0, "measure": 0.5}, measurements={"a": found, "m": missing}),
         new_record("target", {"n": 1}, measurements={"a": found, "b": broken}),
-        new_record("cell", {"n": 0}, scores={"mse": {"version": 3, "status": "done", "values": [1.0]}}),
+        new_record("cell", {"n": 0}, scores={"mse": {"key": "k3", "version": 3, "status": "done", "values": [1.0]}}),
         new_record("cell", {"n": 1}, status="failed", error=FAILURE),
         new_record("fit", {"n": 0}),
     ]
@@ -61,7 +61,7 @@ def test_the_state_of_all_records_is_known_without_opening_any(folder: Path, ope
         {"m": "k2"},
     )
     assert (second.measurements, second.unavailable) == ({"a": "k1"}, {})
-    assert (good.status, good.error, good.scores) == ("done", None, {"mse": 3})
+    assert (good.status, good.error, good.scores) == ("done", None, {"mse": "k3"})
     assert (bad.status, bad.error, bad.scores) == ("failed", "ValueError: no", {})
     assert fit.status == "done"
     assert [kind for kind, _ in status] == ["target", "target", "fit", "cell", "cell"]

@@ -58,9 +58,9 @@ def cell(**changes: Any) -> dict[str, Any]:
         ({"attack": {"when": object()}}, "attack.when.*not a valid JSON value"),
         ({"identity": {1: 2}}, "identity.*valid string"),
         ({"measurements": {}}, "measurements: got {}"),
-        ({"scores": {"mse": {"version": 1, "status": "done", "values": [1.0, None]}}}, "scores.mse.*'reason' is null"),
-        ({"scores": {"lpips": {"version": 1, "status": "unavailable"}}}, "scores.lpips.*'reason' is null"),
-        ({"scores": {"mse": {"status": "done"}}}, "scores.mse.version: is missing"),
+        ({"scores": {"mse": {"key": "k", "version": 1, "status": "done", "values": [1.0, None]}}}, "scores.mse.*'reason' is null"),
+        ({"scores": {"lpips": {"key": "k", "version": 1, "status": "unavailable"}}}, "scores.lpips.*'reason' is null"),
+        ({"scores": {"mse": {"key": "k", "status": "done"}}}, "scores.mse.version: is missing"),
         ({"identity": {"a": 2}}, "is not that of its identity, expected"),
         ({"key": "0" * 20}, "its key '0{20}' is not that of its identity"),
     ],
@@ -91,7 +91,7 @@ def test_what_is_no_object_is_no_record(value: object) -> None:
 
 
 def test_missing_values_are_fine_beside_a_reason() -> None:
-    score = {"version": 1, "status": "done", "values": [1.0, None], "reason": "1 of 2 images is flat"}
+    score = {"key": "k", "version": 1, "status": "done", "values": [1.0, None], "reason": "1 of 2 images is flat"}
     assert cell(scores={"ssim": score}) == validate(cell(scores={"ssim": score})) | {"scores": {"ssim": score}}
 
 

@@ -74,7 +74,7 @@ def test_a_done_record_without_its_artifact_is_not_done(folder: Path) -> None:
 
 
 def test_a_record_that_never_had_an_artifact_is_done_without(tmp_path: Path) -> None:
-    record = new_record("reference", {"a": 1}, rows=[{"name": "mean_colour", "mse": 0.02}])
+    record = new_record("reference", {"a": 1}, prior_mse=[0.02])
     with Store.writing(tmp_path) as store:
         store.write(record)
         assert store.status()["reference", record["key"]].status == "done"

@@ -1,0 +1,199 @@
+"""Checking a suite against the registries, and filling in defaults and sweeps."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import ValidationError
+
+from ..defense import Defense
+from ..errors import PluginError, did_you_mean
+from ..knowledge import PRESETS
+from ..params import list_valued, problems_of
+from ..plugins import ATTACKS, BACKBONES, DATASETS, DEFENSES, METRICS
+from ..registry import Registry
+from .suite import AttackSpec, BackboneSpec, DatasetSpec, DefenseSpec, MetricSpec, Suite
+
+
+def resolve(suite: Suite) -> tuple[Suite, list[str]]:
+    """Returns the suite with validated, complete parameters and sweeps multiplied out, and every problem found."""
+    problems: list[str] = []
+    resolved = suite.model_copy(
+        update={
+            "dataset": [_dataset(s, problems) for s in suite.dataset],
+            "other": None if suite.other is None else _dataset(suite.other, problems),
+            "backbone": [b for s in suite.backbone for b in _backbones(s, problems)],
+            "defenses": [d for s in suite.defenses for d in _defenses(s, problems)],
+            "attacks": [
+                AttackSpec(name=s.name, params=p)
+                for s in suite.attacks
+                for p in _crossed(ATTACKS, s.name, s.params, problems)
+            ],
+            "metrics": [
+                MetricSpec(name=s.name, params=p)
+                for s in suite.metrics
+                for p in _crossed(METRICS, s.name, s.params, problems, cross=False)
+            ],
+        }
+    )
+    for name in suite.knowledge:
+        if name not in PRESETS:
+            problems.append(
+                f"knowledge '{name}' is not known.{did_you_mean(name, PRESETS)} Known: {', '.join(PRESETS)}."
+            )
+        elif PRESETS[name].aux == "other" and suite.other is None:
+            problems.append(
+                f"knowledge '{name}' needs auxiliary images of another distribution: add other: {{name: …}}"
+            )
+    _cuts(resolved, problems)
+    for what, specs in (("defenses", resolved.defenses), ("attacks", resolved.attacks), ("metrics", resolved.metrics)):
+        seen: set[str] = set()
+        for spec in specs:
+            text = spec.model_dump_json()
+            if text in seen:
+                problems.append(f"{what}: '{spec.name}' is listed twice with the same parameters")
+            seen.add(text)
+    for field in ("seeds", "attack_seeds", "knowledge"):
+        values = getattr(suite, field)
+        if len(set(values)) < len(values):
+            problems.append(f"{field}: {values} has a value twice")
+    _exclusions(resolved, problems)
+    return resolved, problems
+
+
+def _params(registry: Registry[Any], name: str, params: dict[str, Any], problems: list[str]) -> dict[str, Any] | None:
+    """Returns the validated, complete parameters of a plugin, or None after adding to the problems."""
+    if name not in registry:
+        problems.append(registry.unknown(name))
+        return None
+    try:
+        cls = registry.get(name)
+    except PluginError as exc:
+        problems.append(str(exc))
+        return None
+    try:
+        return cls.Params(**params).dump()
+    except ValidationError as exc:
+        problems += problems_of(exc, f"{registry.kind} '{name}'", cls.Params)
+        return None
+    except TypeError as exc:
+        problems.append(f"{registry.kind} '{name}': params: {exc}")
+        return None
+
+
+def _crossed(
+    registry: Registry[Any], name: str, params: dict[str, Any], problems: list[str], cross: bool = True
+) -> list[dict[str, Any]]:
+    """Returns one complete set of parameters per combination of listed values."""
+    swept: dict[str, list[Any]] = {}
+    if cross and name in registry:
+        try:
+            model = registry.get(name).Params
+        except PluginError:
+            model = None
+        for key, value in params.items():
+            if isinstance(value, list) and model is not None and not list_valued(model, key):
+                if not value:
+                    problems.append(f"{registry.kind} '{name}': {key}: got an empty list, expected at least one value")
+                    return []
+                swept[key] = value
+    out = []
+    for values in itertools.product(*swept.values()):
+        complete = _params(registry, name, {**params, **dict(zip(swept, values, strict=True))}, problems)
+        if complete is not None:
+            out.append(complete)
+    return out
+
+
+def _dataset(spec: DatasetSpec, problems: list[str]) -> DatasetSpec:
+    params = _params(DATASETS, spec.name, spec.params, problems)
+    return spec.model_copy(update={"params": params}) if params is not None else spec
+
+
+def _backbones(spec: BackboneSpec, problems: list[str]) -> list[BackboneSpec]:
+    return [spec.model_copy(update={"params": p}) for p in _crossed(BACKBONES, spec.name, spec.params, problems)]
+
+
+def _defenses(spec: DefenseSpec, problems: list[str]) -> list[DefenseSpec]:
+    names = spec.name.split("+")
+    if len(names) == 1:
+        found = _crossed(DEFENSES, spec.name, spec.params, problems)
+        return [_when(spec.model_copy(update={"params": p}), problems) for p in found]
+    if len(set(names)) < len(names):
+        problems.append(f"defense '{spec.name}': a part is listed twice")
+        return []
+    if "none" in names:
+        problems.append(f"defense '{spec.name}': 'none' changes nothing, leave it out of the composition")
+        return []
+    for key in spec.params:
+        if key not in names:
+            problems.append(
+                f"defense '{spec.name}': params: '{key}' is no part of the composition.{did_you_mean(key, names)} "
+                f"Expected part names ({', '.join(names)}) with their parameters."
+            )
+    per_part: list[list[dict[str, Any]]] = []
+    for name in names:
+        given = spec.params.get(name, {})
+        if not isinstance(given, dict):
+            problems.append(f"defense '{spec.name}': params: {name}: got {given!r}, expected keys and values")
+            return []
+        per_part.append(_crossed(DEFENSES, name, given, problems))
+    if any(not p for p in per_part):
+        return []
+    tasks = [n for n in names if DEFENSES.get(n).task_loss is not Defense.task_loss]
+    if len(tasks) > 1:
+        problems.append(f"defense '{spec.name}': {' and '.join(tasks)} each replace the task loss; only one may")
+    shapes = [n for n in names if DEFENSES.get(n).wrap is not Defense.wrap]
+    if len(shapes) > 1:
+        problems.append(f"defense '{spec.name}': {' and '.join(shapes)} each replace the architecture; only one may")
+    return [
+        _when(spec.model_copy(update={"params": dict(zip(names, values, strict=True))}), problems)
+        for values in itertools.product(*per_part)
+    ]
+
+
+def _when(spec: DefenseSpec, problems: list[str]) -> DefenseSpec:
+    if spec.when == "infer":
+        trained = [n for n in spec.name.split("+") if not DEFENSES.get(n).acts_on_wire]
+        if trained:
+            problems.append(
+                f"defense '{spec.name}' with when: infer: {' and '.join(trained)} acts only in training, so at "
+                "inference alone it would equal 'none'. Leave out when."
+            )
+    return spec
+
+
+def _cuts(suite: Suite, problems: list[str]) -> None:
+    known: dict[str, tuple[str, ...]] = {}
+    for spec in suite.backbone:
+        if spec.name in BACKBONES:
+            cls = BACKBONES.get(spec.name)
+            known[spec.name] = cls(cls.Params(**spec.params)).cuts()
+    everywhere = {cut for cuts in known.values() for cut in cuts}
+    wanted = dict.fromkeys(cut for spec in suite.backbone for cut in spec.cut)
+    for cut in wanted:
+        if known and cut not in everywhere:
+            have = "; ".join(f"{name}: {', '.join(cuts)}" for name, cuts in known.items())
+            problems.append(
+                f"cut '{cut}' exists in no backbone of the suite.{did_you_mean(cut, everywhere)} Cuts of {have}."
+            )
+
+
+def _exclusions(suite: Suite, problems: list[str]) -> None:
+    names: dict[str, Callable[[], set[str]]] = {
+        "dataset": lambda: {s.name for s in suite.dataset},
+        "backbone": lambda: {s.name for s in suite.backbone},
+        "cut": lambda: {c for s in suite.backbone for c in s.cut},
+        "knowledge": lambda: set(suite.knowledge),
+    }
+    for i, rule in enumerate(suite.exclude):
+        given = rule.model_dump(exclude_none=True)
+        if not given:
+            problems.append(f"exclude.{i}: is empty and would leave nothing. Name at least one field.")
+        for field, value in given.items():
+            if field in names and value not in names[field]():
+                problems.append(
+                    f"exclude.{i}: {field} '{value}' is not in the suite.{did_you_mean(value, names[field]())}"
+                )

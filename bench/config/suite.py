@@ -1,0 +1,139 @@
+"""The shape of a suite: lists that are crossed into a matrix, and what is left out of it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from ..data.base import PartName
+from ..defense import When
+from ..training import TrainingParams
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str | dict | int) else value
+
+
+def _as_spec(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _as_specs(value: Any) -> Any:
+    value = _as_list(value)
+    return [_as_spec(v) for v in value] if isinstance(value, list) else value
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DatasetSpec(_Model):
+    """A dataset and how much of it is used."""
+
+    name: str = Field(description="registry name")
+    params: dict[str, Any] = Field(default_factory=dict, description="the dataset's parameters")
+    sizes: dict[PartName, Annotated[int, Field(ge=1)]] = Field(
+        default_factory=dict, description="images per part; parts not named have the dataset's own size"
+    )
+
+
+class BackboneSpec(_Model):
+    """A backbone and where to cut it; a list of cuts, or of values of a parameter, is crossed."""
+
+    name: str = Field(description="registry name")
+    cut: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)] = Field(
+        description="the block after which the model is split, or several"
+    )
+    params: dict[str, Any] = Field(default_factory=dict, description="the backbone's parameters")
+
+
+class DefenseSpec(_Model):
+    """A defense, or several in order (``nopeek+noise``); a list of values of a parameter is crossed."""
+
+    name: str = Field(description="registry name, or names joined by +")
+    params: dict[str, Any] = Field(
+        default_factory=dict, description="parameters; for a composition: part name to its parameters"
+    )
+    when: When = Field("train+infer", description="infer: reuse the undefended target's weights")
+
+
+class AttackSpec(_Model):
+    """An attack; a list of values of a parameter is crossed."""
+
+    name: str = Field(description="registry name")
+    params: dict[str, Any] = Field(default_factory=dict, description="the attack's parameters")
+
+
+class MetricSpec(_Model):
+    """A metric or measure."""
+
+    name: str = Field(description="registry name")
+    params: dict[str, Any] = Field(default_factory=dict, description="its parameters")
+
+
+class Exclusion(_Model):
+    """What is left out of the matrix: cells that match every field given."""
+
+    dataset: str | None = None
+    backbone: str | None = None
+    cut: str | None = None
+    defense: str | None = Field(None, description="registry name or label")
+    attack: str | None = Field(None, description="registry name or label")
+    knowledge: str | None = None
+
+
+Specs = BeforeValidator(_as_specs)
+Listed = BeforeValidator(_as_list)
+
+
+class Suite(_Model):
+    """Everything that a run is to do. Nothing in it says where or how fast: that is for the command line."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the results folder")
+    description: str = Field("", description="a sentence for the report")
+    dataset: Annotated[list[DatasetSpec], Specs, Field(min_length=1)] = Field(description="datasets")
+    other: Annotated[DatasetSpec | None, BeforeValidator(_as_spec)] = Field(
+        None, description="where the auxiliary images of the levels '-other' come from"
+    )
+    backbone: Annotated[list[BackboneSpec], Listed, Field(min_length=1)] = Field(
+        description="backbones with their cuts"
+    )
+    defenses: Annotated[list[DefenseSpec], Specs, Field(min_length=1)] = Field(description="defenses")
+    attacks: Annotated[list[AttackSpec], Specs, Field(min_length=1)] = Field(description="attacks")
+    knowledge: Annotated[list[str], Listed, Field(min_length=1)] = Field(
+        ["white-box", "query"], description="levels of adversary knowledge, by name"
+    )
+    metrics: Annotated[list[MetricSpec], Specs, Field(min_length=1)] = Field(
+        default_factory=lambda: [MetricSpec(name=n) for n in DEFAULT_METRICS], description="metrics and measures"
+    )
+    seeds: Annotated[list[int], Listed, Field(min_length=1)] = Field([0], description="one target per seed")
+    attack_seeds: Annotated[list[int], Listed, Field(min_length=1)] = Field([0], description="one cell per attack seed")
+    training: TrainingParams = Field(default_factory=TrainingParams, description="how targets are trained")
+    threads: int = Field(1, ge=1, description="torch threads per worker; changes low-order bits, so it is in the key")
+    exclude: list[Exclusion] = Field(default_factory=list, description="what is left out of the matrix")
+
+
+DEFAULT_METRICS = (
+    "mse",
+    "psnr",
+    "ssim",
+    "lpips",
+    "retrieval",
+    "accuracy",
+    "mutual_information",
+    "entropy",
+    "effective_information_volume",
+    "cost",
+    "latency",
+)
+
+IDENTITY_FIELDS = frozenset(
+    {"dataset", "other", "backbone", "defenses", "attacks", "knowledge", "seeds", "attack_seeds", "training", "threads"}
+)
+"""Fields that reach keys."""
+
+RUN_TIME_FIELDS = frozenset({"name", "description", "metrics", "exclude"})
+"""Fields that do not: a test fails until a new field is put into one of the two."""
+
+Preset = Literal["smoke", "quick", "standard", "paper"]

@@ -1,0 +1,46 @@
+"""Short unique names of plugins with parameters, for tables and plots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def sweep_labels(specs: Sequence[tuple[str, Mapping[str, Any], Mapping[str, Any]]]) -> list[str]:
+    """Returns one label per (name, parameters, default parameters).
+
+    A label is the bare name where the name occurs once; else it names the parameters in which the entries of that name
+    differ: ``noise(sigma=0.5)``.
+    """
+    out = []
+    for name, params, _ in specs:
+        alike = [p for n, p, _ in specs if n == name]
+        flat = _flat(params)
+        keys = [k for k in flat if any(_flat(p).get(k, ...) != flat[k] for p in alike)]
+        missing = {k for p in alike for k in _flat(p)} - set(flat)
+        text = ",".join(f"{k}={_short(flat[k])}" for k in keys)
+        if not keys and missing:
+            text = ",".join(f"no {k}" for k in sorted(missing))
+        out.append(f"{name}({text})" if text else name)
+    return out
+
+
+def label(name: str, params: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
+    """Returns a name with the parameters that differ from their defaults."""
+    flat, usual = _flat(params), _flat(defaults)
+    text = ",".join(f"{k}={_short(v)}" for k, v in flat.items() if usual.get(k, ...) != v)
+    return f"{name}({text})" if text else name
+
+
+def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in params.items():
+        if isinstance(value, Mapping):
+            out |= _flat(value, f"{prefix}{key}.")
+        else:
+            out[f"{prefix}{key}"] = value
+    return out
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,426 @@
+"""What a worker does: one job in, one plain JSON result out; artifacts go to files, records are the driver's."""
+
+from __future__ import annotations
+
+import math
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .data.base import DataContext, DataInfo, Dataset, Part, PartName
+from .knowledge import AdversaryKnowledge
+from .metric import Measure, MeasureContext, Metric
+from .plugins import ATTACKS, DATASETS, METRICS
+from .references import reference_guesses, thumbnail_errors
+from .seeds import derive, generator
+from .split import SplitModel
+from .store import Store
+from .targets import build, channel_statistics, check_wire, names_of, restore, stored_state
+from .training import TrainingParams, calibrate, train
+from .view import View, to_float
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Where a job runs; nothing in it may change a number (but low-order bits: ``threads`` is in the key for that).
+
+    Attributes:
+        folder: the run folder.
+        device: torch device.
+        threads: torch threads per worker.
+        data_root: folder of dataset files.
+        cache: folder for caches.
+        offline: never open a connection.
+        plugins: paths given with ``--plugin``.
+        images: whether reconstructions may be stored.
+    """
+
+    folder: str
+    device: str = "cpu"
+    threads: int = 1
+    data_root: str | None = None
+    cache: str | None = None
+    offline: bool = False
+    plugins: tuple[str, ...] = ()
+    images: bool = True
+
+    @property
+    def context(self) -> DataContext:
+        """The surroundings of datasets."""
+        return DataContext(
+            Path(self.data_root) if self.data_root else None, Path(self.cache) if self.cache else None, self.offline
+        )
+
+
+@dataclass(frozen=True)
+class Job:
+    """A piece of work for one worker.
+
+    Attributes:
+        task: ``target`` (train), ``measure``, ``fit``, ``cell`` (attack and score), ``score`` (again, from the stored
+            reconstructions) or ``reference``.
+        kind: kind of the record that it makes or completes.
+        key: that record's key.
+        identity: that record's identity.
+        related: identities of the nodes that it needs, by role (``target``, ``fit``).
+        metrics: specs {name, params, key} of what to measure or score.
+        extra: other plain values.
+    """
+
+    task: str
+    kind: str
+    key: str
+    identity: dict[str, Any]
+    related: dict[str, dict[str, Any]] = field(default_factory=dict)
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def dump(self) -> dict[str, Any]:
+        """Returns the job as plain JSON values."""
+        return asdict(self)
+
+
+class Worker:
+    """Runs jobs; keeps datasets and the last target in memory between them."""
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        self.at = surroundings
+        self.device = torch.device(surroundings.device)
+        self.store = Store(surroundings.folder)
+        self._data: dict[str, tuple[Dataset, DataInfo]] = {}
+        self._parts: dict[tuple[str, str], Part] = {}
+        self._models: dict[str, SplitModel] = {}
+        torch.set_num_threads(surroundings.threads)
+
+    def run(self, job: Mapping[str, Any]) -> dict[str, Any]:
+        """Runs a job and returns ``{"ok": True, "fields": …}`` or ``{"ok": False, "error": …}``; never raises.
+
+        A plugin may raise anything; whatever it is becomes the record's error, with its traceback.
+        """
+        task: Callable[[Job], dict[str, Any]] = getattr(self, f"_{job['task']}")
+        try:
+            return {"ok": True, "fields": task(Job(**job))}
+        except Exception as exc:  # noqa: BLE001
+            return {"ok": False, "error": failure(exc)}
+
+    # -- tasks ----------------------------------------------------------------------------------------------------
+
+    def _target(self, job: Job) -> dict[str, Any]:
+        started = time.perf_counter()
+        identity, seed = job.identity, int(job.identity["seed"])
+        client = {k: int(v) for k, v in identity["client"].items()}
+        data, val = (self.part(identity["dataset"], p, client[p]) for p in ("client_train", "client_val"))
+        info = self.info(identity["dataset"])
+        statistics = channel_statistics(data)
+        model = build(identity, info, statistics, self.device)
+        history: dict[str, Any] = {}
+        if "base" in identity:
+            # The base's edge and cloud; the defense's own buffers stay as initialised, to be calibrated below.
+            weights = self.store.read_artifact("target", identity["base"], self.device)
+            kept = {k: v for k, v in model.state_dict().items() if k.startswith("defense.")}
+            model.load_state_dict({**{k: v for k, v in weights.items() if not k.startswith("defense.")}, **kept})
+        else:
+            params = TrainingParams(**identity["training"])
+            history = train(model, data, val, params, seed, names_of(identity), self.device)
+        calibrate(model, data, self.device)
+        check_wire(model, val, generator("check", seed, self.device), self.device)
+        state = stored_state(model)
+        if "base" in identity:
+            state = {k: v for k, v in state.items() if k.startswith("defense.")}
+            state["normalize.mean"], state["normalize.std"] = (t.clone() for t in statistics)
+        else:
+            state |= {"statistics.mean": statistics[0].clone(), "statistics.std": statistics[1].clone()}
+        for name, tensor in state.items():
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                raise FloatingPointError(f"the trained tensor '{name}' is not finite")
+        self.store.write_artifact("target", job.key, state)
+        return {"artifact": True, "training": history, "timing": {"train_s": time.perf_counter() - started}}
+
+    def _measure(self, job: Job) -> dict[str, Any]:
+        identity = job.identity
+        model = self.model(job.key, identity)
+        part = self.part(identity["dataset"], "measure", int(job.extra["measure"]))
+        found: dict[str, Any] = {}
+        context = MeasureContext(
+            model=model,
+            data=part,
+            seed=derive("measure", int(identity["seed"]), **names_of(identity)),
+            device=self.device,
+            threads=self.at.threads,
+        )
+        for spec in job.metrics:
+            started = time.perf_counter()
+            measure = make_metric(spec)
+            try:
+                entry = _measured(measure, context)
+            except Exception as exc:  # noqa: BLE001  (a failed measure is stored with its traceback; the others go on)
+                entry = {"status": "failed", "reason": f"{type(exc).__name__}: {exc}", "error": failure(exc)}
+            entry["key"] = spec["key"]
+            entry.setdefault("timing_values", {})[f"{spec['name']}_s"] = time.perf_counter() - started
+            found[spec["name"]] = entry
+        return {"measurements": found}
+
+    def _fit(self, job: Job) -> dict[str, Any]:
+        started = time.perf_counter()
+        attack, view = self._attack(job, job.related["target"])
+        fitted = attack.fit(view)
+        for name, tensor in fitted.items():
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                raise FloatingPointError(f"attack '{attack.name}': fitted tensor '{name}' is not finite")
+        self.store.write_artifact("fit", job.key, {k: v.detach().cpu().contiguous() for k, v in fitted.items()})
+        return {"artifact": True, "info": _facts(view), "timing": {"fit_s": time.perf_counter() - started}}
+
+    def _cell(self, job: Job) -> dict[str, Any]:
+        started = time.perf_counter()
+        attack, view = self._attack(job, job.related["target"], job.related.get("dataset"))
+        fit = job.identity["fit"]
+        fitted = self.store.read_artifact("fit", fit, self.device) if fit else {}
+        guess = attack.reconstruct(view, fitted)
+        attacked = time.perf_counter() - started
+        warnings: list[str] = []
+        stored = quantised(guess, (len(view), *view.image_shape), attack.name, warnings)
+        if self.at.images:
+            self.store.write_artifact("cell", job.key, {"guess": stored})
+        scores, scored = self._scores(job, stored)
+        return {
+            "artifact": self.at.images,
+            "attack": _facts(view),
+            "scores": scores,
+            "warnings": warnings,
+            "timing": {"attack_s": attacked, "score_s": scored},
+        }
+
+    def _score(self, job: Job) -> dict[str, Any]:
+        stored = self.store.read_artifact("cell", job.key)["guess"]
+        return {"scores": self._scores(job, stored)[0]}
+
+    def _reference(self, job: Job) -> dict[str, Any]:
+        started = time.perf_counter()
+        identity = job.identity
+        private = self.part(identity["dataset"], "private", int(identity["private"]))
+        aux = self.part(identity["aux"]["dataset"], "aux_train", int(identity["aux"]["aux_train"]))
+        measure = self.part(identity["dataset"], "measure", int(job.extra["measure"]))
+        truth = to_float(private.images)
+        prior = to_float(aux.images).mean(0)
+        rows = {}
+        for name, guess in reference_guesses(truth)[0].items():
+            as_stored = quantised(guess, tuple(truth.shape), name, [])
+            rows[name] = score_all(job.metrics, truth, as_stored)
+        return {
+            "private": {
+                "labels": private.labels.tolist(),
+                "names": list(private.names) if private.names else None,
+                "groups": None if private.groups is None else private.groups.tolist(),
+            },
+            "measure_groups": None if measure.groups is None else measure.groups.tolist(),
+            "prior_mse": [float(v) for v in (truth - prior).square().mean((1, 2, 3))],
+            "thumbnails": {str(s): [float(v) for v in e] for s, e in thumbnail_errors(truth).items()},
+            "rows": rows,
+            "timing": {"reference_s": time.perf_counter() - started},
+        }
+
+    # -- what jobs share ------------------------------------------------------------------------------------------
+
+    def info(self, dataset: Mapping[str, Any]) -> DataInfo:
+        """Returns what is known of a dataset, by its identity."""
+        return self._opened(dataset)[1]
+
+    def part(self, dataset: Mapping[str, Any], name: PartName, n: int) -> Part:
+        """Returns the first n images of a part, loading it once."""
+        opened, _ = self._opened(dataset)
+        at = (str(dataset["fingerprint"]) + dataset["name"], name)
+        if at not in self._parts or len(self._parts[at]) < n:
+            opened.sizes[name] = n
+            self._parts[at] = opened.load(name)
+        part = self._parts[at]
+        return part if len(part) == n else part.first(n)
+
+    def _opened(self, dataset: Mapping[str, Any]) -> tuple[Dataset, DataInfo]:
+        at = str(dataset["fingerprint"]) + dataset["name"]
+        if at not in self._data:
+            cls = DATASETS.get(dataset["name"])
+            made = cls(cls.Params(**dataset["params"]), {}, self.at.context)
+            self._data[at] = (made, made.prepare())
+        return self._data[at]
+
+    def model(self, key: str, identity: Mapping[str, Any]) -> SplitModel:
+        """Returns a trained target in eval mode; the last one is kept."""
+        if key not in self._models:
+            weights = self.store.read_artifact("target", key, self.device)
+            base = identity.get("base")
+            if base:
+                own = {k: v for k, v in weights.items() if k.startswith("defense.")}
+                statistics = (weights["normalize.mean"], weights["normalize.std"])
+                lent = self.store.read_artifact("target", base, self.device)
+                weights = {**{k: v for k, v in lent.items() if not k.startswith("defense.")}, **own}
+            else:
+                statistics = (weights["statistics.mean"], weights["statistics.std"])
+            weights = {k: v for k, v in weights.items() if not k.startswith("statistics.")}
+            model = build(
+                identity, self.info(identity["dataset"]), (statistics[0].cpu(), statistics[1].cpu()), self.device
+            )
+            restore(model, weights)
+            self._models.clear()
+            self._models[key] = model
+        return self._models[key]
+
+    def _attack(
+        self, job: Job, target: Mapping[str, Any], dataset: Mapping[str, Any] | None = None
+    ) -> tuple[Any, View]:
+        identity = job.identity
+        spec = identity["attack"]
+        cls = ATTACKS.get(spec["name"])
+        attack = cls(cls.Params(**spec["params"]))
+        attack.name = spec["name"]
+        knowledge = AdversaryKnowledge(**identity["knowledge"])
+        model = self.model(identity["target"], target)
+        aux = None
+        if identity["aux"] is not None:
+            source = identity["aux"]["dataset"]
+            aux = (
+                self.part(source, "aux_train", int(identity["aux"]["aux_train"])),
+                self.part(source, "aux_val", int(identity["aux"]["aux_val"])),
+            )
+        shape = tuple(model.defense.wire_shape(model.feature_shape))
+        received = torch.empty(0, knowledge.draws, *shape, device=self.device)
+        if job.task == "cell":
+            private = self.part(identity["dataset"], "private", int(identity["private"]))
+            received = receive(model, private, knowledge.draws, int(target["seed"]), self.device)
+        view = View(
+            knowledge=knowledge,
+            received=received,
+            image_shape=self.info(target["dataset"]).image_shape,
+            model=model,
+            aux=aux,
+            # Neither the defense nor the attack's name is in the seed: attacks on different defenses are paired.
+            seed=derive("attack", int(identity["seed"]), **names_of(target)),
+            device=self.device,
+        )
+        return attack, view
+
+    def _scores(self, job: Job, stored: torch.Tensor) -> tuple[dict[str, Any], float]:
+        started = time.perf_counter()
+        private = self.part(job.identity["dataset"], "private", int(job.identity["private"]))
+        return score_all(job.metrics, to_float(private.images), stored), time.perf_counter() - started
+
+
+def receive(model: SplitModel, private: Part, draws: int, seed: int, device: torch.device) -> torch.Tensor:
+    """Returns what crossed the wire for the private images, (N, draws, *wire_shape).
+
+    Every attack on a target meets the same draws; more draws begin with the same first one.
+    """
+    generator_ = generator("received", seed, device)
+    model.eval()
+    with torch.no_grad():
+        z = torch.cat([model.clean(to_float(b.to(device))) for b in private.images.split(256)])
+        return torch.stack([model.protect(z, generator_) for _ in range(draws)], dim=1)
+
+
+def quantised(guess: Any, shape: tuple[int, ...], name: str, warnings: list[str]) -> torch.Tensor:
+    """Checks what an attack returned and returns it as uint8 on the CPU, (N, C, H, W).
+
+    Scores are computed on these stored values, so that measuring again gives the same numbers.
+
+    Raises:
+        ValueError: wrong type or shape, or values that are not finite.
+    """
+    if not isinstance(guess, torch.Tensor) or not guess.is_floating_point():
+        got = guess.dtype if isinstance(guess, torch.Tensor) else type(guess).__name__
+        raise ValueError(f"attack '{name}' returned {got}, expected a tensor of floats in [0, 1]")
+    if tuple(guess.shape) != shape:
+        raise ValueError(f"attack '{name}' returned shape {tuple(guess.shape)}, expected {shape}")
+    guess = guess.detach().float().cpu()
+    if not bool(torch.isfinite(guess).all()):
+        raise ValueError(f"attack '{name}' returned values that are not finite")
+    low, high = float(guess.min()), float(guess.max())
+    if low < -1e-3 or high > 1 + 1e-3:
+        warnings.append(f"guesses between {low:.3g} and {high:.3g} were clipped to [0, 1]")
+    return guess.clamp(0, 1).mul(255).round().to(torch.uint8).contiguous()
+
+
+def make_metric(spec: Mapping[str, Any]) -> Any:
+    """Builds a metric or measure from its spec {name, params}."""
+    cls = METRICS.get(spec["name"])
+    metric = cls(cls.Params(**spec["params"]))
+    metric.name = spec["name"]
+    return metric
+
+
+def score_all(specs: list[dict[str, Any]], truth: torch.Tensor, stored: torch.Tensor) -> dict[str, Any]:
+    """Returns the scores of stored guesses (uint8) under every per-image metric among the specs."""
+    guess = to_float(stored)
+    return {spec["name"]: _score(spec, truth, guess) for spec in specs if is_metric(spec["name"])}
+
+
+def is_metric(name: str) -> bool:
+    """Says whether a registry name is a per-image metric (a measure of targets otherwise)."""
+    return issubclass(METRICS.get(name), Metric)
+
+
+def is_quiet(name: str) -> bool:
+    """Says whether a measure wants the machine for itself."""
+    cls = METRICS.get(name)
+    return issubclass(cls, Measure) and cls.quiet
+
+
+def _score(spec: Mapping[str, Any], truth: torch.Tensor, guess: torch.Tensor) -> dict[str, Any]:
+    metric = make_metric(spec)
+    head = {"key": spec["key"], "version": metric.version}
+    reason = metric.unavailable((truth.shape[1], truth.shape[2], truth.shape[3]))
+    if reason:
+        return {**head, "status": "unavailable", "reason": reason}
+    try:
+        raw = metric.per_sample(truth, guess)
+        if tuple(raw.shape) != (len(truth),):
+            raise ValueError(f"metric '{spec['name']}' returned shape {tuple(raw.shape)}, expected ({len(truth)},)")
+    except Exception as exc:  # noqa: BLE001  (stored with its traceback; the other metrics go on)
+        return {**head, "status": "failed", "reason": f"{type(exc).__name__}: {exc}", "error": failure(exc)}
+    values = [float(v) if math.isfinite(v) else None for v in raw.tolist()]
+    missing = values.count(None)
+    why = f"{missing} of {len(values)} values are not finite" if missing else None
+    return {**head, "status": "done", "values": values, "reason": why}
+
+
+def _measured(measure: Measure, context: MeasureContext) -> dict[str, Any]:
+    found = measure.measure(context)
+    unknown = set(found.values) - set(measure.columns)
+    if unknown:
+        raise ValueError(f"measure '{measure.name}' returned columns it does not declare: {sorted(unknown)}")
+    values: dict[str, Any] = {}
+    timing: dict[str, Any] = {}
+    reason = found.reason
+    for name, column in measure.columns.items():
+        value = found.values.get(name)
+        if isinstance(value, float) and not math.isfinite(value):
+            value, reason = None, reason or f"{name} is not finite"
+        if value is None:
+            reason = reason or f"{name} has no value"
+        (timing if column.timing else values)[name] = value
+    return {
+        "status": "done",
+        "reason": reason,
+        "flags": list(found.flags),
+        "values": values,
+        "timing_values": timing,
+        "per_image": {k: [float(v) for v in vs] for k, vs in found.per_image.items()},
+    }
+
+
+def _facts(view: View) -> dict[str, Any]:
+    return {
+        "notes": view.notes,
+        "curves": {name: [[s, v] for s, v in points if math.isfinite(v)] for name, points in view.curves.items()},
+        "queries": view.queries,
+        "accessed": sorted(view.accessed),
+    }
+
+
+def failure(exc: BaseException) -> dict[str, str]:
+    """Returns an exception as a record stores it."""
+    text = "".join(traceback.format_exception(exc))
+    return {"type": type(exc).__name__, "message": str(exc) or type(exc).__name__, "traceback": text}
