@@ -9,6 +9,7 @@ from a fixed seed: equal arguments give equal intervals, and figures of the same
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -92,10 +93,20 @@ class Resampler:
         return Interval(float(value), float(ordered[int(np.floor(out))]), float(ordered[-1 - int(np.floor(out))]))
 
 
+def resampler(images: int, groups: ArrayLike | None = None, seeds: int = 1, seed: int = 0) -> Resampler:
+    """Returns the resamples that every figure over the same images shares; drawing them is what takes time."""
+    return _drawn(images, None if groups is None else tuple(np.asarray(groups).tolist()), seeds, seed)
+
+
+@lru_cache(maxsize=4)
+def _drawn(images: int, groups: tuple[int | str, ...] | None, seeds: int, seed: int) -> Resampler:
+    return Resampler(images, groups, seeds, seed=seed)
+
+
 def mean_interval(values: ArrayLike, groups: ArrayLike | None = None, seed: int = 0) -> Interval:
     """Returns the mean with its interval. An infinite value (PSNR of a perfect copy) makes the mean infinite."""
     v = _rows(values)
-    r = Resampler(v.shape[1], groups, len(v), seed=seed)
+    r = resampler(v.shape[1], groups, len(v), seed)
     return r.interval(v.mean(), r.means(v))
 
 
@@ -120,7 +131,7 @@ def ratio_interval(mse: ArrayLike, prior: ArrayLike, groups: ArrayLike | None = 
     m, p = _matched(mse, prior)
     if not (p.mean() > 0 and np.isfinite(p).all() and np.isfinite(m).all()):
         raise ValueError("got a prior without error or errors that are not finite, expected finite ones and prior > 0")
-    r = Resampler(m.shape[1], groups, max(len(m), len(p)), seed=seed)
+    r = resampler(m.shape[1], groups, max(len(m), len(p)), seed)
     with np.errstate(divide="ignore", invalid="ignore"):
         scores = 1 - r.means(m) / r.means(p)
     # A resample whose images all equal the prior has no score of its own; it says nothing about the others.
@@ -165,7 +176,7 @@ def equivalent_resolution(
     m, p = _matched(mse, prior)
     sides = [0, *sorted(s for s in thumbnails if 0 < s < side), side]
     knots = [p, *(_matched(m, thumbnails[s])[1] for s in sides[1:-1]), np.zeros_like(m[:1])]
-    r = Resampler(m.shape[1], groups, max(len(m), len(p)), seed=seed)
+    r = resampler(m.shape[1], groups, max(len(m), len(p)), seed)
     at = np.array(sides, dtype=np.float64)
     value = _side_of(np.array([m.mean()]), np.array([[k.mean() for k in knots]]), at)[0]
     return r.interval(value, _side_of(r.means(m), np.stack([r.means(k) for k in knots], axis=1), at))

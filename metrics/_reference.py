@@ -17,11 +17,11 @@ SCALES = (0.1, 0.3, 1.0, 3.0, 10.0)
 class Reference:
     """Log-density ratios of a channel against an estimate q of the wire's distribution.
 
-    q is a mixture: Gaussians with the covariance of the train centres (principal components, the rest isotropic), scaled
-    by several factors and plus the noise, and a kernel estimate (the noise around every train centre). Images differ in
-    contrast, so features have heavier tails than one Gaussian; without the wider ones a single unusual test image would
-    decide the partition function. The weights and the number of components are fitted to the validation wires. Any q
-    gives a valid critic; a better one gives a better start.
+    q is a mixture: Gaussians with the covariance of the train centres (principal components, the rest isotropic),
+    scaled by several factors and plus the noise, and a kernel estimate (the noise around every train centre). Images
+    differ in contrast, so features have heavier tails than one Gaussian; without the wider ones a single unusual test
+    image would decide the partition function. The weights and the number of components are fitted to the validation
+    wires. Any q gives a valid critic; a better one gives a better start.
 
     Args:
         channel: the channel.

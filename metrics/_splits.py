@@ -18,7 +18,9 @@ class TooFew(Exception):
     """A part is too small to divide; the text is the reason of the missing value."""
 
 
-def divide(part: Part, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def divide(
+    part: Part, generator: torch.Generator, grouped: bool = True
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Returns the indices of train, validation and test images, each in ascending order.
 
     Groups are taken in random order until a division has its share of the images, so with unequal groups the shares
@@ -27,11 +29,14 @@ def divide(part: Part, generator: torch.Generator) -> tuple[torch.Tensor, torch.
     Args:
         part: the images.
         generator: decides the order.
+        grouped: whether groups, where there are any, stay together; otherwise every image is its own.
 
     Raises:
         TooFew: fewer than 10 groups, or a division with fewer than 20 images.
     """
-    labels = torch.arange(len(part)) if part.groups is None else part.groups.cpu().unique(return_inverse=True)[1]
+    labels = torch.arange(len(part))
+    if grouped and part.groups is not None:
+        labels = part.groups.cpu().unique(return_inverse=True)[1]
     sizes = labels.bincount()
     if len(sizes) < LEAST_GROUPS:
         raise TooFew(f"{len(sizes)} independent groups of images are too few for an estimate (at least {LEAST_GROUPS})")

@@ -35,7 +35,7 @@ def counts(n: int, shares: Mapping[PartName, float]) -> dict[PartName, int]:
     """Returns how many of n things each part gets: largest remainders, and at least one each where n allows."""
     total = sum(shares.values())
     exact = {part: n * share / total for part, share in shares.items()}
-    got = {part: int(x + 1e-9) for part, x in exact.items()}
+    got: dict[PartName, int] = {part: int(x + 1e-9) for part, x in exact.items()}
     for part in sorted(exact, key=lambda p: got[p] - exact[p])[: n - sum(got.values())]:
         got[part] += 1
     for part in shares:
@@ -70,7 +70,8 @@ def divide(items: Sequence[Item], shares: Mapping[str, Mapping[PartName, float]]
         stack.sort(key=lambda same: rank[items[same[0]].name])
         deck = [part for part, n in counts(len(stack), shares[side]).items() for _ in range(n)]
         for same, part in zip(stack, deck, strict=True):
-            part_of.update(dict.fromkeys(same, part))
+            for i in same:
+                part_of[i] = part
     classes = sorted({item.label for item in items})
     queues: dict[PartName, dict[int, list[int]]] = {part: {c: [] for c in classes} for part in PARTS}
     for i in sorted(part_of, key=lambda i: rank[items[i].name]):

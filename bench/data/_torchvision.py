@@ -67,9 +67,8 @@ class TorchvisionDataset(Dataset):
             with _limited():
                 self._fetch(root, reader)
         sizes = self._sizes
-        size = self._size or self._splits[0].data.shape[1:3]
-        channels = 1 if self._splits[0].data.ndim == 3 else self._splits[0].data.shape[3]
-        return DataInfo((channels, *size), tuple(self._splits[0].classes), sizes)
+        _, height, width, channels = self._splits[0].data.shape
+        return DataInfo((channels, *(self._size or (height, width))), tuple(self._splits[0].classes), sizes)
 
     def fingerprint(self) -> str:
         reader = self.reader()

@@ -96,7 +96,9 @@ class ImageFolder(Dataset):
         test: dict[PartName, float] = {"private": self.params.private_share, "measure": 1 - self.params.private_share}
         t = self.params.test_share
         both = {p: (1 - t) * s for p, s in TRAIN_SHARES.items()} | {p: t * s for p, s in test.items()}
-        shares = {"train": TRAIN_SHARES, "test": test} if self._folder.split else {"train": both}
+        shares: dict[str, dict[PartName, float]] = {"train": both}
+        if self._folder.split:
+            shares = {"train": TRAIN_SHARES, "test": test}
         items = [
             Item(f.name, f.label, fact.sha256, "test" if f.test else "train")
             for f, fact in zip(self._folder.files, self._facts, strict=True)

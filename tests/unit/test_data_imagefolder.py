@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-
 from splitaudit.data import _fingerprint, imagefolder
 from splitaudit.data._divide import TRAIN_SHARES, Item, counts, divide
 from splitaudit.data._parts import interleave, per_class
@@ -26,7 +25,7 @@ def write(path: Path, seed: int, size: tuple[int, int] = (8, 8), mode: str = "RG
     path.parent.mkdir(parents=True, exist_ok=True)
     shape = size if mode == "L" else (*size, len(mode))
     pixels = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-    Image.fromarray(pixels, mode=None).save(path)
+    Image.fromarray(pixels).save(path)
 
 
 def make(root: Path, classes: tuple[str, ...] = ("cat", "dog"), train: int = 20, test: int = 10, **kw: Any) -> Path:
@@ -207,7 +206,7 @@ def test_only_the_images_asked_for_are_decoded_and_each_once(tmp_path: Path, mon
     calls: list[str] = []
     decode = imagefolder._decode
     monkeypatch.setattr(imagefolder, "_decode", lambda file, *a: calls.append(file.name) or decode(file, *a))
-    data = dataset(make(tmp_path), {part: 2 for part in PARTS})
+    data = dataset(make(tmp_path), dict.fromkeys(PARTS, 2))
     data.prepare()
     for part in PARTS:
         data.load(part)

@@ -1,0 +1,133 @@
+"""``splitaudit list`` and ``splitaudit show``."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError, PluginError, did_you_mean
+from ..plugins import REGISTRIES, add_plugin_file
+
+
+def list_command(kind: str | None, plugins: list[Path], *, as_json: bool) -> None:
+    """Prints every plugin of a kind, or of all kinds, and the presets."""
+    for path in plugins:
+        add_plugin_file(path)
+    kinds = [*REGISTRIES, "presets"]
+    if kind is not None and kind not in kinds and f"{kind}s" in kinds:
+        kind += "s"
+    if kind == "defense":
+        kind = "defenses"
+    if kind is not None and kind not in kinds:
+        raise ConfigError([f"list {kind}: expected one of {', '.join(kinds)}.{did_you_mean(kind, kinds)}"], "usage")
+    found = {k: _rows(k) for k in kinds if kind in (None, k)}
+    if as_json:
+        print(json.dumps(found if kind is None else found[kind], indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=120)
+    for title, rows in found.items():
+        table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+        for column in ("name", "what it does", "origin"):
+            table.add_column(column, overflow="fold", no_wrap=column == "name")
+        for row in rows:
+            text = f"BROKEN: {row['error'].splitlines()[0]}" if row["error"] else row["summary"]
+            table.add_row(row["name"], text, row["origin"], style="red" if row["error"] else "")
+        console.print(table)
+
+
+def show_command(name: str, plugins: list[Path], *, as_json: bool) -> None:
+    """Prints all that is known of a plugin; a name that several kinds share is shown for each."""
+    for path in plugins:
+        add_plugin_file(path)
+    kinds = [k for k, r in REGISTRIES.items() if name in r]
+    if not kinds:
+        known = [n for r in REGISTRIES.values() for n in r.names()]
+        raise PluginError(f"nothing is called '{name}'.{did_you_mean(name, known)}  (splitaudit list)")
+    facts = [_facts(kind, name) for kind in kinds]
+    if as_json:
+        print(json.dumps(facts[0] if len(facts) == 1 else facts, indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=120)
+    for fact in facts:
+        console.print(f"{fact['kind']} {fact['name']}, version {fact['version']}, {fact['origin']}", style="bold", markup=False)
+        console.print(f"{fact['where']}\n", markup=False, style="dim", soft_wrap=True)
+        console.print(fact["text"], markup=False)
+        for key in ("source", "requires", "uses", "unit", "direction"):
+            if fact.get(key):
+                console.print(f"{key}: {fact[key]}", markup=False, soft_wrap=True)
+        for title in ("parameters", "columns"):
+            rows = fact.get(title, [])
+            if not rows:
+                continue
+            table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+            for column in rows[0]:
+                table.add_column(column, overflow="fold")
+            for row in rows:
+                table.add_row(*(str(v) for v in row.values()))
+            console.print(table)
+
+
+def _rows(kind: str) -> list[dict[str, Any]]:
+    if kind == "presets":
+        from ..config import load_suite, presets
+
+        return [
+            {"name": n, "summary": load_suite(n).description, "origin": "built-in", "error": None} for n in presets()
+        ]
+    return [
+        {
+            "name": entry.name,
+            "summary": "" if entry.cls is None else _first_line(entry.cls),
+            "origin": entry.origin,
+            "error": entry.error,
+        }
+        for entry in REGISTRIES[kind].survey()
+    ]
+
+
+def _facts(kind: str, name: str) -> dict[str, Any]:
+    registry = REGISTRIES[kind]
+    cls = registry.get(name)
+    file, line = inspect.getsourcefile(cls), inspect.getsourcelines(cls)[1]
+    out: dict[str, Any] = {
+        "kind": registry.kind,
+        "name": name,
+        "version": cls.version,
+        "origin": registry.entry(name).origin,
+        "where": f"{file}:{line}",
+        "text": inspect.cleandoc(cls.__doc__ or ""),
+        "source": cls.source,
+        "parameters": [
+            {"name": k, "default": json.dumps(cls.Params().dump()[k]), "meaning": f.description or ""}
+            for k, f in cls.Params.model_fields.items()
+        ],
+    }
+    for key in ("requires", "uses"):
+        knowledge = getattr(cls, key, None)
+        if knowledge is not None:
+            out[key] = ", ".join(f"{k}={v}" for k, v in knowledge.dump().items() if v not in (None, False, "none"))
+            out[key] = out[key] or "nothing but the received features"
+    if hasattr(cls, "higher_means"):
+        out["unit"], out["direction"] = cls.unit or "none", f"higher means {cls.higher_means}"
+    if getattr(cls, "columns", None):
+        out["columns"] = [
+            {"name": n, "unit": c.unit, "higher means": c.higher_means, "meaning": c.meaning}
+            for n, c in cls.columns.items()
+        ]
+    return out
+
+
+def _first_line(cls: type) -> str:
+    return inspect.cleandoc(cls.__doc__ or "").split("\n\n")[0].replace("\n", " ")

@@ -1,0 +1,98 @@
+"""``splitaudit plan`` and ``run --dry-run``."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from .. import api
+from .progress import duration, size
+
+
+def plan_command(
+    source: str, settings: list[str], seeds: list[int], options: api.Options, *, as_json: bool
+) -> None:
+    """Prints what a run would do."""
+    preview = api.plan(source, overrides=settings, seeds=seeds, options=options)
+    targets = [{**row, "state": _state("target", row, preview)} for row in preview.plan.targets]
+    cells = [{**row, "state": _state("cell", row, preview)} for row in preview.plan.cells]
+    if as_json:
+        print(
+            json.dumps(
+                {
+                    "suite": preview.plan.suite["name"],
+                    "targets": targets,
+                    "cells": cells,
+                    "jobs": len(preview.todo.jobs),
+                    "seconds": round(preview.seconds, 1),
+                    "bytes": preview.bytes,
+                    "workers": preview.workers,
+                    "device": preview.device,
+                    "outdated": preview.outdated,
+                },
+                indent=1,
+            )
+        )
+        return
+    _print(preview, targets, cells)
+
+
+def _state(kind: str, row: dict[str, Any], preview: api.Preview) -> str:
+    if row["skip"]:
+        return "skipped"
+    name: Any = (kind, row["key"])
+    if name not in preview.chosen:
+        return "left out"
+    entry = preview.status.get(name)
+    if entry is None:
+        return "to do"
+    return {"done": "done", "failed": "failed", "incomplete": "to do"}[entry.status]
+
+
+def _print(preview: api.Preview, targets: list[dict[str, Any]], cells: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=140)
+    suite = preview.plan.suite
+    console.print(f"[bold]{suite['name']}[/]: {suite['description']}", soft_wrap=True)
+    for label, data in preview.plan.datasets.items():
+        parts = ", ".join(f"{k} {v}" for k, v in data["sizes"].items())
+        shape = "×".join(map(str, data["image_shape"]))
+        console.print(f"dataset {label}: {shape}, {len(data['classes'])} classes; {parts}", soft_wrap=True)
+    levels = list(dict.fromkeys(r["knowledge"] for r in cells))
+    columns = [(a, k) for a in dict.fromkeys(r["attack"] for r in cells) for k in levels]
+    table = Table(title="state of each node", title_justify="left")
+    for name in ("target", "seed", "trained"):
+        table.add_column(name, overflow="fold")
+    for attack, knowledge in columns:
+        table.add_column(f"{attack}\n{knowledge}", overflow="fold")
+    many = len({(r["dataset"], r["backbone"], r["cut"]) for r in targets}) > 1
+    for row in targets:
+        place = f" ({row['dataset']}, {row['backbone']}, {row['cut']})" if many else ""
+        of = [c for c in cells if all(c[k] == row[k] for k in ("dataset", "backbone", "cut", "defense", "seed"))]
+        states = []
+        for attack, knowledge in columns:
+            here = [c["state"] for c in of if c["attack"] == attack and c["knowledge"] == knowledge]
+            states.append("/".join(dict.fromkeys(here)) or "-")
+        table.add_row(row["defense"] + place, str(row["seed"]), row["state"], *states)
+    console.print(table)
+    reasons = dict.fromkeys(
+        [f"{r['defense']}: {r['skip']}" for r in targets if r["skip"]]
+        + [f"{r['attack']} at {r['knowledge']}: {r['skip']}" for r in cells if r["skip"] and not r["skip"].startswith("target ")]
+    )
+    for reason in reasons:
+        console.print(f"skipped: {reason}", markup=False, soft_wrap=True)
+    todo = preview.todo
+    if preview.outdated:
+        console.print(f"{preview.outdated} stored records belong to no row of this suite (outdated).")
+    if todo.jobs:
+        console.print(
+            f"{todo.done} nodes done, {todo.retried} failed (retry), {len(todo.jobs)} jobs to do on {preview.device} with "
+            f"{preview.workers} worker(s): about {duration(preview.seconds)}, {size(preview.bytes)}.",
+            soft_wrap=True,
+        )
+    else:
+        console.print(f"{todo.done} nodes done, nothing to do.")
