@@ -175,12 +175,13 @@ class View:
         if flips:
             images = torch.cat([images, images.flip(-1)])
         images = images.to(self.device)
+        if not self.stochastic:
+            # One answer per image says everything: later batches repeat it and are no new queries.
+            self._count(len(images))
         with torch.no_grad():
             clean = torch.cat([self._model.clean(to_float(b)) for b in images.split(batch)])
         draws = self._wire_draws()
         if not self.stochastic:
-            # One answer per image says everything: later batches repeat it and are no new queries.
-            self._count(len(images))
             clean = torch.cat([self._model.protect(z, draws) for z in clean.split(batch)]).detach()
             return Pairs(images, clean, lambda z: z)
 
@@ -217,10 +218,10 @@ class View:
             )
 
     def _count(self, n: int) -> None:
-        self.queries += n
         budget = self.knowledge.queries
-        if budget is not None and self.queries > budget:
-            raise KnowledgeError(f"the attack made {self.queries} queries, its budget is {budget}")
+        if budget is not None and self.queries + n > budget:
+            raise KnowledgeError(f"the attack asked for {self.queries + n} queries, its budget is {budget}")
+        self.queries += n
 
     def _wire_draws(self) -> torch.Generator:
         if not hasattr(self, "_draws"):

@@ -41,15 +41,16 @@ class MutualInformation(Measure):
 
     A deterministic wire carries infinitely much, or ln N of N images, whatever an estimator prints; so the figure is
     always that of the wire with Gaussian noise added, of a declared size relative to the root mean square of the
-    centred clean features. It is added to the wire of every target, also to one that is random itself, and figures are
-    compared at the same reference noise only. The default puts undefended feature maps of 2,000 to 8,000 elements at one
-    to three nats, inside the range of a few hundred test images; a smaller noise asks for more images.
+    centred clean features. It is added to the wire of every target, also to one that is random itself, and figures
+    are compared at the same reference noise only. The default puts undefended feature maps of 2,000 to 8,000 elements
+    at one to three nats, inside the range of a few hundred test images; a smaller noise asks for more images.
 
-    The critic is T = T₀ + R. T₀ = log p(z | x) − log q(z) is frozen: p is the channel (exact for a deterministic wire;
-    for a random defense a Gaussian about an estimated centre, with the total variance), q is fitted to train images. R is
-    a small trained network, unbounded; validation decides whether it is used. The estimate is the Donsker–Varadhan value
-    on test images with all off-diagonal pairs, read once. It is a *lower* bound in expectation, its interval covers the
-    sampling of test images only, and it cannot feed a bound on reconstruction, which needs an upper bound.
+    The critic is T = T₀ + R. T₀ = log p(z | x) − log q(z) is frozen: p is the channel (exact for a deterministic
+    wire; for a random defense a Gaussian about an estimated centre, with the total variance), q is fitted to train
+    images. R is a small trained network, unbounded; validation decides whether it is used. The estimate is the
+    Donsker–Varadhan value on test images with all off-diagonal pairs, read once. It is a *lower* bound in
+    expectation, its interval covers the sampling of test images only, and it cannot feed a bound on reconstruction,
+    which needs an upper bound.
 
     The value is given only with status ``ok``: InfoNCE at most 0.85 ln M and at least 100 effective pairs. Otherwise it
     is empty and ``mi_mine_lo`` holds InfoNCE's one-sided 95 % lower limit: two targets at the ceiling are not equal.

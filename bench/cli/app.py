@@ -22,24 +22,38 @@ app = typer.Typer(
 SuiteArg = Annotated[
     str | None, typer.Argument(help="A YAML file or a preset (smoke, quick, standard, paper).", show_default="quick")
 ]
-PresetOpt = Annotated[str | None, typer.Option("--preset", help="A suite that comes with splitaudit: smoke|quick|standard|paper.")]
+PresetOpt = Annotated[
+    str | None, typer.Option("--preset", help="A suite that comes with splitaudit: smoke|quick|standard|paper.")
+]
 OutOpt = Annotated[Path | None, typer.Option("--out", "-o", help="Run folder [results/SUITE].")]
-SetOpt = Annotated[list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override, e.g. -s training.epochs=5.")]
+SetOpt = Annotated[
+    list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override, e.g. -s training.epochs=5.")
+]
 SeedOpt = Annotated[list[int] | None, typer.Option("--seed", help="Seeds instead of the suite's (repeatable).")]
 DefenseOpt = Annotated[list[str] | None, typer.Option("--defense", "-d", help="Only these defenses (repeatable).")]
 AttackOpt = Annotated[list[str] | None, typer.Option("--attack", "-a", help="Only these attacks (repeatable).")]
-KnowledgeOpt = Annotated[list[str] | None, typer.Option("--knowledge", help="Only these knowledge levels (repeatable).")]
+KnowledgeOpt = Annotated[
+    list[str] | None, typer.Option("--knowledge", help="Only these knowledge levels (repeatable).")
+]
 DeviceOpt = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 DataOpt = Annotated[Path | None, typer.Option("--data-root", help="Folder with (or for) the files of datasets.")]
 OfflineOpt = Annotated[bool, typer.Option("--offline", help="Never open a connection.")]
-PluginOpt = Annotated[list[Path] | None, typer.Option("--plugin", help="A Python file with plugins of your own (repeatable).")]
+PluginOpt = Annotated[
+    list[Path] | None, typer.Option("--plugin", help="A Python file with plugins of your own (repeatable).")
+]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 JobsOpt = Annotated[int | None, typer.Option("--jobs", "-j", help="Worker processes [one per core].")]
-ExecutorOpt = Annotated[str | None, typer.Option("--executor", help="processes or serial [processes; serial on a GPU].")]
+ExecutorOpt = Annotated[
+    str | None, typer.Option("--executor", help="processes or serial [processes; serial on a GPU].")
+]
 LimitOpt = Annotated[int | None, typer.Option("--limit", help="Run at most so many cells.", min=0)]
-ForceOpt = Annotated[list[str] | None, typer.Option("--force", help="Do again what matches: a defense's or attack's name, * allowed.")]
+ForceOpt = Annotated[
+    list[str] | None, typer.Option("--force", help="Do again what matches: a defense's or attack's name, * allowed.")
+]
 KeepOpt = Annotated[bool, typer.Option("--keep-failed", help="Do not try failed nodes again.")]
-ImagesOpt = Annotated[bool, typer.Option("--no-images", help="Keep private pictures and reconstructions out of all that is written.")]
+ImagesOpt = Annotated[
+    bool, typer.Option("--no-images", help="Keep private pictures and reconstructions out of all that is written.")
+]
 
 
 def _version(value: bool) -> None:
@@ -102,7 +116,9 @@ def run(
 
         plan_command(source, settings or [], seed or [], options, as_json=as_json)
         return
-    raise typer.Exit(run_command(source, settings or [], seed or [], options, as_json=as_json, verbose=verbose, quiet=quiet))
+    raise typer.Exit(
+        run_command(source, settings or [], seed or [], options, as_json=as_json, verbose=verbose, quiet=quiet)
+    )
 
 
 @app.command()
@@ -135,7 +151,9 @@ def plan(
 
 @app.command("list")
 def list_(
-    kind: Annotated[str | None, typer.Argument(help="defenses, attacks, metrics, backbones, datasets or presets [all].")] = None,
+    kind: Annotated[
+        str | None, typer.Argument(help="defenses, attacks, metrics, backbones, datasets or presets [all].")
+    ] = None,
     plugin: PluginOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
@@ -146,7 +164,11 @@ def list_(
 
 
 @app.command()
-def show(name: Annotated[str, typer.Argument(help="Name of a defense, attack, metric, backbone or dataset.")], plugin: PluginOpt = None, as_json: JsonOpt = False) -> None:
+def show(
+    name: Annotated[str, typer.Argument(help="Name of a defense, attack, metric, backbone or dataset.")],
+    plugin: PluginOpt = None,
+    as_json: JsonOpt = False,
+) -> None:
     """Explain a plugin: what it does, its parameters with defaults and units, its source, what it requires."""
     from .listing import show_command
 

@@ -75,5 +75,10 @@ def _findings() -> list[dict[str, str]]:
     results = Path("results") if Path("results").is_dir() else Path()
     writable = os.access(results, os.W_OK)
     free = size(shutil.disk_usage(results).free)
-    add("ok" if writable else "problem", "results folder", f"{results.resolve()} ({free} free)", "" if writable else "use --out")
+    add(
+        "ok" if writable else "problem",
+        "results folder",
+        f"{results.resolve()} ({free} free)",
+        "" if writable else "use --out",
+    )
     return rows

@@ -61,7 +61,9 @@ def show_command(name: str, plugins: list[Path], *, as_json: bool) -> None:
     if not console.is_terminal:
         console = Console(highlight=False, width=120)
     for fact in facts:
-        console.print(f"{fact['kind']} {fact['name']}, version {fact['version']}, {fact['origin']}", style="bold", markup=False)
+        console.print(
+            f"{fact['kind']} {fact['name']}, version {fact['version']}, {fact['origin']}", style="bold", markup=False
+        )
         console.print(f"{fact['where']}\n", markup=False, style="dim", soft_wrap=True)
         console.print(fact["text"], markup=False)
         for key in ("source", "requires", "uses", "unit", "direction"):

@@ -9,9 +9,7 @@ from .. import api
 from .progress import duration, size
 
 
-def plan_command(
-    source: str, settings: list[str], seeds: list[int], options: api.Options, *, as_json: bool
-) -> None:
+def plan_command(source: str, settings: list[str], seeds: list[int], options: api.Options, *, as_json: bool) -> None:
     """Prints what a run would do."""
     preview = api.plan(source, overrides=settings, seeds=seeds, options=options)
     targets = [{**row, "state": _state("target", row, preview)} for row in preview.plan.targets]
@@ -81,7 +79,11 @@ def _print(preview: api.Preview, targets: list[dict[str, Any]], cells: list[dict
     console.print(table)
     reasons = dict.fromkeys(
         [f"{r['defense']}: {r['skip']}" for r in targets if r["skip"]]
-        + [f"{r['attack']} at {r['knowledge']}: {r['skip']}" for r in cells if r["skip"] and not r["skip"].startswith("target ")]
+        + [
+            f"{r['attack']} at {r['knowledge']}: {r['skip']}"
+            for r in cells
+            if r["skip"] and not r["skip"].startswith("target ")
+        ]
     )
     for reason in reasons:
         console.print(f"skipped: {reason}", markup=False, soft_wrap=True)

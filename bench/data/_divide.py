@@ -34,7 +34,7 @@ class Item:
 def counts(n: int, shares: Mapping[PartName, float]) -> dict[PartName, int]:
     """Returns how many of n things each part gets: largest remainders, and at least one each where n allows."""
     total = sum(shares.values())
-    exact = {part: n * share / total for part, share in shares.items()}
+    exact: dict[PartName, float] = {part: n * share / total for part, share in shares.items()}
     got: dict[PartName, int] = {part: int(x + 1e-9) for part, x in exact.items()}
     for part in sorted(exact, key=lambda p: got[p] - exact[p])[: n - sum(got.values())]:
         got[part] += 1
@@ -68,7 +68,7 @@ def divide(items: Sequence[Item], shares: Mapping[str, Mapping[PartName, float]]
     part_of: dict[int, PartName] = {}
     for (side, _), stack in stacks.items():
         stack.sort(key=lambda same: rank[items[same[0]].name])
-        deck = [part for part, n in counts(len(stack), shares[side]).items() for _ in range(n)]
+        deck: list[PartName] = [part for part, n in counts(len(stack), shares[side]).items() for _ in range(n)]
         for same, part in zip(stack, deck, strict=True):
             for i in same:
                 part_of[i] = part

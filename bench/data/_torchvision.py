@@ -68,7 +68,8 @@ class TorchvisionDataset(Dataset):
                 self._fetch(root, reader)
         sizes = self._sizes
         _, height, width, channels = self._splits[0].data.shape
-        return DataInfo((channels, *(self._size or (height, width))), tuple(self._splits[0].classes), sizes)
+        height, width = self._size or (height, width)
+        return DataInfo((channels, height, width), tuple(self._splits[0].classes), sizes)
 
     def fingerprint(self) -> str:
         reader = self.reader()

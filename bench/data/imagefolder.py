@@ -95,7 +95,8 @@ class ImageFolder(Dataset):
     def _parts(self) -> dict[PartName, list[int]]:
         test: dict[PartName, float] = {"private": self.params.private_share, "measure": 1 - self.params.private_share}
         t = self.params.test_share
-        both = {p: (1 - t) * s for p, s in TRAIN_SHARES.items()} | {p: t * s for p, s in test.items()}
+        both: dict[PartName, float] = {part: (1 - t) * share for part, share in TRAIN_SHARES.items()}
+        both.update({part: t * share for part, share in test.items()})
         shares: dict[str, dict[PartName, float]] = {"train": both}
         if self._folder.split:
             shares = {"train": TRAIN_SHARES, "test": test}

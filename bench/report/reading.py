@@ -23,18 +23,15 @@ class State:
     Attributes:
         status: ``done``, ``failed``, ``skipped`` or ``not run``.
         reason: why it is not done; empty where there is nothing to say.
+        owed: there ought to be a result and there is none: failed, not run, or skipped because something failed.
     """
 
     status: str
     reason: str = ""
-
-    @property
-    def missing(self) -> bool:
-        """Whether there ought to be a result and there is none: failed, not run, or skipped because something failed."""
-        return self.status in ("failed", "not run") or (self.status == "skipped" and " failed: " in self.reason)
+    owed: bool = False
 
 
-NOT_RUN = State("not run", "no record yet")
+NOT_RUN = State("not run", "no record yet", owed=True)
 
 
 @dataclass(frozen=True)
@@ -127,11 +124,11 @@ class Records:
         if record is not None:
             if record["status"] == "done":
                 return State("done")
-            return State("failed", error_line(record["error"]))
+            return State("failed", error_line(record["error"]), owed=True)
         for need in self.plan.nodes[kind, key].needs:
             state = self.state(*need)
             if state.status == "failed":
-                return State("skipped", f"{need[0]} failed: {state.reason}")
+                return State("skipped", f"{need[0]} failed: {state.reason}", owed=True)
             if state.status == "skipped":
                 return state
         return NOT_RUN
@@ -147,9 +144,9 @@ class Records:
         record = self.done("target", key)
         found = record["measurements"].get(measure) if record else None
         if found is None or found["key"] != self._measure_key(key, measure):
-            return None, State("not run", f"{measure}: not measured yet")
+            return None, State("not run", f"{measure}: not measured yet", owed=True)
         if found["status"] == "failed":
-            return None, State("failed", f"{measure}: {found['reason']}")
+            return None, State("failed", f"{measure}: failed: {found['reason']}", owed=True)
         reason = f"{measure}: {found['reason']}" if found["reason"] else ""
         return found, State("done" if found["status"] == "done" else "skipped", reason)
 

@@ -1,0 +1,126 @@
+"""The table of cells: what each attack made of each target, beside the reference rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from .. import stats
+from ..errors import PluginError
+from ..plan import Plan
+from ..plugins import ATTACKS
+from ..references import REFERENCE_ROWS
+from .columns import HIGH, LABELS, LOW, TIMING, TRUTH, metric_names
+from .flags import NO_BETTER, NOT_CONVERGED, weak_white_box
+from .frames import Row, joined, make_frame, spread
+from .headline import leakage, resolution, why_not
+from .reading import Records, Scores
+from .targets import target_flags
+
+TIMES = (f"{TIMING}attack_s", f"{TIMING}fit_s", f"{TIMING}score_s")
+
+
+def build_cells(plan: Plan, records: Records) -> pd.DataFrame:
+    """Returns a row per cell of the plan, then the reference rows of every dataset."""
+    weak = weak_white_box(plan, records)
+    # One record may serve several knowledge levels: its figures are computed once.
+    known: dict[str, Row] = {}
+    rows = [_row(plan, records, row, known, weak.get(i, "")) for i, row in enumerate(plan.cells)]
+    rows += [_reference_row(plan, records, dataset, name) for dataset in plan.references for name in REFERENCE_ROWS]
+    figures = [p for n in ("leakage", "equivalent_resolution", *metric_names(plan)) for p in (n, n + LOW, n + HIGH)]
+    columns = [*LABELS, "attack", "knowledge", "attack_seed", "target", "key", "status", "reason", "n_images"]
+    return make_frame(rows, [*columns, *figures, "queries", "converged", "flags", *TIMES])
+
+
+def attack_facts(records: Records, key: str) -> tuple[bool | None, int | None]:
+    """Returns whether a done cell and its fit converged (None: nothing is said) and the queries they spent together."""
+    record = records.done("cell", key)
+    if record is None:
+        return None, None
+    parts = [record["attack"]]
+    fit = records.done("fit", record["identity"].get("fit"))
+    if fit is not None:
+        parts.append(fit["info"])
+    said = [p["notes"]["converged"] for p in parts if isinstance(p.get("notes", {}).get("converged"), bool)]
+    return (all(said) if said else None), sum(int(p.get("queries", 0)) for p in parts)
+
+
+def _row(plan: Plan, records: Records, labels: Mapping[str, Any], known: dict[str, Row], weak: str) -> Row:
+    state = records.row_state("cell", labels)
+    key = labels["key"]
+    row: Row = {n: labels[n] for n in (*LABELS, "attack", "knowledge", "attack_seed")}
+    row |= {"target": labels["target"] or "", "key": key or "", "status": state.status, "reason": state.reason}
+    row["flags"] = ""
+    if records.done("cell", key) is None:
+        return row
+    if key not in known:
+        known[key] = _figures(plan, records, labels)
+    row |= known[key]
+    row["flags"] = joined([row["flags"], weak])
+    return row
+
+
+def _figures(plan: Plan, records: Records, labels: Mapping[str, Any]) -> Row:
+    key, dataset = labels["key"], labels["dataset"]
+    record = records.get("cell", key) or {}
+    row = _scored(plan, records, dataset, {m: records.scores(key, m) for m in metric_names(plan)})
+    converged, queries = attack_facts(records, key)
+    row |= {"queries": queries, "converged": converged}
+    flags = [NOT_CONVERGED] if converged is False else []
+    low = row["leakage" + LOW]
+    if low is not None and low <= 0 and _beats_prior(record["identity"]["attack"]["name"]):
+        flags.append(NO_BETTER)
+    flags += target_flags(plan, records, labels["target"], only="accuracy")
+    row["flags"] = joined([*flags, row["flags"], *record["warnings"]])
+    times = {TIMING + n: s for n, s in record["timing"].items()}
+    fit = records.done("fit", record["identity"].get("fit"))
+    if fit is not None:
+        times[f"{TIMING}fit_s"] = sum(fit["timing"].values())
+    return row | times
+
+
+def _reference_row(plan: Plan, records: Records, dataset: str, name: str) -> Row:
+    reference = records.reference(dataset)
+    state = reference.state
+    row: Row = {"dataset": dataset, "backbone": "-", "cut": "-", "defense": "-", "attack": name, "knowledge": TRUTH}
+    row |= {"target": "", "key": reference.key, "status": state.status, "reason": state.reason, "flags": ""}
+    if state.status != "done":
+        return row
+    if name not in reference.rows:
+        return row | {"status": "skipped", "reason": f"no smaller than the images ({reference.side} px)"}
+    return row | _scored(plan, records, dataset, reference.rows[name])
+
+
+def _scored(plan: Plan, records: Records, dataset: str, scores: Mapping[str, Scores]) -> Row:
+    """Returns the figures of one set of reconstructions, with the reasons of what is missing."""
+    reference = records.reference(dataset)
+    row: Row = {"n_images": None}
+    reasons, flags = [], []
+    for name in metric_names(plan):
+        found = scores[name]
+        if found.values is not None:
+            row["n_images"] = len(found.values)
+        if found.reason:
+            reasons.append(f"{name}: {found.reason}")
+        flags += found.flags
+        whole = found.whole
+        row |= spread(name, None if whole is None else stats.mean_interval(whole, reference.groups))
+    mse = scores["mse"].whole if "mse" in scores else None
+    if mse is None:
+        reasons.append("no leakage score: it needs the metric mse")
+        row |= spread("leakage", None) | spread("equivalent_resolution", None)
+    else:
+        row |= spread("leakage", leakage(mse, reference))
+        row |= spread("equivalent_resolution", resolution(mse, reference))
+        reasons.append(why_not(reference, mse))
+    return row | {"reason": joined(reasons), "flags": joined(flags)}
+
+
+def _beats_prior(attack: str) -> bool:
+    """Says whether an attack is meant to beat the prior; the prior itself is not flagged for being the prior."""
+    try:
+        return ATTACKS.get(attack).expected.beats_prior
+    except PluginError:  # the records of a third party's attack can be read without its plugin
+        return True

@@ -1,0 +1,86 @@
+"""Validity flags that only a comparison can raise, and what all flags mean in plain words."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from ..plan import Plan
+from .headline import by_seed, leakage_difference
+from .reading import Array, Records
+
+NOT_CONVERGED = "not converged"
+NO_BETTER = "no better than the prior"
+WEAK_WHITE_BOX = "white-box weaker than black-box"
+
+EXPLAINED: dict[str, str] = {
+    NOT_CONVERGED: "The attack or its training was still improving when it stopped: a longer one may leak more.",
+    NO_BETTER: "The interval of the leakage score reaches 0: nothing shows that this attack beats a constant guess.",
+    WEAK_WHITE_BOX: (
+        "The best attack that needs the edge's weights leaks less than the best one without them, beyond the interval. "
+        "Who knows more can always do as well as who knows less, so the attack with weights is too weak here: the true "
+        "worst case is at least that of the attack without them."
+    ),
+    "accuracy at chance": "The defended model does not do its task: its privacy costs everything.",
+    "validation accuracy still rising": "Training ended early: a longer one may change accuracy and leakage.",
+    "mutual information": (
+        "The estimator cannot be believed here (at its ceiling, or its critic is too weak): only the bound is shown. "
+        "Two targets at the ceiling are not shown to be equal."
+    ),
+    "effective information volume": "Every element is non-zero, as with noise: the count says nothing about leakage.",
+    "constant features": "The wire carries the same features for every image.",
+    "latency from": "Too few passes were timed for a steady percentile.",
+    "guesses between": "The attack returned values outside [0, 1], which were clipped.",
+}
+"""Beginning of a flag (or a word in it) to its explanation."""
+
+
+def explain(flag: str) -> str:
+    """Returns what a flag means in plain words; empty where nobody has said."""
+    return next((text for start, text in EXPLAINED.items() if start in flag), "")
+
+
+def weak_white_box(plan: Plan, records: Records) -> dict[int, str]:
+    """Returns the rows of cells whose attack knows the edge's weights and does worse than one that does not.
+
+    On each target the best attack that only ``white-box`` allows is compared with the best one that ``query`` allows,
+    paired over images; levels with the same suffix are compared with each other.
+    """
+    groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    for i, row in enumerate(plan.cells):
+        base, suffix = _split(row["knowledge"])
+        if base in ("white-box", "query") and records.done("cell", row["key"]):
+            groups[*(row[n] for n in ("dataset", "backbone", "cut", "defense", "seed")), suffix].append(i)
+    flags: dict[int, str] = {}
+    for indices in groups.values():
+        strong = {i: m for i in indices if (m := _mse(plan, records, i)) is not None and _has_weights(plan, i)}
+        weak = {i: m for i in indices if (m := _mse(plan, records, i)) is not None and not _has_weights(plan, i)}
+        if not strong or not weak:
+            continue
+        best, rival = _best(strong), _best(weak)
+        reference = records.reference(plan.cells[best]["dataset"])
+        difference = leakage_difference(by_seed([(0, strong[best])]), by_seed([(0, weak[rival])]), reference)
+        if difference is not None and difference.high < 0:
+            names = f"{plan.cells[best]['attack']} leaks less than {plan.cells[rival]['attack']}"
+            flags[best] = f"{WEAK_WHITE_BOX}: {names}"
+    return flags
+
+
+def _split(knowledge: str) -> tuple[str, str]:
+    for base in ("white-box", "query-free", "query"):
+        if knowledge.startswith(base):
+            return base, knowledge[len(base) :]
+    return knowledge, ""
+
+
+def _has_weights(plan: Plan, index: int) -> bool:
+    return plan.nodes["cell", plan.cells[index]["key"]].identity["knowledge"]["edge"] == "weights"
+
+
+def _mse(plan: Plan, records: Records, index: int) -> Array | None:
+    return records.scores(plan.cells[index]["key"], "mse").whole if "mse" in plan.metrics else None
+
+
+def _best(errors: Mapping[int, Array]) -> int:
+    return min(errors, key=lambda i: float(errors[i].mean()))

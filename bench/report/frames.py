@@ -1,0 +1,63 @@
+"""From rows to data frames: fixed columns, fixed types, 6 significant digits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..stats import Interval
+from .columns import HIGH, LOW
+
+Row = dict[str, Any]
+
+
+def make_frame(rows: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> pd.DataFrame:
+    """Returns a frame with exactly these columns, in this order.
+
+    Text columns have empty texts where nothing is to be said; numbers and truth values are missing where there are none.
+    A column is of whole numbers if all its values are.
+    """
+    data = {name: _series([row.get(name) for row in rows]) for name in columns}
+    return pd.DataFrame(data, index=pd.RangeIndex(len(rows)))
+
+
+def rounded(value: float | None) -> float | None:
+    """Returns a number with 6 significant digits; None for NaN and infinity."""
+    if value is None or not math.isfinite(value):
+        return None
+    return float(f"{value:.6g}")
+
+
+def spread(name: str, interval: Interval | None) -> Row:
+    """Returns the three columns of a figure with its interval."""
+    if interval is None:
+        return {name: None, name + LOW: None, name + HIGH: None}
+    return {name: interval.value, name + LOW: interval.low, name + HIGH: interval.high}
+
+
+def joined(texts: Iterable[str]) -> str:
+    """Returns the distinct texts in order, joined by '; '."""
+    return "; ".join(dict.fromkeys(t for t in texts if t))
+
+
+def csv(frame: pd.DataFrame) -> str:
+    """Returns a frame as CSV text: comma, newline, 6 significant digits, missing values empty."""
+    return frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+
+
+def _series(values: list[Any]) -> pd.Series:
+    present = [v for v in values if v is not None]
+    if not present:
+        # All missing: a text is never missing, so this is a number without values.
+        return pd.Series([np.nan] * len(values), dtype="float64")
+    if any(isinstance(v, str) for v in present):
+        return pd.Series(["" if v is None else str(v) for v in values], dtype="str")
+    if all(isinstance(v, bool) for v in present):
+        return pd.Series(values, dtype="boolean")
+    if all(isinstance(v, int) for v in present):
+        return pd.Series(values, dtype="Int64")
+    return pd.Series([np.nan if v is None else rounded(float(v)) for v in values], dtype="float64")

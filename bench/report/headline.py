@@ -1,0 +1,72 @@
+"""The headline figures of reconstructions from their errors per image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .. import stats
+from ..stats import Interval
+from .reading import Array, Reference
+
+
+def leakage(mse: Array, reference: Reference) -> Interval | None:
+    """Returns the leakage score of errors (N,) or (S, N); None where it cannot be had (:func:`why_not`)."""
+    if why_not(reference, mse):
+        return None
+    return stats.ratio_interval(mse, _prior(reference), reference.groups)
+
+
+def resolution(mse: Array, reference: Reference) -> Interval | None:
+    """Returns the equivalent resolution in pixels of errors (N,) or (S, N)."""
+    if why_not(reference, mse):
+        return None
+    return stats.equivalent_resolution(
+        mse, dict(reference.thumbnails), _prior(reference), reference.side, reference.groups
+    )
+
+
+def leakage_difference(a: Array, b: Array, reference: Reference) -> Interval | None:
+    """Returns the leakage score of errors a less that of errors b, paired: both over the same images and seeds, (S, N)."""
+    if why_not(reference, a) or why_not(reference, b):
+        return None
+    x, y, prior = np.atleast_2d(a), np.atleast_2d(b), np.atleast_2d(_prior(reference))
+    drawn = stats.resampler(x.shape[1], reference.groups, max(len(x), len(y)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        resampled = (drawn.means(y) - drawn.means(x)) / drawn.means(prior)
+    value = (y.mean() - x.mean()) / prior.mean()
+    return drawn.interval(float(value), resampled[np.isfinite(resampled)])
+
+
+def why_not(reference: Reference, mse: Array | None = None) -> str:
+    """Returns why there is no leakage score, or an empty text where there is one."""
+    if reference.prior is None:
+        return f"no leakage score: the reference record is {reference.state.status}"
+    if not reference.prior.mean() > 0:
+        return "no leakage score: every private image equals the prior"
+    if mse is not None and mse.shape[-1] != len(reference.prior):
+        return f"no leakage score: {mse.shape[-1]} errors for {len(reference.prior)} private images"
+    return ""
+
+
+def distinguishable(difference: Interval | None) -> str:
+    """Returns the mark of a difference whose interval holds 0."""
+    return "not distinguishable" if difference is not None and difference.low <= 0 <= difference.high else ""
+
+
+def by_seed(rows: Sequence[tuple[int, Array]]) -> Array:
+    """Returns values (S, N) from (target seed, values) of cells.
+
+    Several attacks on one target are no independent repetitions of it: with several target seeds, attack seeds are
+    averaged within each. With one target seed the attack seeds are the rows.
+    """
+    seeds = list(dict.fromkeys(seed for seed, _ in rows))
+    if len(seeds) == 1:
+        return np.stack([v for _, v in rows])
+    return np.stack([np.mean([v for s, v in rows if s == seed], axis=0) for seed in seeds])
+
+
+
+def _prior(reference: Reference) -> Array:
+    return np.asarray(reference.prior, dtype=np.float64)

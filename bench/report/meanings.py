@@ -1,0 +1,94 @@
+"""Unit and meaning of the columns that do not come from a metric or measure."""
+
+from __future__ import annotations
+
+from .columns import interval
+
+_PLACE = {
+    "dataset": ("", "label of the dataset"),
+    "backbone": ("", "label of the backbone"),
+    "cut": ("", "block after which the model is split"),
+    "defense": ("", "label of the defense; - for rows that were computed from the truth"),
+}
+_SEED = {"seed": ("", "seed of the target's training")}
+_STATE = {
+    "key": ("", "key of the record"),
+    "status": ("", "done, failed, skipped or not run"),
+    "reason": ("", "why the row, or a value in it, is missing"),
+}
+_ATTACK = {
+    "attack": ("", "label of the attack, or name of the reference row"),
+    "knowledge": ("", "level of adversary knowledge"),
+    "attack_seed": ("", "seed of the attack"),
+}
+_FLAGS = {"flags": ("", "validity flags, joined by '; '")}
+_LEAKAGE = interval("leakage", "", "1 - mean MSE / mean MSE of the prior: 0 no better than not looking, 1 a perfect copy")
+_RESOLUTION = interval(
+    "equivalent_resolution", "px", "side of the thumbnail with the same MSE: 0 the prior, the image's side a perfect copy"
+)
+_ACCURACY = interval("accuracy", "share", "share of images classified rightly through the defended wire")
+
+TARGETS = {
+    **_PLACE,
+    **_SEED,
+    **_STATE,
+    **_ACCURACY,
+    **_FLAGS,
+    "val_rising": ("", "whether validation accuracy was still rising when training ended"),
+    "kept_epoch": ("epoch", "epoch whose weights were kept"),
+    "epochs": ("epochs", "epochs trained; empty where another target's weights are reused"),
+    "final_loss": ("", "training loss of the last epoch"),
+    "val_accuracy": ("share", "accuracy on client_val at the kept epoch"),
+    "timing_train_s": ("s", "training of the target"),
+}
+
+CELLS = {
+    **_PLACE,
+    **_SEED,
+    **_ATTACK,
+    "target": ("", "key of the target's record"),
+    **_STATE,
+    "n_images": ("images", "private images attacked"),
+    **_LEAKAGE,
+    **_RESOLUTION,
+    "queries": ("images", "images that the attacker sent through the edge, fit and attack together"),
+    "converged": ("", "whether the attack and its fit say they converged; empty where they say nothing"),
+    **_FLAGS,
+    "timing_attack_s": ("s", "reconstruction of all private images"),
+    "timing_fit_s": ("s", "the fit that the attack uses, which other cells may share"),
+    "timing_score_s": ("s", "computing the metrics"),
+}
+
+SUMMARY = {
+    **_PLACE,
+    "knowledge": ("", "level of adversary knowledge"),
+    "worst_attack": ("", "the attack with the greatest mean leakage over seeds"),
+    "selection": ("", "how the attack was chosen: a maximum is selected with the truth in hand"),
+    **_LEAKAGE,
+    **_RESOLUTION,
+    **interval("leakage_envelope", "", "leakage if for each image the best reconstruction of any attack counted"),
+    **interval("leakage_change", "", "leakage less that of the undefended target, paired over images"),
+    "leakage_change_note": ("", "'not distinguishable' where the interval of leakage_change holds 0"),
+    **_ACCURACY,
+    **interval("accuracy_drop", "share", "accuracy of the undefended target less this one's, paired over images"),
+    "accuracy_drop_note": ("", "'not distinguishable' where the interval of accuracy_drop holds 0"),
+    "mi_nats": ("nats", "mean over seeds of the mutual information; empty unless every seed has a value"),
+    "mi_text": ("", "mutual information in words: values, or what is certified where the estimator is not to be believed"),
+    **_FLAGS,
+    "seeds": ("", "seeds of targets behind the figures"),
+    "cells_done": ("cells", "cells that are done"),
+    "cells_failed": ("cells", "cells that failed"),
+    "cells_skipped": ("cells", "cells that were skipped, with their reason in cells.csv"),
+    "cells_not_run": ("cells", "cells without a record"),
+    "incomplete": ("", "what is missing and ought not to be; empty where nothing is"),
+}
+
+PER_IMAGE = {
+    **_PLACE,
+    **_SEED,
+    **_ATTACK,
+    "image": ("", "index of the private image"),
+    "group": ("", "group of the image (crops of one tile share it); empty where every image is its own"),
+    "label": ("", "class of the image"),
+    "prior_mse": ("", "MSE of the mean auxiliary image on this image"),
+}

@@ -1,0 +1,140 @@
+"""Checks of the guess itself: its form, for every form of features and images."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+
+from ..attack import Attack
+from .attacking import TINY, Attacked, Sizes, attacked, random_defense
+from .outcome import Check, require
+from .targets import control_target, toy_target
+
+
+def check_guess_shape(cls: type[Attack]) -> None:
+    """Scores compare image with image: one guess of the image's shape for each received row."""
+    _require_images(_usual(cls), "")
+
+
+def check_guess_is_in_range(cls: type[Attack]) -> None:
+    """Values outside [0, 1] are clipped before scoring: an attack should know its own range."""
+    run = _usual(cls)
+    low, high = float(run.guess.min()), float(run.guess.max())
+    require(
+        low >= -1e-3 and high <= 1 + 1e-3,
+        f"the guess has values from {low:.3g} to {high:.3g}",
+        "values in [0, 1]",
+        "it is in normalised units, or an optimisation's last image is not clamped",
+    )
+
+
+def check_guess_is_finite(cls: type[Attack]) -> None:
+    """A guess that is not finite fails its cell."""
+    run = _usual(cls)
+    bad = int((~torch.isfinite(run.guess)).flatten(1).any(1).sum())
+    require(
+        bad == 0,
+        f"{bad} of {len(run.guess)} guesses hold values that are not finite",
+        "finite values",
+        "an optimisation that diverged; keep the best image, not the last",
+    )
+
+
+def check_guess_is_detached(cls: type[Attack]) -> None:
+    """A guess that drags its graph along keeps the whole optimisation in memory."""
+    run = _usual(cls)
+    require(
+        not run.guess.requires_grad,
+        "the guess requires a gradient",
+        "a detached tensor",
+        "the last step is missing torch.no_grad() or .detach()",
+    )
+
+
+def check_deterministic(cls: type[Attack]) -> None:
+    """A reviewer who runs a cell again must get the same number."""
+    first, again = _usual(cls).guess, attacked(cls).guess
+    require(
+        torch.equal(first, again),
+        f"two runs with equal seeds differ by up to {float((first - again).abs().max()):.3g}",
+        "equal guesses for equal seeds",
+        "randomness that comes neither from view.generator nor from view.seed_for, or state kept on the class",
+    )
+
+
+def check_one_image(cls: type[Attack]) -> None:
+    """A single image is a batch too; statistics over received features have nothing to average there."""
+    run = attacked(cls, sizes=Sizes(private=1, aux_train=16, aux_val=8))
+    _require_images(run, " for a single image")
+    _require_finite(run, "a single image", "a squeeze() drops the batch axis, or a deviation is taken over one image")
+
+
+def check_vector_features(cls: type[Attack]) -> None:
+    """Not every cut gives maps: an attack that cannot read vectors leaves those cuts unaudited."""
+    run = attacked(cls, toy_target(vector=True), sizes=TINY)
+    _require_images(run, " for features that are vectors")
+    _require_finite(run, "features that are vectors", "axes (2, 3) are averaged where there are none")
+
+
+def check_grey_images(cls: type[Attack]) -> None:
+    """Grey images have one channel; three must be assumed nowhere."""
+    run = attacked(cls, image_shape=(1, 16, 16), sizes=TINY)
+    _require_images(run, " for grey images")
+    _require_finite(run, "grey images", "colour statistics of three channels are assumed")
+
+
+def check_images_that_are_not_square(cls: type[Attack]) -> None:
+    """Height and width are two numbers."""
+    run = attacked(cls, image_shape=(3, 12, 20), sizes=TINY)
+    _require_images(run, " for images of 12×20 px")
+    _require_finite(run, "images of 12×20 px", "height and width are swapped or taken to be equal")
+
+
+def check_random_defense(cls: type[Attack]) -> None:
+    """Random defenses are attacked too, masks among them, whose zeros are no evidence."""
+    run = attacked(cls, control_target("orthogonal", random_defense()), sizes=TINY)
+    _require_images(run, " for a random defense")
+    _require_finite(run, "a random defense", "a division by the number of visible elements, which can be zero")
+
+
+GUESS_CHECKS: tuple[Check, ...] = (
+    check_guess_shape,
+    check_guess_is_in_range,
+    check_guess_is_finite,
+    check_guess_is_detached,
+    check_deterministic,
+    check_one_image,
+    check_vector_features,
+    check_grey_images,
+    check_images_that_are_not_square,
+    check_random_defense,
+)
+
+
+@lru_cache(maxsize=4)
+def _usual(cls: type[Attack]) -> Attacked:
+    """Returns the attack's run on the orthogonal edge; several checks look at the same one."""
+    return attacked(cls)
+
+
+def _require_images(run: Attacked, where: str) -> None:
+    guess, expected = run.guess, tuple(run.truth.shape)
+    require(
+        isinstance(guess, torch.Tensor) and guess.is_floating_point() and tuple(guess.shape) == expected,
+        f"reconstruct returned {_form(guess)}{where}",
+        f"a float tensor of shape {expected}, one image for each row of view.z",
+        "the image's shape is not taken from view.image_shape",
+    )
+
+
+def _require_finite(run: Attacked, where: str, likely: str) -> None:
+    require(
+        bool(torch.isfinite(run.guess).all()), f"the guess for {where} is not finite", "finite values", likely
+    )
+
+
+def _form(value: object) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"a tensor of {value.dtype} of shape {tuple(value.shape)}"
+    return f"{type(value).__name__}"

@@ -1,0 +1,80 @@
+"""Checks of what an attack achieves on control edges: neither too little nor too much."""
+
+from __future__ import annotations
+
+import torch
+
+from ..attack import Attack
+from ..stats import mean_interval
+from .attacking import Attacked, Sizes, attacked
+from .data import SHAPE, toy_part
+from .outcome import Check, NotApplicable, require, takes_long
+
+HALF = 0.5
+"""Share of the constant guess's error that an attack must stay below where everything is to be seen."""
+
+
+def check_power(cls: type[Attack]) -> None:
+    """A weak attack flatters every defense: on an undefended, invertible edge it has to see the image."""
+    if not cls.expected.beats_prior:
+        raise NotApplicable("expected.beats_prior is False: the attack is a control")
+    run = attacked(cls, "orthogonal")
+    error, constant = float(run.errors().mean()), float(constant_errors(run).mean())
+    require(
+        error <= HALF * constant,
+        f"on an undefended orthogonal edge the mean squared error is {error:.4f}, that of the best constant guess "
+        f"{constant:.4f}",
+        f"at most {HALF:g} of the constant guess's error with the parameters of cheap()",
+        "too few steps in cheap(), a learning rate that does not fit the features' scale, or a bug in the objective",
+    )
+
+
+@takes_long
+def check_identity_edge(cls: type[Attack]) -> None:
+    """What an attack declares of itself on the identity edge is what its results are read by."""
+    claim = cls.expected.identity_mse
+    if claim is None:
+        raise NotApplicable("expected.identity_mse is None: nothing is claimed")
+    run = attacked(cls, "identity", params={}, sizes=Sizes(private=16, aux_train=512, aux_val=32))
+    error = float(run.errors().mean())
+    require(
+        error <= claim,
+        f"on the identity edge the mean squared error is {error:.3g}",
+        f"the declared expected.identity_mse of {claim:g} with default parameters",
+        "the attack got weaker, or the claim was never measured",
+    )
+
+
+def check_honesty(cls: type[Attack]) -> None:
+    """Features that are the same for every image say nothing: whoever sees more than a constant has looked elsewhere."""
+    run = attacked(cls, "constant", sizes=Sizes(private=24))
+    gain = mean_interval((constant_errors(run) - run.errors()).double().numpy())
+    require(
+        gain.low <= 0,
+        f"on constant features the error is {gain.value:.4f} below that of the best constant guess "
+        f"(95 % interval {gain.low:.4f} to {gain.high:.4f})",
+        "no better than the best constant guess, up to the interval",
+        "the truth reaches the attack by a way around the View",
+    )
+
+
+def check_cannot_peek(cls: type[Attack]) -> None:
+    """With equal features, knowledge and seed the guess must be the same, whatever the private images are."""
+    guesses = [
+        attacked(cls, "constant", private=toy_part(6, SHAPE, seed=seed)).guess for seed in (10, 11)
+    ]
+    require(
+        torch.equal(guesses[0], guesses[1]),
+        "the guess changes with the private images although the received features are the same "
+        f"(by up to {float((guesses[0] - guesses[1]).abs().max()):.3g})",
+        "a guess that depends on the View alone",
+        "the attack reaches the private images, for instance through the dataset or a global",
+    )
+
+
+POWER_CHECKS: tuple[Check, ...] = (check_power, check_identity_edge, check_honesty, check_cannot_peek)
+
+
+def constant_errors(run: Attacked) -> torch.Tensor:
+    """Returns the error of the best constant guess in hindsight, the private images' own mean, (N,)."""
+    return (run.truth.mean(0) - run.truth).square().flatten(1).mean(1)

@@ -1,0 +1,153 @@
+"""Running an attack on a toy target, as a run would: fit without features, then reconstruct."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..attack import Attack
+from ..data.base import Part
+from ..defense import Defense
+from ..knowledge import AdversaryKnowledge
+from ..params import Params
+from ..plugins import ATTACKS
+from ..seeds import derive
+from ..split import SplitModel
+from ..view import View, to_float
+from ..work import receive
+from .data import SHAPE, part
+from .hidden import hidden
+from .targets import CPU, control_target, make
+
+STRONGEST = AdversaryKnowledge(edge="weights", cloud=True, aux="same", labels=True, draws=4)
+"""Everything that a level can grant."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Images of each part of the attacked toy."""
+
+    private: int = 8
+    aux_train: int = 48
+    aux_val: int = 16
+
+
+TINY = Sizes(private=2, aux_train=16, aux_val=8)
+
+
+@dataclass
+class Attacked:
+    """An attack that has run.
+
+    Attributes:
+        guess: what it returned.
+        truth: the private images in [0, 1].
+        prior: the mean auxiliary image, (C, H, W), mid-grey if the attack is given none.
+        views: of ``fit`` (where there is one) and of ``reconstruct``.
+    """
+
+    guess: Any
+    truth: torch.Tensor
+    prior: torch.Tensor
+    views: list[View]
+
+    def errors(self) -> torch.Tensor:
+        """Returns the mean squared error of each guess, (N,)."""
+        return (self.guess.detach() - self.truth).square().flatten(1).mean(1)
+
+    def prior_errors(self) -> torch.Tensor:
+        """Returns the mean squared error of the constant guess, (N,)."""
+        return (self.prior - self.truth).square().flatten(1).mean(1)
+
+    def leakage(self) -> float:
+        """Returns the leakage score: 0 for the constant guess, 1 for a perfect copy."""
+        return 1 - float(self.errors().mean() / self.prior_errors().mean())
+
+
+def attacked(
+    cls: type[Attack],
+    target: SplitModel | str = "orthogonal",
+    *,
+    knowledge: AdversaryKnowledge | None = None,
+    params: dict[str, Any] | None = None,
+    image_shape: tuple[int, int, int] = SHAPE,
+    sizes: Sizes = Sizes(),  # noqa: B008  (frozen)
+    private: Part | None = None,
+    seed: int = 0,
+) -> Attacked:
+    """Runs an attack on a toy target.
+
+    Args:
+        cls: the attack.
+        target: a target, or the name of a control edge.
+        knowledge: what is granted; None: all that the attack can use, and nothing more.
+        params: its parameters; None: the cheap ones.
+        image_shape: (C, H, W), where the target is named.
+        sizes: images of each part.
+        private: the private images; None: those of the toy data.
+        seed: of the attack.
+    """
+    model = control_target(target, None, image_shape) if isinstance(target, str) else target
+    shape = model.info.image_shape
+    knowledge = cls.granted(STRONGEST) if knowledge is None else knowledge
+    private = part("private", sizes.private, shape) if private is None else private
+    aux = None
+    if knowledge.aux != "none":
+        other = knowledge.aux == "other"
+        aux = part("aux_train", sizes.aux_train, shape, other), part("aux_val", sizes.aux_val, shape, other)
+    attack = make(cls, params)
+    received = receive(model, private, knowledge.draws, 0, CPU)
+    views: list[View] = []
+
+    def view(features: torch.Tensor) -> View:
+        views.append(
+            View(
+                knowledge=knowledge,
+                received=features,
+                image_shape=shape,
+                model=model,
+                aux=aux,
+                seed=derive("attack", seed),
+                device=CPU,
+            )
+        )
+        return views[-1]
+
+    truth = to_float(private.images)
+    with hidden(truth):
+        fitted = _fitted(attack, view, received[:0])
+        guess = attack.reconstruct(view(received), fitted)
+    return Attacked(guess, truth, views[-1].prior.cpu(), views)
+
+
+def random_defense() -> Defense:
+    """Returns noise and a mask on the wire together, to attack."""
+    return NoisyMask(Params())
+
+
+class NoisyMask(Defense):
+    """Hides a quarter of the elements and adds noise to the others; a toy."""
+
+    acts_on_wire = True
+    source = "toy"
+
+    @property
+    def stochastic(self) -> bool:
+        return True
+
+    def protect(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        keep = torch.empty_like(z).uniform_(generator=generator) >= 0.25
+        return keep * (z + 0.1 * torch.empty_like(z).normal_(generator=generator))
+
+    def visible(self, received: torch.Tensor) -> torch.Tensor | None:
+        return received != 0
+
+
+def _fitted(attack: Attack, view: Any, nothing: torch.Tensor) -> dict[str, torch.Tensor]:
+    shared = attack.shared_fit()
+    if shared is not None:
+        lender = make(ATTACKS.get(shared[0]), shared[1])
+        return lender.fit(view(nothing))
+    return attack.fit(view(nothing)) if attack.has_fit() else {}

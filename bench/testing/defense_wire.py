@@ -1,0 +1,212 @@
+"""Checks of what a defense does to the features on the wire."""
+
+from __future__ import annotations
+
+import torch
+
+from ..defense import Defense
+from ..split import SplitModel
+from ..view import to_float
+from .data import part
+from .outcome import Check, NotApplicable, require
+from .randomness import global_generators_watched
+from .targets import defended, home_of, make, trained
+
+
+def check_wire_shape(cls: type[Defense]) -> None:
+    """Attacks, costs and clouds are built from the declared shape before any feature is seen."""
+    model, z = _model_and_features(cls)
+    declared = model.defense.wire_shape(model.feature_shape)
+    require(
+        isinstance(declared, tuple) and all(isinstance(n, int) for n in declared),
+        f"wire_shape returned {declared!r}",
+        "a tuple of ints, the shape of one image's features after protect",
+        "it returns a torch.Size of a batch, or a list",
+    )
+    for mode in (True, False):
+        sent = model.train(mode).defense.protect(z, torch.Generator().manual_seed(0))
+        require(
+            isinstance(sent, torch.Tensor),
+            f"protect returned {type(sent).__name__}",
+            "a tensor",
+            "it returns a mask or statistics beside the features",
+        )
+        require(
+            tuple(sent.shape) == (len(z), *declared),
+            f"protect returned shape {tuple(sent.shape)} for {len(z)} images, wire_shape declares {tuple(declared)}",
+            "the batch axis followed by the declared shape, in training and at inference",
+            "protect pools or flattens, and wire_shape is not overridden",
+        )
+
+
+def check_wire_is_finite(cls: type[Defense]) -> None:
+    """One NaN on the wire ends a run; zeros, large values and a single image are where they come from."""
+    model, z = _model_and_features(cls)
+    cases = {"zeros": torch.zeros_like(z), "values of a million": z * 1e6, "one image": z[:1]}
+    for what, features in cases.items():
+        sent = model.defense.protect(features, torch.Generator().manual_seed(0))
+        require(
+            bool(torch.isfinite(sent).all()),
+            f"protect gives values that are not finite for features of {what}",
+            "finite values for finite features",
+            "it divides by a norm or a deviation that can be zero, or takes an exponential or a logarithm",
+        )
+
+
+def check_calibration_survives_constant_features(cls: type[Defense]) -> None:
+    """Dead channels are common behind a rectifier: statistics of features that never move must not become NaN."""
+    home = home_of(cls)
+    model = defended(make(cls), home).eval()
+    constant = torch.zeros(4, *model.feature_shape)
+    model.defense.calibrate(lambda: [constant, constant])
+    sent = model.defense.protect(constant, torch.Generator().manual_seed(0))
+    require(
+        bool(torch.isfinite(sent).all()),
+        "protect gives values that are not finite after calibrate has seen constant features",
+        "finite values",
+        "calibrate takes a deviation of zero as a divisor",
+    )
+
+
+def check_input_is_unchanged(cls: type[Defense]) -> None:
+    """The clean features are used again (extra loss, further draws): protect must not write into them."""
+    model, z = _model_and_features(cls)
+    for mode in (True, False):
+        given = z.clone()
+        model.train(mode).defense.protect(given, torch.Generator().manual_seed(0))
+        require(
+            torch.equal(given, z),
+            f"protect changed its input in place by up to {float((given - z).abs().max()):.3g}",
+            "z is left as it is",
+            "an in-place operation (a trailing underscore, z[...] = ..., z += ...)",
+        )
+
+
+def check_same_generator_same_output(cls: type[Defense]) -> None:
+    """All attacks on a target must meet the same draws, and a run must give the same numbers twice."""
+    model, z = _model_and_features(cls)
+    first, again = (model.defense.protect(z, torch.Generator().manual_seed(7)) for _ in range(2))
+    require(
+        torch.equal(first, again),
+        f"two calls with equal generators differ by up to {float((first - again).abs().max()):.3g}",
+        "all randomness comes from the generator that protect is given",
+        "a call such as torch.randn_like or F.dropout, which draws from the global generator, "
+        "or a state that changes at inference",
+    )
+
+
+def check_stochastic_is_declared(cls: type[Defense]) -> None:
+    """Attacks meet a defense that is declared random with fresh draws; a wrong flag makes them weak or slow."""
+    for which in (cls.cheap(), {}, cls.neutral()):
+        if which is None:
+            continue
+        model, z = _model_and_features(cls, which)
+        draws = [model.defense.protect(z, torch.Generator().manual_seed(seed)) for seed in range(4)]
+        differ = any(not torch.equal(draws[0], other) for other in draws[1:])
+        declared = model.defense.stochastic
+        require(
+            differ == bool(declared),
+            f"with parameters {which!r} stochastic is {declared!r}, four different generators give "
+            f"{'different' if differ else 'equal'} features",
+            "stochastic is true exactly where protect draws",
+            "stochastic is not overridden, or does not look at the parameters",
+        )
+
+
+def check_batch_equals_samples(cls: type[Defense]) -> None:
+    """A device sends one image at a time: at inference no image may depend on the others of its batch."""
+    model, z = _model_and_features(cls)
+    if model.defense.stochastic:
+        raise NotApplicable("the defense is random: single images meet other draws than a batch")
+    x = to_float(part("client_val", 6, model.info.image_shape).images)
+    with torch.no_grad():
+        for what, act, given in (
+            ("edge", model.clean, x),
+            ("protect", lambda v: model.defense.protect(v, torch.Generator().manual_seed(0)), z),
+        ):
+            whole, single = act(given), torch.cat([act(one) for one in given.split(1)])
+            gap = float((whole - single).abs().max())
+            require(
+                gap <= 1e-4 * max(1.0, float(whole.abs().max())),
+                f"the {what} gives other values for a batch than for its images one by one (up to {gap:.3g})",
+                "at inference each image is treated by itself",
+                "statistics of the batch are used in eval mode too",
+            )
+
+
+def check_global_generators_are_untouched(cls: type[Defense]) -> None:
+    """Targets are paired by their seed: a draw from a global generator would shift everybody else's."""
+    home = home_of(cls)
+    model = defended(make(cls), home)
+    data = part("client_train", 8, home.image_shape)
+    x = to_float(data.images)
+    z = model.clean(x)
+    logits = model.cloud(model.protect(z, torch.Generator().manual_seed(0)))  # a head's dropout draws globally
+    likely = "torch.randn, F.dropout or torch.manual_seed; draw with generator=… from the generator that is given"
+    with global_generators_watched("the defense", likely):
+        for mode in (True, False):
+            model.train(mode)
+            model.defense.protect(z, torch.Generator().manual_seed(0))
+            model.defense.train_helpers(x, z.detach(), data.labels)
+            model.defense.task_loss(logits, data.labels)
+            model.defense.extra_loss(x, z, data.labels, logits)
+        model.defense.calibrate(lambda: [z.detach()])
+
+
+def check_inference_leaves_state_alone(cls: type[Defense]) -> None:
+    """What is stored is what is attacked: in eval mode neither buffers nor modes may move."""
+    model, z = _model_and_features(cls)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    modes = [m.training for m in model.modules()]
+    for seed in range(3):
+        model.wire(to_float(part("client_val", 4, model.info.image_shape).images), torch.Generator().manual_seed(seed))
+        model.defense.protect(z, torch.Generator().manual_seed(seed))
+    moved = [k for k, v in model.state_dict().items() if not torch.equal(v, before[k])]
+    require(
+        not moved and modes == [m.training for m in model.modules()],
+        f"inference changed {', '.join(moved) or 'the training mode of a module'}",
+        "in eval mode nothing of the target's state changes",
+        "a running statistic is updated without asking self.training",
+    )
+
+
+def check_visible(cls: type[Defense]) -> None:
+    """An attack leaves out what a mask visibly hides; a wrong mask would make it weak."""
+    model, z = _model_and_features(cls)
+    sent = model.defense.protect(z, torch.Generator().manual_seed(0))
+    seen = model.defense.visible(sent)
+    if seen is None:
+        return
+    require(
+        isinstance(seen, torch.Tensor) and seen.dtype == torch.bool and seen.shape == sent.shape,
+        f"visible returned {_kind(seen)} for features of shape {tuple(sent.shape)}",
+        "None, or a tensor of bool of the received features' shape",
+        "it returns a mask per image or per channel, or a float mask",
+    )
+
+
+WIRE_CHECKS: tuple[Check, ...] = (
+    check_wire_shape,
+    check_wire_is_finite,
+    check_calibration_survives_constant_features,
+    check_input_is_unchanged,
+    check_same_generator_same_output,
+    check_stochastic_is_declared,
+    check_batch_equals_samples,
+    check_global_generators_are_untouched,
+    check_inference_leaves_state_alone,
+    check_visible,
+)
+
+
+def _model_and_features(cls: type[Defense], params: dict[str, object] | None = None) -> tuple[SplitModel, torch.Tensor]:
+    """Returns a trained target and its clean features of six images, detached."""
+    model = trained(cls, params)
+    with torch.no_grad():
+        return model, model.clean(to_float(part("client_val", 6, model.info.image_shape).images)).contiguous()
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"a tensor of {value.dtype} of shape {tuple(value.shape)}"
+    return type(value).__name__

@@ -1,0 +1,134 @@
+"""Suites: reading, overriding, crossing and refusing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from splitaudit.config import load_suite, presets
+from splitaudit.config.suite import IDENTITY_FIELDS, RUN_TIME_FIELDS, Suite
+from splitaudit.errors import ConfigError
+
+BASE: dict[str, Any] = {
+    "name": "t",
+    "dataset": "photos",
+    "backbone": {"name": "cnn4", "cut": "block2"},
+    "defenses": ["none"],
+    "attacks": ["prior"],
+}
+
+
+def problems(raw: dict[str, Any], *overrides: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load_suite(raw, overrides)
+    return caught.value.problems
+
+
+@pytest.mark.parametrize("name", ["smoke", "quick", "standard", "paper"])
+def test_every_preset_is_valid(name: str) -> None:
+    assert name in presets()
+    assert load_suite(name).name == name
+
+
+def test_a_new_field_must_be_classed_as_identity_or_run_time() -> None:
+    assert set(Suite.model_fields) == IDENTITY_FIELDS | RUN_TIME_FIELDS
+    assert not IDENTITY_FIELDS & RUN_TIME_FIELDS
+
+
+def test_all_mistakes_come_in_one_message() -> None:
+    found = problems(
+        {
+            **BASE,
+            "defenses": [
+                "noize",
+                {"name": "noise", "params": {"sigma": -1}},
+                {"name": "dropout", "params": {"rat": 0.1}},
+            ],
+            "backbone": {"name": "cnn4", "cut": "block9"},
+            "attacks": [],
+            "seedz": [1],
+            "training": {"epochs": "many"},
+        }
+    )
+    text = "\n".join(found)
+    assert "defense 'noize' is not known. Did you mean 'noise'?" in text
+    assert "defense 'noise': sigma: got -1" in text
+    assert "defense 'dropout': rat: is not a known key. Did you mean 'rate'?" in text
+    assert "cut 'block9' exists in no backbone" in text
+    assert "attacks: got []" in text
+    assert "seedz: is not a known key. Did you mean 'seeds'?" in text
+    assert "training.epochs: got 'many'" in text
+    assert len(found) == 7
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"knowledge": "whitebox"}, "knowledge 'whitebox' is not known. Did you mean 'white-box'?"),
+        ({"knowledge": "query-other"}, "add other"),
+        ({"defenses": [{"name": "nopeek", "when": "infer"}]}, "acts only in training"),
+        ({"defenses": ["siftfunnel+siftfunnel"]}, "listed twice"),
+        ({"defenses": ["none+noise"]}, "'none' changes nothing"),
+        ({"defenses": [{"name": "nopeek+noise", "params": {"nois": {}}}]}, "'nois' is no part"),
+        ({"defenses": ["noise", "noise"]}, "'noise' is listed twice"),
+        ({"defenses": [{"name": "noise", "params": {"sigma": []}}]}, "empty list"),
+        ({"seeds": [1, 1]}, "a value twice"),
+        ({"exclude": [{}]}, "is empty"),
+        ({"exclude": [{"cut": "block3"}]}, "'block3' is not in the suite"),
+        ({"dataset": {"name": "photos", "sizes": {"privat": 3}}}, "privat"),
+        ({"dataset": {"name": "photos", "sizes": {"private": 0}}}, "private"),
+        ({"defenses": [{"name": "noise", "params": {"sigma": ".nan"}}]}, "sigma"),
+    ],
+)
+def test_a_mistake_is_named(change: dict[str, Any], expected: str) -> None:
+    assert expected in "\n".join(problems({**BASE, **change}))
+
+
+def test_values_that_mean_the_same_are_the_same() -> None:
+    suites = [load_suite({**BASE, "defenses": [{"name": "noise", "params": {"sigma": s}}]}) for s in (1, 1.0, "1e0")]
+    assert len({s.model_dump_json() for s in suites}) == 1
+
+
+def test_listed_values_of_a_parameter_are_crossed() -> None:
+    suite = load_suite(
+        {
+            **BASE,
+            "defenses": [{"name": "noise", "params": {"sigma": [0.5, 1], "distribution": ["gaussian", "laplace"]}}],
+        }
+    )
+    pairs = [(d.params["sigma"], d.params["distribution"]) for d in suite.defenses]
+    assert pairs == [(0.5, "gaussian"), (0.5, "laplace"), (1.0, "gaussian"), (1.0, "laplace")]
+
+
+def test_overrides_reach_nested_places_and_list_elements() -> None:
+    suite = load_suite(
+        "quick", ["training.epochs=3", "dataset.sizes.private=16", "defenses.1.params.sigma=0.25", "seeds=[4, 5]"]
+    )
+    assert suite.training.epochs == 3
+    assert suite.dataset[0].sizes == {"private": 16}
+    assert suite.defenses[1].params["sigma"] == 0.25
+    assert suite.seeds == [4, 5]
+
+
+@pytest.mark.parametrize("override", ["epochs", "=3", "training.epochs.x.y=3", "defenses.99.name=x"])
+def test_an_override_that_leads_nowhere_is_refused(override: str) -> None:
+    with pytest.raises(ConfigError):
+        load_suite("quick", [override])
+
+
+def test_a_file_gives_the_suite_its_name_and_yaml_mistakes_are_told(tmp_path: Path) -> None:
+    good = tmp_path / "mine.yaml"
+    good.write_text("dataset: photos\nbackbone: {name: cnn4, cut: block1}\ndefenses: none\nattacks: prior\n")
+    assert load_suite(good).name == "mine"
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("dataset: [photos")
+    with pytest.raises(ConfigError, match="is not YAML"):
+        load_suite(bad)
+    with pytest.raises(ConfigError, match="neither a file nor a preset. Did you mean 'quick'"):
+        load_suite("quik")
+
+
+def test_loading_a_resolved_suite_changes_nothing() -> None:
+    once = load_suite("quick")
+    assert load_suite(once.model_dump(mode="json")).model_dump_json() == once.model_dump_json()

@@ -1,0 +1,294 @@
+"""Measures of a target: accuracy, cost, latency, effective information volume, entropy."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from metric_targets import OnTheWire, context
+from splitaudit.data.base import Part
+from splitaudit.defense import Defense
+from splitaudit.metric import Measure, MeasureContext
+from splitaudit.metrics._coding import Code
+from splitaudit.metrics._splits import TooFew, divide
+from splitaudit.metrics.accuracy import Accuracy
+from splitaudit.metrics.cost import Cost, edge_parameters
+from splitaudit.metrics.effective_information_volume import EffectiveInformationVolume
+from splitaudit.metrics.entropy import Entropy
+from splitaudit.metrics.latency import Latency, LatencyParams
+from splitaudit.models.cnn4 import CNN4, CNN4Params
+from splitaudit.params import Params
+from splitaudit.plugins import METRICS
+from splitaudit.split import SplitInfo, SplitModel, cut_blocks
+from torch import nn
+
+MEASURES = ["accuracy", "cost", "latency", "effective_information_volume", "entropy", "mutual_information"]
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def maps(n: int = 200, channels: int = 3, side: int = 4) -> torch.Tensor:
+    return torch.randn(n, channels, side, side, generator=seeded()).relu()
+
+
+def noise(sigma: float) -> OnTheWire:
+    return OnTheWire(lambda z, g: z + sigma * torch.randn(z.shape, generator=g), stochastic=True)
+
+
+def cnn4(cut: str, channels: int = 3, defense: Defense | None = None, width: int = 64) -> MeasureContext:
+    shape = (channels, 64, 64)
+    info = SplitInfo("cnn4", cut, shape, 10)
+    blocks = CNN4(CNN4Params(width=width)).blocks(shape, 10)
+    split = cut_blocks(blocks, info, torch.full((channels,), 0.5), torch.ones(channels))
+    part = Part(torch.zeros(4, *shape, dtype=torch.uint8), torch.zeros(4, dtype=torch.long))
+    return MeasureContext(SplitModel(split, defense or Defense(Params())).eval(), part, 0, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_measure_fills_its_declared_columns_and_repeats_itself(name: str) -> None:
+    cls = METRICS.get(name)
+    measure = cls(cls.Params(**cls.cheap()))
+    assert isinstance(measure, Measure)
+    before = torch.random.get_rng_state()
+    first, second = (measure.measure(context(maps(), defense=noise(0.1), cloud=nn.Flatten())) for _ in range(2))
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert set(first.values) == set(measure.columns)
+    repeatable = [c for c, column in measure.columns.items() if not column.timing]
+    assert {c: first.values[c] for c in repeatable} == {c: second.values[c] for c in repeatable}
+    assert all(math.isfinite(v) for v in first.values.values() if isinstance(v, int | float))
+
+
+# -- accuracy ---------------------------------------------------------------------------------------------------------
+
+
+def test_accuracy_is_the_share_of_right_answers_and_comes_with_each_images_own() -> None:
+    logits = torch.eye(2).repeat(50, 1)
+    labels = torch.arange(100) % 2
+    labels[:10] = 1 - labels[:10]
+    found = Accuracy().measure(context(logits, labels=labels))
+    assert found.values == {"accuracy": 0.9, "accuracy_n": 100}
+    assert found.per_image["accuracy"] == [0.0] * 10 + [1.0] * 90
+    assert found.flags == ()
+
+
+def test_accuracy_goes_through_the_defended_wire() -> None:
+    logits = torch.eye(2).repeat(50, 1)
+    swap = OnTheWire(lambda z, _: z.flip(1), stochastic=False)
+    assert Accuracy().measure(context(logits, labels=torch.arange(100) % 2, defense=swap)).values["accuracy"] == 0
+
+
+def test_accuracy_of_a_random_defense_is_the_mean_over_five_draws() -> None:
+    logits = torch.eye(2).repeat(100, 1)
+    found = Accuracy().measure(context(logits, labels=torch.arange(200) % 2, defense=noise(1.0)))
+    shares = {round(5 * v, 9) for v in found.per_image["accuracy"]}
+    assert shares <= {0, 1, 2, 3, 4, 5}
+    assert len(shares) > 2
+    # Two noises of deviation 1 against a difference of 1.
+    expected = 0.5 * (1 + math.erf(1 / 2))
+    assert found.values["accuracy"] == pytest.approx(expected, abs=4 * (0.19 / 1000) ** 0.5)
+
+
+@pytest.mark.parametrize(("wrong", "flagged"), [(45, True), (42, True), (30, False)])
+def test_accuracy_that_chance_explains_is_flagged(wrong: int, flagged: bool) -> None:
+    labels = torch.arange(100) % 2
+    labels[:wrong] = 1 - labels[:wrong]
+    found = Accuracy().measure(context(torch.eye(2).repeat(50, 1), labels=labels))
+    assert found.flags == (("accuracy at chance (1/2)",) if flagged else ())
+
+
+# -- cost and latency -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cut", "channels", "parameters", "flops", "wire"),
+    [
+        ("block1", 3, 1_920, 14_155_776, "64x32x32"),
+        ("block2", 3, 76_032, 165_150_720, "128x16x16"),
+        ("block2", 1, 74_880, 155_713_536, "128x16x16"),
+    ],
+)
+def test_cost_of_the_siftfunnel_papers_cnn(cut: str, channels: int, parameters: int, flops: int, wire: str) -> None:
+    """Values counted on the official code of arXiv 2501.00824 at 64 px."""
+    found = Cost().measure(cnn4(cut, channels)).values
+    assert found["edge_parameters"] == parameters
+    assert found["edge_flops"] == flops
+    assert found["edge_macs"] == flops // 2
+    assert found["wire_shape"] == wire
+    assert found["wire_elements"] == math.prod(int(n) for n in wire.split("x"))
+    assert found["wire_bytes"] == 4 * math.prod(int(n) for n in wire.split("x"))
+
+
+def test_cost_of_edge_and_cloud_add_up_to_the_whole_at_every_cut() -> None:
+    whole = set()
+    for cut in ("block1", "block3"):
+        found = Cost().measure(cnn4(cut, width=4)).values
+        edge, cloud = found["edge_macs"], found["cloud_macs"]
+        assert isinstance(edge, int)
+        assert isinstance(cloud, int)
+        whole.add(edge + cloud)
+    assert len(whole) == 1
+
+
+class Shrink(Defense):
+    """A 1×1 convolution on the wire, and a helper that stays at home."""
+
+    helpers = ("critic",)
+
+    def __init__(self) -> None:
+        super().__init__(Params())
+        self.down = nn.Conv2d(4, 2, 1)
+        self.critic = nn.Linear(1000, 1000)
+
+    def wire_shape(self, feature_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (2, *feature_shape[1:])
+
+    def protect(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return self.down(z)
+
+
+def test_cost_of_the_edge_includes_the_defense_on_the_wire_and_not_its_helpers() -> None:
+    plain, target = cnn4("block1", width=4), cnn4("block1", width=4, defense=Shrink())
+    target.model.cloud = nn.Sequential(nn.Flatten(), nn.Linear(2 * 32 * 32, 10))
+    assert edge_parameters(target.model) == edge_parameters(plain.model) + 4 * 2 + 2
+    found, without = Cost().measure(target).values, Cost().measure(plain).values
+    assert found["edge_macs"] == int(without["edge_macs"] or 0) + 4 * 2 * 32 * 32
+    assert found["wire_shape"] == "2x32x32"
+    assert found["cloud_macs"] == 2 * 32 * 32 * 10
+
+
+def test_latency_is_quiet_timed_and_names_the_machine() -> None:
+    found = Latency().measure(cnn4("block1", width=4))
+    median, high = found.values["edge_latency_median_ms"], found.values["edge_latency_p95_ms"]
+    assert isinstance(median, float)
+    assert isinstance(high, float)
+    assert 0 < median <= high
+    assert found.values["latency_processor"]
+    assert found.values["latency_threads"] == torch.get_num_threads()
+    assert Latency.quiet
+    assert all(c.timing for c in Latency.columns.values())
+
+
+def test_latency_of_a_slow_edge_stops_in_time_and_says_that_it_had_few_passes() -> None:
+    found = Latency(LatencyParams(seconds=1e-9)).measure(context(maps()))
+    assert found.values["latency_runs"] == 2
+    assert found.flags == ("latency from 2 passes only",)
+
+
+# -- effective information volume -------------------------------------------------------------------------------------
+
+
+def test_effective_information_volume_counts_non_zero_elements_per_image() -> None:
+    z = maps()
+    found = EffectiveInformationVolume().measure(context(z))
+    assert found.values["effective_information_volume"] == int((z != 0).sum()) / len(z)
+    assert found.values["eiv_nonzero_share"] == pytest.approx(0.5, abs=0.02)
+    assert found.flags == ()
+
+
+def test_effective_information_volume_of_a_fixture_of_cosines() -> None:
+    """z = max(0, cos(.61b + .9c + .4h − .3w + .07bw)), 8×4×8×8: 129.125 by the official code of arXiv 2501.00824."""
+    b, c, h, w = (
+        torch.arange(n).double().reshape([-1 if i == a else 1 for i in range(4)]) for a, n in enumerate((8, 4, 8, 8))
+    )
+    z = torch.cos(0.61 * b + 0.9 * c + 0.4 * h - 0.3 * w + 0.07 * b * w).clamp(min=0)
+    found = EffectiveInformationVolume().measure(context(z))
+    assert found.values["effective_information_volume"] == 129.125
+
+
+def test_effective_information_volume_of_noisy_features_is_flagged_as_meaningless() -> None:
+    found = EffectiveInformationVolume().measure(context(maps(), defense=noise(1e-3)))
+    assert found.values["effective_information_volume"] == 3 * 4 * 4
+    assert "says nothing here" in found.flags[0]
+    assert "random defense" in found.flags[0]
+
+
+def test_effective_information_volume_of_a_random_mask_is_not_flagged() -> None:
+    mask = OnTheWire(lambda z, g: z * (torch.rand(z.shape, generator=g) < 0.5), stochastic=True)
+    found = EffectiveInformationVolume().measure(context(maps(), defense=mask))
+    assert found.values["eiv_nonzero_share"] == pytest.approx(0.25, abs=0.02)
+    assert found.flags == ()
+
+
+# -- entropy ----------------------------------------------------------------------------------------------------------
+
+
+def bits(z: torch.Tensor, defense: Defense | None = None) -> tuple[float, float, float]:
+    v = Entropy().measure(context(z, defense=defense)).values
+    values = [v["entropy_bits"], v["entropy_bits_indep"], v["entropy_bits_se"]]
+    assert all(isinstance(x, float) for x in values)
+    return tuple(float(x) for x in values if isinstance(x, float))  # type: ignore[return-value]
+
+
+def test_entropy_of_uniform_independent_levels_is_known() -> None:
+    """2,000 images of 4 × 4 × 4 elements, each one of 16 equally probable levels: 4 bits an element."""
+    z = torch.randint(0, 16, (2000, 4, 4, 4), generator=seeded()).float()
+    context_code, alone, error = bits(z)
+    assert alone == pytest.approx(4 * 64, rel=0.005)
+    assert 4 * 64 * 0.999 < context_code < 4 * 64 * 1.05
+    assert error < 0.1
+
+
+def test_neighbours_shorten_the_code_of_smooth_maps_and_not_that_of_vectors() -> None:
+    fine = torch.randn(300, 2, 3, 3, generator=seeded())
+    smooth = nn.functional.interpolate(fine, size=(12, 12), mode="bilinear")
+    context_code, alone, _ = bits(smooth)
+    assert context_code < 0.95 * alone
+    context_code, alone, _ = bits(smooth.flatten(1))
+    assert context_code == alone
+
+
+def test_constant_features_cost_next_to_nothing() -> None:
+    assert bits(torch.ones(200, 3, 4, 4))[0] < 0.1
+
+
+def test_entropy_does_not_depend_on_the_scale_of_the_features_and_rises_with_noise() -> None:
+    z = maps(300)
+    assert bits(1000 * z)[0] == pytest.approx(bits(z)[0], rel=1e-3)
+    assert bits(z, noise(0.5))[0] > 1.1 * bits(z)[0]
+
+
+def test_the_code_is_a_code_whatever_it_meets() -> None:
+    """Probabilities of all levels add up to 1 in every context, and values beyond the fitted range are clipped."""
+    z = maps(100).numpy()
+    code = Code(z)
+    np.testing.assert_allclose((2.0**-code._bits).sum(-1), 1, rtol=1e-9)
+    np.testing.assert_allclose((2.0**-code._alone).sum(-1), 1, rtol=1e-9)
+    assert np.isfinite(code.lengths(1e6 * z - 5)[0]).all()
+
+
+def test_entropy_of_too_few_images_is_missing_with_the_reason() -> None:
+    found = Entropy().measure(context(maps(60)))
+    assert set(found.values.values()) == {None}
+    assert "60 images are too few" in str(found.reason)
+
+
+def test_features_that_are_no_numbers_are_an_error_and_no_figure() -> None:
+    z = maps()
+    z[3, 0, 0, 0] = float("nan")
+    with pytest.raises(ValueError, match="the target has diverged"):
+        Entropy().measure(context(z))
+
+
+# -- division ---------------------------------------------------------------------------------------------------------
+
+
+def test_no_tile_is_in_two_divisions_and_every_image_is_in_one() -> None:
+    groups = torch.randint(0, 60, (1000,), generator=seeded())
+    part = Part(torch.zeros(1000, 1, 1, 1, dtype=torch.uint8), torch.zeros(1000), groups)
+    divisions = divide(part, seeded(1))
+    assert sorted(torch.cat(divisions).tolist()) == list(range(1000))
+    tiles = [set(groups[d].tolist()) for d in divisions]
+    assert tiles[0].isdisjoint(tiles[1] | tiles[2])
+    assert tiles[1].isdisjoint(tiles[2])
+    assert [len(d) for d in divisions] == pytest.approx([600, 200, 200], abs=40)
+
+
+def test_a_part_of_few_tiles_is_too_small_to_divide_by_tiles() -> None:
+    part = Part(torch.zeros(1000, 1, 1, 1, dtype=torch.uint8), torch.zeros(1000), torch.arange(1000) % 9)
+    with pytest.raises(TooFew, match="9 independent groups"):
+        divide(part, seeded())
+    assert len(divide(part, seeded(), grouped=False)[0]) == 600

@@ -1,0 +1,175 @@
+"""Intervals: coverage, pairing, groups, seeds, and the equivalent resolution."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from splitaudit.stats import (
+    bootstrap_weights,
+    equivalent_resolution,
+    mean_interval,
+    paired_difference,
+    ratio_interval,
+    standard_error,
+    wilson_interval,
+)
+
+
+def values(n: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).gamma(2.0, 1.0, n)
+
+
+def test_resamples_have_the_size_of_the_set_and_repeat_themselves() -> None:
+    w = bootstrap_weights(50, resamples=20, seed=3)
+    assert w.shape == (20, 50)
+    assert (w.sum(1) == 50).all()
+    assert np.array_equal(w, bootstrap_weights(50, resamples=20, seed=3))
+    assert not np.array_equal(w, bootstrap_weights(50, resamples=20, seed=4))
+
+
+def test_images_of_one_group_are_drawn_together() -> None:
+    groups = np.array([7, 7, 2, 2, 2, 9])
+    w = bootstrap_weights(groups, resamples=50)
+    for g in (2, 7, 9):
+        assert (w[:, groups == g] == w[:, groups == g][:, :1]).all()
+    assert (w[:, [0, 2, 5]].sum(1) == 3).all()
+
+
+def test_intervals_cover_the_true_mean_about_95_times_in_100() -> None:
+    hits = sum(i.low <= 2.0 <= i.high for i in (mean_interval(values(200, s)) for s in range(200)))
+    assert 180 <= hits <= 198
+
+
+def test_the_interval_has_the_width_that_theory_says() -> None:
+    v = values(400)
+    i = mean_interval(v)
+    assert i.value == v.mean()
+    assert i.high - i.low == pytest.approx(2 * 1.96 * v.std() / 20, rel=0.1)
+
+
+def test_groups_widen_the_interval_when_their_images_are_alike() -> None:
+    v = np.repeat(values(20), 10)
+    groups = np.repeat(np.arange(20), 10)
+    alone, grouped = mean_interval(v), mean_interval(v, groups)
+    assert (grouped.high - grouped.low) / (alone.high - alone.low) == pytest.approx(10**0.5, rel=0.2)
+    assert standard_error(v, groups) / standard_error(v) == pytest.approx(10**0.5, rel=0.05)
+
+
+def test_groups_of_one_image_change_nothing() -> None:
+    v = values(60)
+    assert mean_interval(v, np.arange(60)) == mean_interval(v)
+    assert standard_error(v) == pytest.approx(v.std(ddof=1) / 60**0.5)
+
+
+def test_seeds_are_resampled_besides_the_images() -> None:
+    """Seeds that differ by 1 widen the interval; equal seeds leave that of the images."""
+    v = values(400)
+    images_only = mean_interval(v)
+    assert mean_interval(np.stack([v, v, v])) == pytest.approx(images_only)
+    spread = mean_interval(np.stack([v - 1, v, v + 1]))
+    assert spread.value == pytest.approx(v.mean())
+    assert spread.high - spread.low > 1.3
+    assert mean_interval(v[None]) == images_only
+
+
+def test_an_infinite_value_makes_the_mean_infinite_and_leaves_a_finite_lower_end() -> None:
+    v = values(100)
+    v[3] = np.inf
+    i = mean_interval(v)
+    assert i.value == np.inf
+    assert i.high == np.inf
+    assert 1 < i.low < 3
+
+
+def test_what_is_no_number_is_refused_and_not_left_out() -> None:
+    with pytest.raises(ValueError, match="1 values that are no number"):
+        mean_interval([1.0, np.nan, 2.0])
+    with pytest.raises(ValueError, match="at least one"):
+        mean_interval([])
+    with pytest.raises(ValueError, match="one label per image"):
+        mean_interval([1.0, 2.0], groups=[1])
+
+
+def test_the_leakage_score_is_0_for_the_prior_and_1_for_a_copy_without_any_doubt() -> None:
+    prior = values(128)
+    assert ratio_interval(prior, prior) == (0, 0, 0)
+    assert ratio_interval(np.zeros(128), prior) == (1, 1, 1)
+
+
+def test_the_leakage_score_resamples_attack_and_prior_together() -> None:
+    """An attack that halves every image's error has the score 0.5 in every resample."""
+    prior = values(128)
+    assert ratio_interval(0.5 * prior, prior) == pytest.approx((0.5, 0.5, 0.5))
+    shuffled = ratio_interval(0.5 * np.roll(prior, 1), prior)
+    assert shuffled.high - shuffled.low > 0.05
+
+
+def test_the_leakage_score_needs_a_prior_that_errs() -> None:
+    with pytest.raises(ValueError, match="prior without error"):
+        ratio_interval(np.ones(4), np.zeros(4))
+
+
+def test_pairing_tells_apart_what_two_intervals_do_not() -> None:
+    a = values(128)
+    b = a - 0.05
+    d = paired_difference(a, b)
+    assert d == pytest.approx((0.05, 0.05, 0.05))
+    assert mean_interval(a).low < mean_interval(b).high
+    with pytest.raises(ValueError, match="the same images"):
+        paired_difference(a, b[:-1])
+    with pytest.raises(ValueError, match="no difference"):
+        paired_difference(np.array([np.inf, 1]), np.array([1.0, 1]))
+
+
+def test_a_share_of_half_of_100_has_wilsons_interval() -> None:
+    """Newcombe 1998, Statistics in Medicine 17, table I: 81/263 has 0.2553 to 0.3662."""
+    assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
+
+
+# -- equivalent resolution --------------------------------------------------------------------------------------------
+
+SIDE = 8
+PRIOR = values(50, 1)
+THUMBNAILS = {s: PRIOR * f for s, f in [(1, 0.5), (2, 0.3), (4, 0.2), (7, 0.02)]}
+
+
+@pytest.mark.parametrize(
+    ("share", "side"),
+    [(1.0, 0), (1.7, 0), (0.75, 0.5), (0.5, 1), (0.4, 1.5), (0.3, 2), (0.25, 3), (0.02, 7), (0.01, 7.5), (0.0, 8)],
+)
+def test_equivalent_resolution_reads_the_side_between_measured_thumbnails(share: float, side: float) -> None:
+    """Every resample keeps the ratios, so the interval has no width."""
+    found = equivalent_resolution(share * PRIOR, THUMBNAILS, PRIOR, SIDE)
+    assert found == pytest.approx((side, side, side), abs=1e-9)
+
+
+def test_equivalent_resolution_of_every_thumbnail_is_its_own_side() -> None:
+    for side, mse in THUMBNAILS.items():
+        assert equivalent_resolution(mse, THUMBNAILS, PRIOR, SIDE).value == pytest.approx(side)
+
+
+def test_equivalent_resolution_has_an_interval_that_holds_its_value() -> None:
+    found = equivalent_resolution(0.3 * np.roll(PRIOR, 1), THUMBNAILS, PRIOR, SIDE)
+    assert found.low < found.value < found.high
+
+
+@given(st.lists(st.floats(0, 2), min_size=2, max_size=6), st.floats(0, 2), st.floats(0, 2))
+@settings(max_examples=60, deadline=None)
+def test_less_error_never_means_a_smaller_side_whatever_the_thumbnails(
+    means: list[float], one: float, other: float
+) -> None:
+    thumbnails = {i + 1: np.full(3, m) for i, m in enumerate(means)}
+    less, more = sorted((one, other))
+    side = len(means) + 2
+    a = equivalent_resolution(np.full(3, less), thumbnails, np.full(3, 1.0), side).value
+    b = equivalent_resolution(np.full(3, more), thumbnails, np.full(3, 1.0), side).value
+    assert 0 <= b <= a <= side
+
+
+def test_equivalent_resolution_of_several_seeds_resamples_them_too() -> None:
+    seeds = np.stack([0.2 * PRIOR, 0.3 * PRIOR, 0.5 * PRIOR])
+    found = equivalent_resolution(seeds, THUMBNAILS, PRIOR, SIDE)
+    assert found.low < 2 < found.high
+    assert found.value == pytest.approx(2 - 1 / 6)
