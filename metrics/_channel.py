@@ -20,6 +20,9 @@ import torch
 DRAWS = 8
 """Draws of a random defense per image, from which its centres and variances are estimated."""
 
+DRAWS_ALONE = 32
+"""The same where the wire's shape is another than the features': then the mean of the draws is all there is."""
+
 
 @dataclass
 class Channel:
@@ -93,16 +96,16 @@ def _estimated(
     the mean of the draws, each by as much as its own scatter explains (empirical Bayes), so that a defense that leaves
     nothing gives centres that differ by nothing.
     """
-    first = sent()
-    mean = torch.zeros_like(first)
-    square = torch.zeros_like(first[0])
-    for i in range(DRAWS):
-        wire = first if i == 0 else sent()
-        mean += wire / DRAWS
-        square += wire[train].square().mean(0) / DRAWS
+    wire = sent()
+    draws = DRAWS if wire.shape == f.shape else DRAWS_ALONE
+    mean, square = wire / draws, wire[train].square().mean(0) / draws
+    for _ in range(draws - 1):
+        wire = sent()
+        mean += wire / draws
+        square += wire[train].square().mean(0) / draws
     m = mean[train]
-    within = (square - m.square().mean(0)).clamp(min=0) * DRAWS / (DRAWS - 1)
-    scatter = within / DRAWS  # variance of the mean of the draws
+    within = (square - m.square().mean(0)).clamp(min=0) * draws / (draws - 1)
+    scatter = within / draws  # variance of the mean of the draws
     line = m.mean(0).expand_as(mean)
     if mean.shape == f.shape:
         offset = f - f[train].mean(0)

@@ -47,6 +47,26 @@ class Ridge:
                 best, self.error, self.penalty = error, error, penalty
                 self._solved, self._basis = solved, (a if dual else None)
 
+    def state(self) -> dict[str, torch.Tensor]:
+        """Returns the map as tensors for :meth:`load`; the dual form is multiplied out."""
+        solved = self._solved if self._basis is None else self._basis.T @ self._solved
+        return {
+            "solved": solved,
+            "z_mean": self.z_mean,
+            "x_mean": self.x_mean,
+            "shape": torch.tensor(self.shape),
+        }
+
+    @classmethod
+    def load(cls, state: dict[str, torch.Tensor]) -> Ridge:
+        """Returns the map that :meth:`state` described."""
+        made = cls.__new__(cls)
+        made._solved, made._basis = state["solved"], None
+        made.z_mean, made.x_mean = state["z_mean"], state["x_mean"]
+        made.shape = torch.Size(state["shape"].tolist())
+        made.error, made.penalty = float("nan"), float("nan")
+        return made
+
     def __call__(self, z: torch.Tensor) -> torch.Tensor:
         """Returns images (N, C, H, W) for features; not clipped."""
         flat = z.flatten(1) - self.z_mean

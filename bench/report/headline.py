@@ -67,6 +67,5 @@ def by_seed(rows: Sequence[tuple[int, Array]]) -> Array:
     return np.stack([np.mean([v for s, v in rows if s == seed], axis=0) for seed in seeds])
 
 
-
 def _prior(reference: Reference) -> Array:
     return np.asarray(reference.prior, dtype=np.float64)

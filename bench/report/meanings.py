@@ -22,9 +22,13 @@ _ATTACK = {
     "attack_seed": ("", "seed of the attack"),
 }
 _FLAGS = {"flags": ("", "validity flags, joined by '; '")}
-_LEAKAGE = interval("leakage", "", "1 - mean MSE / mean MSE of the prior: 0 no better than not looking, 1 a perfect copy")
+_LEAKAGE = interval(
+    "leakage", "", "1 - mean MSE / mean MSE of the prior: 0 no better than not looking, 1 a perfect copy"
+)
 _RESOLUTION = interval(
-    "equivalent_resolution", "px", "side of the thumbnail with the same MSE: 0 the prior, the image's side a perfect copy"
+    "equivalent_resolution",
+    "px",
+    "side of the thumbnail with the same MSE: 0 the prior, the image's side a perfect copy",
 )
 _ACCURACY = interval("accuracy", "share", "share of images classified rightly through the defended wire")
 
@@ -73,7 +77,10 @@ SUMMARY = {
     **interval("accuracy_drop", "share", "accuracy of the undefended target less this one's, paired over images"),
     "accuracy_drop_note": ("", "'not distinguishable' where the interval of accuracy_drop holds 0"),
     "mi_nats": ("nats", "mean over seeds of the mutual information; empty unless every seed has a value"),
-    "mi_text": ("", "mutual information in words: values, or what is certified where the estimator is not to be believed"),
+    "mi_text": (
+        "",
+        "mutual information in words: values, or what is certified where the estimator is not to be believed",
+    ),
     **_FLAGS,
     "seeds": ("", "seeds of targets behind the figures"),
     "cells_done": ("cells", "cells that are done"),

@@ -29,7 +29,9 @@ def build_targets(plan: Plan, records: Records) -> pd.DataFrame:
         timings += [c for c in row if c.startswith(TIMING) and c not in timings]
     with_interval = {"accuracy"} | {c.removesuffix(LOW) for row in rows for c in row if c.endswith(LOW)}
     figures = [
-        part for c in measured for part in ((c, c + LOW, c + HIGH) if c in with_interval and c + LOW not in measured else (c,))
+        part
+        for c in measured
+        for part in ((c, c + LOW, c + HIGH) if c in with_interval and c + LOW not in measured else (c,))
     ]
     training = ("val_rising", "kept_epoch", "epochs", "final_loss", "val_accuracy")
     columns = [*LABELS, "key", "status", "reason", *figures, "flags", *training, *timings]

@@ -129,9 +129,7 @@ def _require_images(run: Attacked, where: str) -> None:
 
 
 def _require_finite(run: Attacked, where: str, likely: str) -> None:
-    require(
-        bool(torch.isfinite(run.guess).all()), f"the guess for {where} is not finite", "finite values", likely
-    )
+    require(bool(torch.isfinite(run.guess).all()), f"the guess for {where} is not finite", "finite values", likely)
 
 
 def _form(value: object) -> str:

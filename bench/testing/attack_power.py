@@ -60,9 +60,7 @@ def check_honesty(cls: type[Attack]) -> None:
 
 def check_cannot_peek(cls: type[Attack]) -> None:
     """With equal features, knowledge and seed the guess must be the same, whatever the private images are."""
-    guesses = [
-        attacked(cls, "constant", private=toy_part(6, SHAPE, seed=seed)).guess for seed in (10, 11)
-    ]
+    guesses = [attacked(cls, "constant", private=toy_part(6, SHAPE, seed=seed)).guess for seed in (10, 11)]
     require(
         torch.equal(guesses[0], guesses[1]),
         "the guess changes with the private images although the received features are the same "

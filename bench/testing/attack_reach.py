@@ -107,7 +107,9 @@ def check_target_is_unchanged(cls: type[Attack]) -> None:
         training = [name or "the target" for name, m in view._model.named_modules() if m.training]
         require(
             not moved and not training,
-            f"the attack changed {', '.join(moved)}" if moved else f"the attack put {', '.join(training[:1])} into training mode",
+            f"the attack changed {', '.join(moved)}"
+            if moved
+            else f"the attack put {', '.join(training[:1])} into training mode",
             "edge, defense and cloud keep their weights, buffers and eval mode",
             "view.edge.train(), or an optimiser that was given the edge's parameters",
         )
@@ -170,5 +172,3 @@ def _run_queries(cls: type[Attack], budget: int | None) -> tuple[Attacked, Passe
     edge, passes = with_passes(control_edge("orthogonal", SHAPE))
     granted = knowledge.model_copy(update={"queries": budget})
     return attacked(cls, control_target(edge), knowledge=granted, sizes=TINY), passes
-
-

@@ -38,7 +38,9 @@ def toy_images(
     image = torch.einsum("ck,nkhw->nchw", mix, field) / 1.1
     if other:
         return (0.6 * image).clamp(0, 1), labels
-    contrast = (0.35 + 0.3 * torch.rand(n, 1, 1, 1, generator=g)) * (2 * torch.randint(2, (n, 1, 1, 1), generator=g) - 1)
+    contrast = (0.35 + 0.3 * torch.rand(n, 1, 1, 1, generator=g)) * (
+        2 * torch.randint(2, (n, 1, 1, 1), generator=g) - 1
+    )
     tint = 1 - 0.4 * torch.rand(n, channels, 1, 1, generator=g)
     return (0.15 + 0.7 * image + contrast * tint * _shapes(labels, height, width, g)).clamp(0, 1), labels
 

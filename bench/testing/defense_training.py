@@ -121,7 +121,9 @@ def check_helpers_are_declared(cls: type[Defense]) -> None:
     z = model.clean(x).detach()
     before = {k: p.detach().clone() for k, p in model.named_parameters()}
     model.defense.train_helpers(x, z, data.labels)
-    moved = [k for k, p in model.named_parameters() if not torch.equal(p, before[k]) and not k.startswith(prefixes or "\0")]
+    moved = [
+        k for k, p in model.named_parameters() if not torch.equal(p, before[k]) and not k.startswith(prefixes or "\0")
+    ]
     require(
         not moved,
         f"train_helpers changed {', '.join(moved)}",

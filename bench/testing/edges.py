@@ -110,7 +110,9 @@ def control_edge(kind: str, image_shape: tuple[int, int, int], scale: float = 1.
         elif kind == "orthogonal":
             conv = nn.Conv2d(channels, 4 * channels, 2, stride=2, bias=False)
             with torch.no_grad():
-                conv.weight.copy_(nn.init.orthogonal_(torch.empty(4 * channels, 4 * channels)).reshape(conv.weight.shape))
+                conv.weight.copy_(
+                    nn.init.orthogonal_(torch.empty(4 * channels, 4 * channels)).reshape(conv.weight.shape)
+                )
             blocks["conv"] = conv
         elif kind == "constant":
             blocks["constant"] = Constant((2 * channels, height // 2, width // 2))

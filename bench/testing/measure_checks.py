@@ -86,7 +86,9 @@ def check_target_is_unchanged(cls: type[Measure]) -> None:
     training = [name or "the target" for name, module in target.named_modules() if module.training]
     require(
         not moved and not training,
-        f"measuring changed {', '.join(moved)}" if moved else f"measuring left {', '.join(training[:1])} in training mode",
+        f"measuring changed {', '.join(moved)}"
+        if moved
+        else f"measuring left {', '.join(training[:1])} in training mode",
         "weights, buffers and eval mode are left alone",
         "model.train(), or an optimiser that was given the target's parameters",
     )

@@ -1,0 +1,211 @@
+"""The summary: one row per defense and knowledge level, over seeds, with the worst case over attacks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .. import stats
+from ..plan import Plan
+from .cells import attack_facts
+from .columns import HIGH, LOW, PLACE, TIMING, measure_columns, measure_names, metric_names
+from .flags import NOT_CONVERGED, weak_white_box
+from .frames import Row, joined, make_frame, spread
+from .headline import by_seed, distinguishable, leakage, leakage_difference, resolution
+from .reading import Array, Records, Reference
+from .targets import accuracy_per_image, measure_reasons, target_flags, target_values
+
+SELECTION = "greatest mean leakage over seeds; selected with the truth in hand"
+_MI = "mi_mine_nats"
+
+
+def build_summary(plan: Plan, records: Records) -> pd.DataFrame:
+    """Returns a row per dataset, backbone, cut, defense and knowledge level, in the order of the plan."""
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for i, row in enumerate(plan.cells):
+        groups.setdefault(tuple(row[n] for n in (*PLACE, "defense", "knowledge")), []).append(i)
+    weak = weak_white_box(plan, records)
+    rows = [_row(plan, records, indices, weak) for indices in groups.values()]
+    measured = [
+        c for n in measure_names(plan) for c in measure_columns(n) if c != "accuracy" and not c.startswith(TIMING)
+    ]
+    timings = [c for n in measure_names(plan) for c in measure_columns(n) if c.startswith(TIMING)]
+    figures = [p for n in metric_names(plan) for p in (n, n + LOW, n + HIGH)]
+    columns = [*PLACE, "defense", "knowledge", "worst_attack", "selection"]
+    columns += [p for n in ("leakage", "equivalent_resolution") for p in (n, n + LOW, n + HIGH)]
+    columns += [*figures, *(f"leakage_envelope{s}" for s in ("", LOW, HIGH))]
+    columns += [*(f"leakage_change{s}" for s in ("", LOW, HIGH)), "leakage_change_note"]
+    columns += [*(f"accuracy{s}" for s in ("", LOW, HIGH)), *(f"accuracy_drop{s}" for s in ("", LOW, HIGH))]
+    columns += ["accuracy_drop_note", "mi_nats", "mi_text", *(c for c in measured if not c.startswith("mi_")), "flags"]
+    columns += ["seeds", "cells_done", "cells_failed", "cells_skipped", "cells_not_run", "incomplete", *timings]
+    return make_frame(rows, dict.fromkeys(columns))
+
+
+def _row(plan: Plan, records: Records, indices: Sequence[int], weak: Mapping[int, str]) -> Row:
+    cells = [plan.cells[i] for i in indices]
+    first = cells[0]
+    place = {n: first[n] for n in (*PLACE, "defense")}
+    reference = records.reference(first["dataset"])
+    targets = [r for r in plan.targets if all(r[n] == v for n, v in place.items())]
+    row: Row = {**place, "knowledge": first["knowledge"], "seeds": len(targets)}
+    row |= _counts(plan, records, cells, targets)
+    seeds = {t["seed"] for t in targets}
+    errors = _errors(records, cells, seeds)
+    if errors:
+        worst = min(errors, key=lambda a: float(errors[a].mean()))
+        row |= {"worst_attack": worst, "selection": SELECTION}
+        row |= spread("leakage", leakage(errors[worst], reference))
+        row |= spread("equivalent_resolution", resolution(errors[worst], reference))
+        row |= spread("leakage_envelope", leakage(np.min(np.stack(list(errors.values())), axis=0), reference))
+        row |= _metrics(plan, records, cells, worst, reference)
+        row |= _change(plan, records, first, place, errors[worst], reference)
+    row |= _targets(plan, records, targets, place, reference)
+    flags = [f for i in indices if (f := weak.get(i, ""))]
+    flags += [
+        f"{NOT_CONVERGED}: {c['attack']}" for c in cells if c["key"] and attack_facts(records, c["key"])[0] is False
+    ]
+    flags += [f for t in targets if t["key"] for f in target_flags(plan, records, t["key"])]
+    return row | {"flags": joined(flags)}
+
+
+def _counts(
+    plan: Plan, records: Records, cells: Sequence[Mapping[str, Any]], targets: Sequence[Mapping[str, Any]]
+) -> Row:
+    states = [records.row_state("cell", c) for c in cells]
+    owed = [f"{c['attack']}, seed {c['seed']}: {s.status}" for c, s in zip(cells, states, strict=True) if s.owed]
+    for target in targets:
+        if records.done("target", target["key"]):
+            owed += measure_reasons(plan, records, target["key"], owed_only=True)
+    return {
+        "cells_done": sum(s.status == "done" for s in states),
+        "cells_failed": sum(s.status == "failed" for s in states),
+        "cells_skipped": sum(s.status == "skipped" for s in states),
+        "cells_not_run": sum(s.status == "not run" for s in states),
+        "incomplete": joined(owed),
+    }
+
+
+def _errors(records: Records, cells: Sequence[Mapping[str, Any]], seeds: set[int]) -> dict[str, Array]:
+    """Returns attack to errors (S, N) of every attack that is there for all seeds: nothing is averaged over survivors."""
+    out: dict[str, Array] = {}
+    for attack in dict.fromkeys(c["attack"] for c in cells):
+        found = _values(records, [c for c in cells if c["attack"] == attack], "mse", seeds)
+        if found is not None:
+            out[attack] = found
+    return out
+
+
+def _values(records: Records, cells: Sequence[Mapping[str, Any]], metric: str, seeds: set[int]) -> Array | None:
+    rows = []
+    for cell in cells:
+        whole = records.scores(cell["key"], metric).whole if records.done("cell", cell["key"]) else None
+        if whole is None:
+            return None
+        rows.append((cell["seed"], whole))
+    return by_seed(rows) if {s for s, _ in rows} == seeds else None
+
+
+def _metrics(plan: Plan, records: Records, cells: Sequence[Mapping[str, Any]], worst: str, reference: Reference) -> Row:
+    row: Row = {}
+    chosen = [c for c in cells if c["attack"] == worst]
+    for name in metric_names(plan):
+        values = _values(records, chosen, name, {c["seed"] for c in chosen})
+        row |= spread(name, None if values is None else stats.mean_interval(values, reference.groups))
+    return row
+
+
+def _change(
+    plan: Plan,
+    records: Records,
+    first: Mapping[str, Any],
+    place: Mapping[str, Any],
+    errors: Array,
+    reference: Reference,
+) -> Row:
+    if place["defense"] == "none":
+        return {}
+    control = {**place, "defense": "none"}
+    cells = [
+        c for c in plan.cells if c["knowledge"] == first["knowledge"] and all(c[n] == v for n, v in control.items())
+    ]
+    known = _errors(records, cells, {c["seed"] for c in cells})
+    if not known:
+        return {}
+    best = known[min(known, key=lambda a: float(known[a].mean()))]
+    if best.shape != errors.shape:
+        return {}
+    difference = leakage_difference(errors, best, reference)
+    return spread("leakage_change", difference) | {"leakage_change_note": distinguishable(difference)}
+
+
+def _targets(
+    plan: Plan,
+    records: Records,
+    targets: Sequence[Mapping[str, Any]],
+    place: Mapping[str, Any],
+    reference: Reference,
+) -> Row:
+    row: Row = {}
+    accuracy = _accuracy(plan, records, targets)
+    groups = reference.measure_groups
+    known = reference.state.status == "done"
+    if accuracy is not None and known:
+        row |= spread("accuracy", stats.mean_interval(accuracy, groups))
+        undefended = [r for r in plan.targets if all(r[n] == v for n, v in {**place, "defense": "none"}.items())]
+        control = _accuracy(plan, records, undefended)
+        if control is not None and control.shape == accuracy.shape and place["defense"] != "none":
+            drop = stats.paired_difference(control, accuracy, groups)
+            row |= spread("accuracy_drop", drop) | {"accuracy_drop_note": distinguishable(drop)}
+    values = [target_values(plan, records, t["key"]) if records.done("target", t["key"]) else {} for t in targets]
+    row |= _information(values)
+    for column in dict.fromkeys(c for v in values for c in v if c != "accuracy" and not c.startswith("mi_")):
+        row[column] = _mean([v.get(column) for v in values])
+    return row
+
+
+def _accuracy(plan: Plan, records: Records, targets: Sequence[Mapping[str, Any]]) -> Array | None:
+    rows = [accuracy_per_image(plan, records, t["key"]) if records.done("target", t["key"]) else None for t in targets]
+    if not rows or any(r is None for r in rows):
+        return None
+    return np.stack([r for r in rows if r is not None])
+
+
+def _information(values: Sequence[Mapping[str, Any]]) -> Row:
+    """Returns the mutual information as a number only if every seed has one, and always in words."""
+    if not any("mi_mine_status" in v for v in values):
+        return {"mi_nats": None, "mi_text": ""}
+    numbers = [v.get(_MI) for v in values]
+    known = [float(n) for n in numbers if n is not None]
+    text = joined(_mi_words(v) for v in values)
+    if len(known) == len(numbers):
+        mean = sum(known) / len(known)
+        text = (
+            f"{mean:.2f} [{values[0]['mi_mine_lo']:.2f}, {values[0]['mi_mine_hi']:.2f}]"
+            if len(known) == 1
+            else f"{mean:.2f}"
+        )
+        return {"mi_nats": mean, "mi_text": text}
+    return {"mi_nats": None, "mi_text": text}
+
+
+def _mi_words(values: Mapping[str, Any]) -> str:
+    status = str(values.get("mi_mine_status") or "not measured").replace("_", " ")
+    if values.get(_MI) is not None:
+        return f"{values[_MI]:.2f}"
+    low, ceiling = values.get("mi_mine_lo"), values.get("mi_ceiling_nats")
+    certified = f">= {low:.2f} " if low is not None else ""
+    top = f" {ceiling:.2f}" if ceiling is not None and status == "at ceiling" else ""
+    return f"{certified}({status}{top})"
+
+
+def _mean(values: Sequence[Any]) -> Any:
+    """Returns the mean of numbers, the common text, or None where a seed has no value."""
+    if any(v is None for v in values):
+        return None
+    if all(isinstance(v, int | float) for v in values):
+        mean = sum(values) / len(values)
+        return int(mean) if all(isinstance(v, int) for v in values) and mean == int(mean) else mean
+    return joined(str(v) for v in values)

@@ -1,0 +1,72 @@
+"""All tables of a run, from its plan and records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from ..plan import Plan
+from .cells import build_cells
+from .columns import LABELS, metric_names
+from .frames import make_frame
+from .reading import Read, Records
+from .summary import build_summary
+from .targets import build_targets
+
+
+@dataclass(frozen=True)
+class Results:
+    """The tables of a run.
+
+    Attributes:
+        targets: a row per target.
+        cells: a row per cell and knowledge level, and the reference rows.
+        summary: a row per defense and knowledge level: the worst case over attacks.
+        per_image: a row per cell, knowledge level and private image.
+        suite: the resolved suite as plain values.
+    """
+
+    targets: pd.DataFrame
+    cells: pd.DataFrame
+    summary: pd.DataFrame
+    per_image: pd.DataFrame
+    suite: dict[str, Any]
+
+
+def build_tables(plan: Plan, read: Read) -> tuple[Results, Records]:
+    """Returns every table, and the records that they were made from."""
+    records = Records(plan, read)
+    return (
+        Results(
+            build_targets(plan, records),
+            build_cells(plan, records),
+            build_summary(plan, records),
+            build_per_image(plan, records),
+            plan.suite,
+        ),
+        records,
+    )
+
+
+def build_per_image(plan: Plan, records: Records) -> pd.DataFrame:
+    """Returns a row per cell and private image with the per-image metrics; only cells that are done have rows."""
+    metrics = metric_names(plan)
+    rows = []
+    for cell in plan.cells:
+        if not records.done("cell", cell["key"]):
+            continue
+        reference = records.reference(cell["dataset"])
+        labels = {n: cell[n] for n in (*LABELS, "attack", "knowledge", "attack_seed")}
+        scores = {m: records.scores(cell["key"], m).values for m in metrics}
+        count = max((len(v) for v in scores.values() if v is not None), default=0)
+        for i in range(count):
+            row = {**labels, "image": i}
+            row["group"] = reference.groups[i] if reference.groups else None
+            row["label"] = reference.labels[i] if reference.labels else None
+            row["prior_mse"] = float(reference.prior[i]) if reference.prior is not None else None
+            row |= {m: None if v is None else float(v[i]) for m, v in scores.items()}
+            rows.append(row)
+    head = (*LABELS, "attack", "knowledge", "attack_seed", "image", "group", "label", "prior_mse")
+    return make_frame(rows, [*head, *metrics])
