@@ -12,9 +12,9 @@ from .params import Params
 class Augmentation(Params):
     """Which changes are made to training images."""
 
-    flip: bool = Field(True, description="mirror left to right with probability 1/2")
-    shift: int = Field(2, ge=0, description="greatest shift in pixels along each axis (edges are reflected)")
-    jitter: float = Field(0.0, ge=0, le=1, description="greatest relative change of brightness and contrast")
+    flip: bool = Field(default=True, description="mirror left to right with probability 1/2")
+    shift: int = Field(default=2, ge=0, description="greatest shift in pixels along each axis (edges are reflected)")
+    jitter: float = Field(default=0.0, ge=0, le=1, description="greatest relative change of brightness and contrast")
 
 
 def augment(x: torch.Tensor, params: Augmentation, generator: torch.Generator) -> torch.Tensor:

@@ -23,13 +23,15 @@ class AdversaryKnowledge(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    edge: Edge = Field("none", description="access to the edge: none < query (run it on own images) < weights")
-    cloud: bool = Field(False, description="knows the cloud half's weights")
-    aux: Aux = Field("none", description="auxiliary images: none < other distribution < same distribution")
-    aux_count: int | None = Field(None, ge=1, description="how many auxiliary training images (null: all of the part)")
-    labels: bool = Field(False, description="auxiliary images carry labels")
-    queries: int | None = Field(None, ge=0, description="query budget in images (null: unlimited)")
-    draws: int = Field(1, ge=1, description="draws of the defense's randomness received per private image")
+    edge: Edge = Field(default="none", description="access to the edge: none < query (run it on own images) < weights")
+    cloud: bool = Field(default=False, description="knows the cloud half's weights")
+    aux: Aux = Field(default="none", description="auxiliary images: none < other distribution < same distribution")
+    aux_count: int | None = Field(
+        default=None, ge=1, description="how many auxiliary training images (null: all of the part)"
+    )
+    labels: bool = Field(default=False, description="auxiliary images carry labels")
+    queries: int | None = Field(default=None, ge=0, description="query budget in images (null: unlimited)")
+    draws: int = Field(default=1, ge=1, description="draws of the defense's randomness received per private image")
 
     def lacks(self, need: AdversaryKnowledge) -> str | None:
         """Returns why this knowledge does not suffice for ``need`` (one clause), or None if it does."""

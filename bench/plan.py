@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .canonical import key_of
-from .config.suite import AttackSpec, BackboneSpec, DefenseSpec, Suite
+from .config.suite import AttackSpec, BackboneSpec, DatasetSpec, DefenseSpec, Suite
 from .data.base import DataContext, DataInfo, Dataset
 from .errors import Unsupported
 from .knowledge import AdversaryKnowledge, level
 from .labels import sweep_labels
 from .plugins import ATTACKS, BACKBONES, DATASETS, DEFENSES, METRICS, identity
+from .store.layout import Name
+from .store.schema import Kind
 
 
 @dataclass(frozen=True)
@@ -31,14 +33,14 @@ class Node:
         title: what a person calls it.
     """
 
-    kind: str
+    kind: Kind
     key: str
     identity: dict[str, Any]
-    needs: tuple[tuple[str, str], ...] = ()
+    needs: tuple[Name, ...] = ()
     title: str = ""
 
     @property
-    def name(self) -> tuple[str, str]:
+    def name(self) -> Name:
         """Kind and key."""
         return self.kind, self.key
 
@@ -58,7 +60,7 @@ class Plan:
     """
 
     suite: dict[str, Any]
-    nodes: dict[tuple[str, str], Node] = field(default_factory=dict)
+    nodes: dict[Name, Node] = field(default_factory=dict)
     targets: list[dict[str, Any]] = field(default_factory=list)
     cells: list[dict[str, Any]] = field(default_factory=list)
     references: dict[str, str] = field(default_factory=dict)
@@ -115,11 +117,10 @@ def make_plan(suite: Suite, context: DataContext | None = None) -> Plan:
         for name, (_, info) in opened.items()
     }
     plan.metrics = {m.name: metric_key(m.name, m.params) for m in suite.metrics}
+    specs: list[DatasetSpec] = [*suite.dataset, *([suite.other] if suite.other else [])]
     identities = {
         name: _dataset_identity(spec.name, dataset)
-        for (name, (dataset, _)), spec in zip(
-            opened.items(), [*suite.dataset, *([suite.other] if suite.other else [])], strict=False
-        )
+        for (name, (dataset, _)), spec in zip(opened.items(), specs, strict=False)
     }
     other = names[-1] if suite.other else None
     builder = _Builder(suite, plan, opened, identities, other)
@@ -235,7 +236,7 @@ class _Builder:
             "seed": seed,
             "threads": self.suite.threads,
         }
-        needs: tuple[tuple[str, str], ...] = ()
+        needs: tuple[Name, ...] = ()
         parts = defense_parts(defense)
         extra: dict[str, Any] = {"defense": {"parts": parts, "when": defense.when}}
         if defense.when == "infer":
@@ -294,7 +295,7 @@ class _Builder:
             f"{row['attack']} on {row['defense']}, seed {row['seed']}",
         )
 
-    def _add(self, kind: str, identity_: dict[str, Any], needs: Iterable[tuple[str, str]], title: str) -> Node:
+    def _add(self, kind: Kind, identity_: dict[str, Any], needs: Iterable[Name], title: str) -> Node:
         full = {"kind": kind, **identity_}
         node = Node(kind, key_of(full), full, tuple(needs), title)
         # Several rows may share a node; the first keeps its title, and its place before all that need it.

@@ -119,8 +119,9 @@ class Runner:
         return self.fail_fast
 
     def _skip_dependents(self, ticket: str, reason: str) -> None:
-        for other in [t for t, needs in self._unmet.items() if ticket in needs and t in self._waiting]:
-            del self._waiting[other]
+        for other in [t for t, needs in self._unmet.items() if ticket in needs]:
+            if self._waiting.pop(other, None) is None:
+                continue  # skipped already: it needs two nodes that cannot be done
             self.counts.skipped += 1
             self._tell("skipped", other, message=reason)
             self._skip_dependents(other, reason)

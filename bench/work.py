@@ -123,7 +123,7 @@ class Worker:
             # The base's edge and cloud; the defense's own buffers stay as initialised, to be calibrated below.
             weights = self.store.read_artifact("target", identity["base"], self.device)
             kept = {k: v for k, v in model.state_dict().items() if k.startswith("defense.")}
-            model.load_state_dict({**{k: v for k, v in weights.items() if not k.startswith("defense.")}, **kept})
+            model.load_state_dict({**_halves(weights), **kept})
         else:
             params = TrainingParams(**identity["training"])
             history = train(model, data, val, params, seed, names_of(identity), self.device)
@@ -257,10 +257,10 @@ class Worker:
                 own = {k: v for k, v in weights.items() if k.startswith("defense.")}
                 statistics = (weights["normalize.mean"], weights["normalize.std"])
                 lent = self.store.read_artifact("target", base, self.device)
-                weights = {**{k: v for k, v in lent.items() if not k.startswith("defense.")}, **own}
+                weights = {**_halves(lent), **own}
             else:
                 statistics = (weights["statistics.mean"], weights["statistics.std"])
-            weights = {k: v for k, v in weights.items() if not k.startswith("statistics.")}
+            weights = {k: v for k, v in weights.items() if not k.startswith(("statistics.", "normalize."))}
             model = build(
                 identity, self.info(identity["dataset"]), (statistics[0].cpu(), statistics[1].cpu()), self.device
             )
@@ -307,6 +307,11 @@ class Worker:
         started = time.perf_counter()
         private = self.part(job.identity["dataset"], "private", int(job.identity["private"]))
         return score_all(job.metrics, to_float(private.images), stored), time.perf_counter() - started
+
+
+def _halves(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Returns the tensors of edge and cloud among those stored with a target."""
+    return {k: v for k, v in weights.items() if k.startswith(("edge.", "cloud."))}
 
 
 def receive(model: SplitModel, private: Part, draws: int, seed: int, device: torch.device) -> torch.Tensor:

@@ -6,8 +6,9 @@ import copy
 import math
 
 import torch
-from splitaudit.metrics._bounds import donsker_varadhan, info_nce, off_diagonal
 from torch import nn
+
+from splitaudit.metrics._bounds import donsker_varadhan, info_nce, off_diagonal
 
 WIDTH = 128
 PRODUCT = 32

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+
 from splitaudit.errors import DataError
 from splitaudit.seeds import seeded_globally
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+
 from splitaudit.metrics._bounds import Reading, read, status
 from splitaudit.metrics._channel import Channel, reference_channel, root_mean_square
 from splitaudit.metrics._critic import INPUTS, Residual, train, validation_score

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+
 from splitaudit.metrics._channel import Channel
 
 COMPONENTS = 256

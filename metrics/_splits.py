@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from splitaudit.data.base import Part
 
 SHARES = (0.6, 0.2, 0.2)

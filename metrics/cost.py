@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import ClassVar
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
+
 from splitaudit.metric import Column, Measure, MeasureContext, Measurement
 from splitaudit.split import SplitModel
-from torch.utils.flop_counter import FlopCounterMode
 
 
 class Cost(Measure):

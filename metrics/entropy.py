@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from pydantic import Field
+
 from splitaudit.metric import Column, Measure, MeasureContext, Measurement
 from splitaudit.metrics._coding import Code
 from splitaudit.metrics._splits import TooFew, divide

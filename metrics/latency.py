@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import torch
 from pydantic import Field
+
 from splitaudit.metric import Column, Measure, MeasureContext, Measurement
 from splitaudit.params import Params
 from splitaudit.view import to_float

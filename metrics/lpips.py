@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from pydantic import Field
+
 from splitaudit.metric import Metric
 from splitaudit.metrics._images import check_images, in_chunks
 from splitaudit.metrics._lpips_weights import Net, load, weights_file

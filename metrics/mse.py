@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from splitaudit.metric import Metric
 from splitaudit.metrics._images import squared_error
 

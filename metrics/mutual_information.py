@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
+
 from splitaudit.metric import Column, Measure, MeasureContext, Measurement
 from splitaudit.metrics._mine import Estimate, estimate
 from splitaudit.metrics._splits import TooFew, divide

@@ -101,7 +101,8 @@ def run(
 
     What is already done is not done again, so an interrupted run goes on where it stopped.
 
-    Examples: [bold]splitaudit run[/] · [bold]splitaudit run --preset smoke[/] · [bold]splitaudit run mine.yaml -d noise -s training.epochs=5[/]
+    Examples: [bold]splitaudit run[/] · [bold]splitaudit run --preset smoke[/] ·
+    [bold]splitaudit run mine.yaml -d noise -s training.epochs=5[/]
     """
     from .run import run_command
 
@@ -228,7 +229,7 @@ def _suite(suite: str | None, preset: str | None) -> str:
     return suite or preset or "quick"
 
 
-def _options(**given: object):  # noqa: ANN202  (Options needs torch's absence at import)
+def _options(**given: object):
     from ..api import Options
 
     filters = {name: given.pop(name, None) or [] for name in ("defense", "attack", "knowledge")}

@@ -55,7 +55,7 @@ class DefenseSpec(_Model):
     params: dict[str, Any] = Field(
         default_factory=dict, description="parameters; for a composition: part name to its parameters"
     )
-    when: When = Field("train+infer", description="infer: reuse the undefended target's weights")
+    when: When = Field(default="train+infer", description="infer: reuse the undefended target's weights")
 
 
 class AttackSpec(_Model):

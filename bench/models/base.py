@@ -40,7 +40,7 @@ class Backbone(ABC):
             Unsupported: for an image size that the backbone cannot take, with the reason.
         """
 
-    def check(self, image_shape: tuple[int, int, int]) -> None:
+    def check(self, image_shape: tuple[int, int, int]) -> None:  # noqa: B027  (taking every shape is a fine default)
         """Raises Unsupported, with the reason, for an image shape that the backbone cannot take."""
 
     @classmethod

@@ -73,7 +73,7 @@ def attacked(
     knowledge: AdversaryKnowledge | None = None,
     params: dict[str, Any] | None = None,
     image_shape: tuple[int, int, int] = SHAPE,
-    sizes: Sizes = Sizes(),  # noqa: B008  (frozen)
+    sizes: Sizes = Sizes(),
     private: Part | None = None,
     seed: int = 0,
 ) -> Attacked:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import itertools
 import math
 from collections.abc import Callable
 from functools import lru_cache
@@ -112,7 +113,7 @@ def check_degradation_moves_as_declared(cls: type[Metric]) -> None:
     steps = (0.1, 0.3, 0.6, 1.0)
     means = [float(metric.per_sample(truth, (1 - t) * truth + t * noise).mean()) for t in steps]
     sign = 1 if cls.higher_means in ("less leakage", "more cost") else -1
-    rises = [sign * (b - a) for a, b in zip(means, means[1:], strict=False)]
+    rises = [sign * (b - a) for a, b in itertools.pairwise(means)]
     require(
         min(rises) >= -1e-6 and sum(rises) > 0,
         f"replacing {', '.join(f'{t:.0%}' for t in steps)} of the image by noise gives {_row(means)}",
@@ -127,7 +128,13 @@ def check_values_are_within_bounds(cls: type[Metric]) -> None:
     black, white = torch.zeros_like(truth), torch.ones_like(truth)
     metric = _metric(cls)
     low, high = cls.bounds
-    cases = {"noise": (truth, noise), "its own copy": (truth, truth), "black for white": (white, black), "grey": (truth, 0 * truth + 0.5), "black for black": (black, black)}  # fmt: skip
+    cases = {
+        "noise": (truth, noise),
+        "its own copy": (truth, truth),
+        "black for white": (white, black),
+        "grey": (truth, 0 * truth + 0.5),
+        "black for black": (black, black),
+    }
     for what, (t, g) in cases.items():
         values = metric.per_sample(t, g)
         require(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from splitaudit.store import Store, new_record
 
 COUNT = 10_000

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from skimage.metrics import structural_similarity
+
 from splitaudit.metrics.mse import MSE
 from splitaudit.metrics.psnr import PSNR
 from splitaudit.metrics.ssim import SSIM

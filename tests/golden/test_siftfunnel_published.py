@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
+
 from splitaudit.data.base import DataInfo
 from splitaudit.defenses.siftfunnel import SiftFunnel, SiftFunnelParams, smoothed_divergence
 from splitaudit.nn.attention import CBAM, SqueezeExcite, TripletAttention
 from splitaudit.nn.dependence import channel_correlation_published, distance_correlation_published
 from splitaudit.split import Normalize, SplitModel
 from splitaudit.targets import build
-from torch.utils.flop_counter import FlopCounterMode
 
 
 def target(defense: str, shape: tuple[int, int, int], width: int = 64, **params: Any) -> SplitModel:

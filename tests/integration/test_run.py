@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import splitaudit
 import yaml
+
+import splitaudit
 from splitaudit.api import Options, failures, run
 from splitaudit.api import plan as preview
 from splitaudit.errors import ConfigError, KnowledgeError, StoreError
@@ -94,6 +95,7 @@ def test_two_runs_on_one_folder_at_once_are_refused(finished: tuple[Path, dict[s
         run(suite, out=folder, options=SERIAL)
 
 
+@pytest.mark.full
 def test_the_same_suite_gives_the_same_tables_in_processes_and_serially(toy: dict[str, Any], tmp_path: Path) -> None:
     toy["attacks"] = toy["attacks"][:2]
     run(toy, out=tmp_path / "a", options=SERIAL)
@@ -134,7 +136,9 @@ def test_broken_defenses_fail_alone_with_their_reason(toy: dict[str, Any], tmp_p
         target = results.targets[results.targets["defense"] == f"local/{stem}"].iloc[0]
         assert target["status"] == "failed"
         assert reason in target["reason"]
-        cells = results.cells[(results.cells["defense"] == f"local/{stem}") & (results.cells["knowledge"] == "white-box")]
+        cells = results.cells[
+            (results.cells["defense"] == f"local/{stem}") & (results.cells["knowledge"] == "white-box")
+        ]
         assert len(cells) == 3
         assert set(cells["status"]) == {"skipped"}
         assert all("target failed" in r and reason in r for r in cells["reason"])
@@ -147,7 +151,9 @@ def test_broken_defenses_fail_alone_with_their_reason(toy: dict[str, Any], tmp_p
     assert "out of cheese" in page
 
 
-def test_failed_nodes_are_tried_again_and_their_recovery_completes_the_tables(toy: dict[str, Any], tmp_path: Path) -> None:
+def test_failed_nodes_are_tried_again_and_their_recovery_completes_the_tables(
+    toy: dict[str, Any], tmp_path: Path
+) -> None:
     plugin = tmp_path / "flaky.py"
     flag = tmp_path / "works"
     plugin.write_text(
@@ -194,7 +200,10 @@ def test_an_inference_time_defense_reuses_the_undefended_weights(toy: dict[str, 
     targets = splitaudit.load_results(tmp_path).targets.set_index("defense")
     assert targets.loc["noise@infer", "accuracy"] == targets.loc["none", "accuracy"]
     store = Store.open(tmp_path)
-    sizes = {r["identity"]["defense"]["when"]: store.artifact_path("target", r["key"]).stat().st_size for r in store.records("target")}
+    sizes = {
+        r["identity"]["defense"]["when"]: store.artifact_path("target", r["key"]).stat().st_size
+        for r in store.records("target")
+    }
     assert sizes["infer"] < sizes["train+infer"] / 2
 
 

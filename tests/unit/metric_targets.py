@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from torch import nn
+
 from splitaudit.data.base import Part
 from splitaudit.defense import Defense
 from splitaudit.metric import MeasureContext
 from splitaudit.params import Params
 from splitaudit.split import Split, SplitInfo, SplitModel
-from torch import nn
 
 Wire = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from splitaudit.config import load_suite, presets
 from splitaudit.config.suite import IDENTITY_FIELDS, RUN_TIME_FIELDS, Suite
 from splitaudit.errors import ConfigError

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torchvision.datasets import CIFAR10, CIFAR100
+
 from splitaudit.data import cifar10, cifar100
 from splitaudit.data._torchvision import TorchvisionParams
 from splitaudit.data.base import PARTS, DataContext
 from splitaudit.errors import DataError
-from torchvision.datasets import CIFAR10, CIFAR100
 
 
 def md5(path: Path) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
 from splitaudit.data import _fingerprint, imagefolder
 from splitaudit.data._divide import TRAIN_SHARES, Item, counts, divide
 from splitaudit.data._parts import interleave, per_class

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+
 from splitaudit.data import _photographs
 from splitaudit.data._tiles import SHARES, Tile, deal, grid
 from splitaudit.data.base import PARTS, Part, PartName

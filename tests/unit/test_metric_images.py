@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
+
 from splitaudit.metric import Metric
 from splitaudit.metrics.mse import MSE
 from splitaudit.metrics.psnr import PSNR

@@ -11,6 +11,7 @@ import lpips
 import pytest
 import torch
 import torchvision
+
 from splitaudit.errors import DataError
 from splitaudit.metrics import _lpips_weights as weights
 from splitaudit.metrics.lpips import LPIPS, SMALLEST, LPIPSParams

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from metric_targets import OnTheWire, context
+
 from splitaudit.defense import Defense
 from splitaudit.metric import Measurement
 from splitaudit.metrics._bounds import donsker_varadhan, info_nce, off_diagonal, read, status

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from metric_targets import OnTheWire, context
+from torch import nn
+
 from splitaudit.data.base import Part
 from splitaudit.defense import Defense
 from splitaudit.metric import Measure, MeasureContext
@@ -22,7 +24,6 @@ from splitaudit.models.cnn4 import CNN4, CNN4Params
 from splitaudit.params import Params
 from splitaudit.plugins import METRICS
 from splitaudit.split import SplitInfo, SplitModel, cut_blocks
-from torch import nn
 
 MEASURES = ["accuracy", "cost", "latency", "effective_information_volume", "entropy", "mutual_information"]
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from splitaudit.canonical import canonical, key_of
 from splitaudit.config import load_suite
 from splitaudit.knowledge import PRESETS, AdversaryKnowledge

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from splitaudit.errors import StoreError
 from splitaudit.store import atomic
 

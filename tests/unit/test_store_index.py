@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from splitaudit.store import Store, index, new_record
 from splitaudit.store.store import Store as StoreClass
 

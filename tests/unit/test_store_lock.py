@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from splitaudit.errors import StoreError
 from splitaudit.store import RunLock, Store, lock, new_record
 from splitaudit.store.atomic import is_temporary

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from splitaudit.canonical import KEY_VERSION, key_of
 from splitaudit.errors import StoreError
 from splitaudit.store import FORMAT_VERSION, new_record, records, validate
@@ -58,7 +59,10 @@ def cell(**changes: Any) -> dict[str, Any]:
         ({"attack": {"when": object()}}, "attack.when.*not a valid JSON value"),
         ({"identity": {1: 2}}, "identity.*valid string"),
         ({"measurements": {}}, "measurements: got {}"),
-        ({"scores": {"mse": {"key": "k", "version": 1, "status": "done", "values": [1.0, None]}}}, "scores.mse.*'reason' is null"),
+        (
+            {"scores": {"mse": {"key": "k", "version": 1, "status": "done", "values": [1.0, None]}}},
+            "scores.mse.*'reason' is null",
+        ),
         ({"scores": {"lpips": {"key": "k", "version": 1, "status": "unavailable"}}}, "scores.lpips.*'reason' is null"),
         ({"scores": {"mse": {"key": "k", "status": "done"}}}, "scores.mse.version: is missing"),
         ({"identity": {"a": 2}}, "is not that of its identity, expected"),

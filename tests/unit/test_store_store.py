@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from splitaudit.errors import StoreError
 from splitaudit.store import Store, new_record
 
