@@ -70,7 +70,7 @@ def _figures(plan: Plan, records: Records, labels: Mapping[str, Any]) -> Row:
     row |= {"queries": queries, "converged": converged}
     flags = [NOT_CONVERGED] if converged is False else []
     low = row["leakage" + LOW]
-    if low is not None and low <= 0 and _beats_prior(record["identity"]["attack"]["name"]):
+    if low is not None and low <= 0 and beats_prior(record["identity"]["attack"]["name"]):
         flags.append(NO_BETTER)
     flags += target_flags(plan, records, labels["target"], only="accuracy")
     row["flags"] = joined([*flags, row["flags"], *record["warnings"]])
@@ -118,7 +118,7 @@ def _scored(plan: Plan, records: Records, dataset: str, scores: Mapping[str, Sco
     return row | {"reason": joined(reasons), "flags": joined(flags)}
 
 
-def _beats_prior(attack: str) -> bool:
+def beats_prior(attack: str) -> bool:
     """Says whether an attack is meant to beat the prior; the prior itself is not flagged for being the prior."""
     try:
         return ATTACKS.get(attack).expected.beats_prior

@@ -17,6 +17,7 @@ from ..references import thumbnail
 from ..store import Store, write_text
 from ..store.atomic import write_bytes
 from . import plots
+from .cells import beats_prior
 from .columns import metric_names
 from .frames import csv
 from .html import page
@@ -120,6 +121,9 @@ def _grid(
         if not here or label in seen or not cell["key"]:
             continue
         seen.add(label)
+        if not beats_prior(plan.nodes["cell", cell["key"]].identity["attack"]["name"]):
+            if any(cell["attack"] == attack for defense, attack in seen if defense != cell["defense"]):
+                continue  # the constant guess is the same for every defense: once is enough
         name = f"{plots.wrapped(cell['defense'])}\n{cell['attack']}"
         record = records.get("cell", cell["key"])
         if record is None or record["status"] != "done":
