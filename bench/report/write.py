@@ -121,9 +121,9 @@ def _grid(
         if not here or label in seen or not cell["key"]:
             continue
         seen.add(label)
-        if not beats_prior(plan.nodes["cell", cell["key"]].identity["attack"]["name"]):
-            if any(cell["attack"] == attack for defense, attack in seen if defense != cell["defense"]):
-                continue  # the constant guess is the same for every defense: once is enough
+        shown = any(cell["attack"] == attack for defense, attack in seen if defense != cell["defense"])
+        if shown and not beats_prior(plan.nodes["cell", cell["key"]].identity["attack"]["name"]):
+            continue  # the constant guess is the same for every defense: once is enough
         name = f"{plots.wrapped(cell['defense'])}\n{cell['attack']}"
         record = records.get("cell", cell["key"])
         if record is None or record["status"] != "done":
