@@ -14,8 +14,8 @@ import torch
 CEILING_SHARE = 0.85
 LEAST_ESS = 100.0
 
-SLACK = 0.01
-"""Nats by which a reading may lie below a certified limit: two estimates of nothing differ by as much."""
+SLACK = 0.05
+"""Nats by which a reading may lie below a certified limit: estimates of nothing differ by as much."""
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def heatmap(cells: pd.DataFrame, name: str) -> Plot:
                 bad = [s for s in some["status"] if s != "done"]
                 if len(some) and not bad and some[name].notna().all():
                     grid[i, j] = float(some[name].astype(float).mean())
-                    texts[i, j] = f"{grid[i, j]:.3g}"
+                    texts[i, j] = f"{0.0 if abs(grid[i, j]) < 5e-4 * max(abs(low), abs(high)) else grid[i, j]:.3g}"
                 else:
                     texts[i, j] = bad[0] if bad else ("no value" if len(some) else "-")
         image = ax.imshow(grid, cmap="cividis", vmin=low, vmax=max(high, low + 1e-9), aspect="auto")
