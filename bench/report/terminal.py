@@ -31,20 +31,20 @@ def summary_rows(summary: pd.DataFrame) -> list[tuple[str, ...]]:
     for row in summary.to_dict("records"):
         place = f" ({row['dataset']}, {row['backbone']}, {row['cut']})" if many else ""
         drop = number(row, "accuracy_drop", 3)
-        if row.get("accuracy_drop_note"):
+        if said(row, "accuracy_drop_note") != "-" and drop != "-":
             drop += " (n.d.)"
-        unfinished = " (incomplete)" if row.get("incomplete") else ""
+        unfinished = " (incomplete)" if said(row, "incomplete") != "-" else ""
         out.append(
             (
                 f"{row['defense']}{place}{unfinished}",
                 str(row["knowledge"]),
-                str(row.get("worst_attack") or "-"),
+                said(row, "worst_attack"),
                 number(row, "leakage", 3, interval=True),
                 number(row, "ssim", 3),
                 number(row, "equivalent_resolution", 1),
                 number(row, "accuracy", 3),
                 "-" if row["defense"] == "none" else drop,
-                str(row.get("mi_text") or "-"),
+                said(row, "mi_text"),
                 f"{row['edge_macs'] / 1e6:.2f} M" if present(row.get("edge_macs")) else "-",
             )
         )
@@ -54,6 +54,12 @@ def summary_rows(summary: pd.DataFrame) -> list[tuple[str, ...]]:
 def present(value: Any) -> bool:
     """Says whether a table's value is there."""
     return value is not None and not (isinstance(value, float) and value != value) and value is not pd.NA
+
+
+def said(row: dict[str, Any], name: str) -> str:
+    """Returns a text of a table; '-' where there is none."""
+    value = row.get(name)
+    return str(value) if present(value) and value else "-"
 
 
 def number(row: dict[str, Any], name: str, digits: int, *, interval: bool = False) -> str:
@@ -76,7 +82,7 @@ def summary_table(results: Results) -> Table:
         caption_justify="left",
     )
     for i, name in enumerate(HEAD):
-        table.add_column(name, overflow="fold", justify="left" if i < 3 else "right")
+        table.add_column(name, overflow="fold", no_wrap=i == 0, justify="left" if i < 3 else "right")
     for row in summary_rows(results.summary):
         table.add_row(*row)
     return table
