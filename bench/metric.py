@@ -74,6 +74,10 @@ class Column:
     timing: bool = False
     """True for columns that differ between runs of the same thing (latencies)."""
 
+    status: str = ""
+    """The column that says whether the value is a measurement: anything but ``ok`` there means a limit (or nothing),
+    which is never averaged, ranked or drawn as if it were a value. Empty: always a measurement."""
+
 
 @dataclass(frozen=True)
 class Measurement:

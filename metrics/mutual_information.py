@@ -68,7 +68,12 @@ class MutualInformation(Measure):
     version = 1
     source = "Belghazi et al. 2018 (equation 12); ceiling: McAllester and Stratos 2020; InfoNCE: Poole et al. 2019"
     columns: ClassVar[dict[str, Column]] = {
-        "mi_mine_nats": Column("nats", "more leakage", "mutual information of image and wire at the reference noise"),
+        "mi_mine_nats": Column(
+            "nats",
+            "more leakage",
+            "mutual information of image and wire at the reference noise",
+            status="mi_mine_status",
+        ),
         "mi_mine_lo": Column(
             "nats", "more leakage", "lower end of its 95 % interval; InfoNCE's limit if it has no value"
         ),
