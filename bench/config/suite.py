@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from ..data.base import PartName
 from ..defense import When
 from ..training import TrainingParams
+from .claims import Claim
 
 
 def _as_list(value: Any) -> Any:
@@ -112,6 +113,7 @@ class Suite(_Model):
     training: TrainingParams = Field(default_factory=TrainingParams, description="how targets are trained")
     threads: int = Field(1, ge=1, description="torch threads per worker; changes low-order bits, so it is in the key")
     exclude: list[Exclusion] = Field(default_factory=list, description="what is left out of the matrix")
+    claims: list[Claim] = Field(default_factory=list, description="statements of papers to test on the results")
 
 
 DEFAULT_METRICS = (
@@ -133,7 +135,7 @@ IDENTITY_FIELDS = frozenset(
 )
 """Fields that reach keys."""
 
-RUN_TIME_FIELDS = frozenset({"name", "description", "metrics", "exclude"})
+RUN_TIME_FIELDS = frozenset({"name", "description", "metrics", "exclude", "claims"})
 """Fields that do not: a test fails until a new field is put into one of the two."""
 
 Preset = Literal["smoke", "quick", "standard", "paper"]
