@@ -100,12 +100,12 @@ class Worker:
     def run(self, job: Mapping[str, Any]) -> dict[str, Any]:
         """Runs a job and returns ``{"ok": True, "fields": …}`` or ``{"ok": False, "error": …}``; never raises.
 
-        A plugin may raise anything; whatever it is becomes the record's error, with its traceback.
+        A plugin may raise anything, ``SystemExit`` too; whatever it is becomes the record's error, with its traceback.
         """
         task: Callable[[Job], dict[str, Any]] = getattr(self, f"_{job['task']}")
         try:
             return {"ok": True, "fields": task(Job(**job))}
-        except Exception as exc:  # noqa: BLE001
+        except (Exception, SystemExit) as exc:  # noqa: BLE001
             return {"ok": False, "error": failure(exc)}
 
     # -- tasks ----------------------------------------------------------------------------------------------------
