@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import torch
 
+from ._pairwise import pairwise_distances
+
 
 def _distances(u: torch.Tensor, inside: float = 0.0) -> torch.Tensor:
     """Returns Euclidean distances (N, N) of flattened samples; ``inside`` is added under the root."""
-    flat = u.flatten(1)
-    # The matrix-product form loses small distances to cancellation, and its diagonal is not zero.
-    d = torch.cdist(flat, flat, compute_mode="donot_use_mm_for_euclid_dist")
+    d = pairwise_distances(u.flatten(1))
     return torch.sqrt(d.square() + inside) if inside else d
 
 
@@ -78,6 +78,42 @@ def channel_correlation_published(z: torch.Tensor) -> torch.Tensor:
     covariance = centred @ centred.transpose(1, 2) / flat.shape[2]
     deviation = flat.std(2, unbiased=True)
     return (covariance / (deviation[:, :, None] * deviation[:, None, :] + 1e-12)).square().mean()
+
+
+def channel_correlation(z: torch.Tensor) -> torch.Tensor:
+    """Returns how redundant the channels of maps are: the mean squared correlation between different channels.
+
+    Each squared Pearson correlation over the n = HW positions is corrected for its value by chance,
+    (ρ² − 1/(n − 1)) · (n − 1)/(n − 2), so that its expectation is 0 for channels of independent noise and 1 stays 1. A
+    dead channel (constant over an image) adds as little as a copy of another one: its pairs count 1, so killing a channel
+    never lowers the value. Multiplying z by a constant changes nothing.
+
+    Args:
+        z: (N, C, H, W), HW ≥ 3.
+
+    Returns:
+        A scalar in [-1/(n - 2), 1]; 0 where there is one channel only.
+    """
+    n, c = z.shape[:2]
+    positions = z[0, 0].numel()
+    if positions < 3:
+        raise ValueError(f"correlation between channels needs maps of at least 3 positions, got {positions}")
+    if c < 2:
+        return z.sum() * 0
+    flat = z.reshape(n, c, -1)
+    # In units of the largest element: squares of tiny features would underflow, and "constant" must not depend on scale.
+    greatest = flat.detach().abs().amax()
+    flat = flat / torch.where(greatest > 0, greatest, 1.0)
+    centred = flat - flat.mean(2, keepdim=True)
+    square = centred.square().sum(2)
+    rounding = positions * 16 * torch.finfo(z.dtype).eps ** 2
+    live = square.detach() > rounding
+    unit = centred / torch.where(live, square, 1.0).sqrt()[..., None]
+    rho = (unit @ unit.transpose(1, 2)).square()
+    unbiased = (rho - 1 / (positions - 1)) * ((positions - 1) / (positions - 2))
+    unbiased = torch.where(live[:, :, None] & live[:, None, :], unbiased, 1.0)
+    different = 1 - torch.eye(c, device=z.device, dtype=z.dtype)
+    return (unbiased * different).sum() / (n * c * (c - 1))
 
 
 def _double_centred(d: torch.Tensor) -> torch.Tensor:

@@ -17,6 +17,8 @@ from splitaudit.nn.attention import CBAM, SqueezeExcite, TripletAttention
 from splitaudit.nn.dependence import channel_correlation_published, distance_correlation_published
 from splitaudit.split import Normalize, SplitModel
 from splitaudit.targets import build
+from splitaudit.testing.data import part
+from splitaudit.view import to_float
 
 
 def target(defense: str, shape: tuple[int, int, int], width: int = 64, **params: Any) -> SplitModel:
@@ -132,3 +134,32 @@ def test_the_published_distance_correlation_has_a_floor_and_ours_has_none() -> N
     x, z = torch.randn(128, 12288, generator=g), torch.randn(128, 3072, generator=g)
     assert float(distance_correlation_published(x, z)) > 0.97
     assert abs(float(distance_correlation(x, z))) < 0.1
+
+
+VERSION_1 = {
+    "lift": 1063.0814380941324,
+    "z": 0.009750666715203712,
+    "task": 3.962205648422241,
+    "extra": 0.4139159619808197,
+}
+
+
+def test_the_default_parameters_still_give_the_numbers_of_version_1() -> None:
+    """Recorded before other backbones and variants were added: the row ``siftfunnel`` of earlier results stays comparable.
+
+    If this fails on purpose, raise the version of the defense.
+    """
+    model = target("siftfunnel", (3, 32, 32), width=32)
+    data = part("client_train", 16, (3, 32, 32))
+    x = to_float(data.images)
+    z = model.clean(x)
+    logits = model.cloud(z)
+    extra = model.defense.extra_loss(x, z, data.labels, logits)
+    assert extra is not None
+    found = {
+        "lift": float(sum(p.detach().double().abs().sum() for p in model.cloud.get_submodule("lift").parameters())),
+        "z": float(z.detach().double().abs().mean()),
+        "task": float(model.defense.task_loss(logits, data.labels).detach()),
+        "extra": float(extra.detach()),
+    }
+    assert found == pytest.approx(VERSION_1, rel=1e-5)
