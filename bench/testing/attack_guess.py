@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 
 from ..attack import Attack
-from .attacking import TINY, Attacked, Sizes, attacked, random_defense
+from .attacking import TINY, Attacked, Sizes, attacked, random_defense, same, usual
 from .outcome import Check, require
 from .targets import control_target, toy_target
 
 
 def check_guess_shape(cls: type[Attack]) -> None:
     """Scores compare image with image: one guess of the image's shape for each received row."""
-    _require_images(_usual(cls), "")
+    _require_images(usual(cls), "")
 
 
 def check_guess_is_in_range(cls: type[Attack]) -> None:
     """Values outside [0, 1] are clipped before scoring: an attack should know its own range."""
-    run = _usual(cls)
-    low, high = float(run.guess.min()), float(run.guess.max())
+    guess = usual(cls).guess.detach()
+    values = guess[torch.isfinite(guess)]  # of the others, check_guess_is_finite speaks
+    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
     require(
         low >= -1e-3 and high <= 1 + 1e-3,
         f"the guess has values from {low:.3g} to {high:.3g}",
@@ -31,7 +30,7 @@ def check_guess_is_in_range(cls: type[Attack]) -> None:
 
 def check_guess_is_finite(cls: type[Attack]) -> None:
     """A guess that is not finite fails its cell."""
-    run = _usual(cls)
+    run = usual(cls)
     bad = int((~torch.isfinite(run.guess)).flatten(1).any(1).sum())
     require(
         bad == 0,
@@ -43,7 +42,7 @@ def check_guess_is_finite(cls: type[Attack]) -> None:
 
 def check_guess_is_detached(cls: type[Attack]) -> None:
     """A guess that drags its graph along keeps the whole optimisation in memory."""
-    run = _usual(cls)
+    run = usual(cls)
     require(
         not run.guess.requires_grad,
         "the guess requires a gradient",
@@ -54,9 +53,9 @@ def check_guess_is_detached(cls: type[Attack]) -> None:
 
 def check_deterministic(cls: type[Attack]) -> None:
     """A reviewer who runs a cell again must get the same number."""
-    first, again = _usual(cls).guess, attacked(cls).guess
+    first, again = usual(cls).guess.detach(), attacked(cls).guess.detach()
     require(
-        torch.equal(first, again),
+        same(first, again),
         f"two runs with equal seeds differ by up to {float((first - again).abs().max()):.3g}",
         "equal guesses for equal seeds",
         "randomness that comes neither from view.generator nor from view.seed_for, or state kept on the class",
@@ -110,12 +109,6 @@ GUESS_CHECKS: tuple[Check, ...] = (
     check_images_that_are_not_square,
     check_random_defense,
 )
-
-
-@lru_cache(maxsize=4)
-def _usual(cls: type[Attack]) -> Attacked:
-    """Returns the attack's run on the orthogonal edge; several checks look at the same one."""
-    return attacked(cls)
 
 
 def _require_images(run: Attacked, where: str) -> None:

@@ -11,7 +11,7 @@ import torch
 from ..attack import Attack
 from ..errors import KnowledgeError
 from ..knowledge import AdversaryKnowledge
-from .attacking import STRONGEST, TINY, Attacked, attacked
+from .attacking import STRONGEST, TINY, Attacked, attacked, usual
 from .data import SHAPE
 from .edges import Passes, TooManyPasses, control_edge, with_passes
 from .outcome import Check, NotApplicable, fail, require
@@ -42,28 +42,33 @@ def check_knowledge_is_declared(cls: type[Attack]) -> None:
 
 def check_uses_only_the_public_view(cls: type[Attack]) -> None:
     """The View's inner parts hold more than any level grants; whoever uses them has left the threat model."""
-    try:
-        tree = ast.parse(inspect.getsource(sys.modules[cls.__module__]))
-    except (OSError, KeyError) as exc:
-        raise NotApplicable("the source of the attack is not at hand") from exc
-    touched = sorted(
-        {
-            f"view.{node.attr} (line {node.lineno})"
-            for top in ast.walk(tree)
-            if isinstance(top, ast.ClassDef) and top.name == cls.__name__
-            for node in ast.walk(top)
-            if isinstance(node, ast.Attribute)
-            and node.attr.startswith("_")
-            and isinstance(node.value, ast.Name)
-            and node.value.id == "view"
-        }
-    )
+    # What the source says, taken or not, and what really happens, by whatever name.
+    run = usual(cls)
+    touched = sorted({*_written(cls), *(f"view.{t}" for view in run.views for t in view.trespasses)})
     require(
         not touched,
         f"the attack uses {', '.join(touched)}",
-        "only public names of the View, which ask whether they are granted and count queries",
+        "only public names of the View and its pairs, which ask whether they are granted and count queries",
         "a way around a KnowledgeError; declare the access in `requires` instead",
     )
+
+
+def _written(cls: type[Attack]) -> set[str]:
+    """Returns the inner names of ``view`` in the source of an attack's class; none where the source is not at hand."""
+    try:
+        tree = ast.parse(inspect.getsource(sys.modules[cls.__module__]))
+    except (OSError, KeyError):
+        return set()
+    return {
+        f"view.{node.attr} (line {node.lineno})"
+        for top in ast.walk(tree)
+        if isinstance(top, ast.ClassDef) and top.name == cls.__name__
+        for node in ast.walk(top)
+        if isinstance(node, ast.Attribute)
+        and node.attr.startswith("_")
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "view"
+    }
 
 
 def check_queries_are_counted(cls: type[Attack]) -> None:
@@ -81,7 +86,7 @@ def check_queries_are_counted(cls: type[Attack]) -> None:
 def check_query_budget_is_kept(cls: type[Attack]) -> None:
     """A level with a budget promises that the attacker asked no more; a refused query must not be asked elsewhere."""
     run, passes = _run_queries(cls, None)
-    spent = max(view.queries for view in run.views)
+    spent = sum(view.queries for view in run.views)
     if spent < 2:
         raise NotApplicable("the attack makes fewer than two queries")
     budget = spent // 2
@@ -90,10 +95,10 @@ def check_query_budget_is_kept(cls: type[Attack]) -> None:
     except KnowledgeError:
         return  # the View refused and the attack gave up: the cell fails with that reason
     require(
-        passes.images <= budget * len(run.views),
+        passes.images <= budget,
         f"with a budget of {budget} queries the edge answered {passes.images} images",
-        "no more queries than the budget",
-        "the View's refusal is caught and the edge is asked in another way",
+        "no more queries than the budget, fit and reconstruct together",
+        "the View's refusal is caught and the edge is asked in another way, or each stage spends the whole budget",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from ..work import receive
 from .data import SHAPE, part
 from .hidden import hidden
 from .targets import CPU, control_target, make
+from .watched import WatchedView
 
 STRONGEST = AdversaryKnowledge(edge="weights", cloud=True, aux="same", labels=True, draws=4)
 """Everything that a level can grant."""
@@ -51,7 +53,7 @@ class Attacked:
     guess: Any
     truth: torch.Tensor
     prior: torch.Tensor
-    views: list[View]
+    views: list[WatchedView]
 
     def errors(self) -> torch.Tensor:
         """Returns the mean squared error of each guess, (N,)."""
@@ -99,11 +101,11 @@ def attacked(
         aux = part("aux_train", sizes.aux_train, shape, other), part("aux_val", sizes.aux_val, shape, other)
     attack = make(cls, params)
     received = receive(model, private, knowledge.draws, 0, CPU)
-    views: list[View] = []
+    views: list[WatchedView] = []
 
     def view(features: torch.Tensor) -> View:
         views.append(
-            View(
+            WatchedView(
                 knowledge=knowledge,
                 received=features,
                 image_shape=shape,
@@ -120,6 +122,17 @@ def attacked(
         fitted = _fitted(attack, view, received[:0])
         guess = attack.reconstruct(view(received), fitted)
     return Attacked(guess, truth, views[-1].prior.cpu(), views)
+
+
+@lru_cache(maxsize=4)
+def usual(cls: type[Attack]) -> Attacked:
+    """Returns the attack's run on the orthogonal edge; several checks look at the same one."""
+    return attacked(cls)
+
+
+def same(first: torch.Tensor, second: torch.Tensor) -> bool:
+    """Says whether two guesses are equal; NaN equals NaN, for finiteness has a check of its own."""
+    return first.shape == second.shape and bool(((first == second) | (first.isnan() & second.isnan())).all())
 
 
 def random_defense() -> Defense:

@@ -25,12 +25,15 @@ from .data import part
 from .outcome import Check, NotApplicable, fail, require, takes_long
 from .targets import defended, home_of, make, trained
 
+_NO_COPY = (pickle.PicklingError, AttributeError, ImportError, RuntimeError, TypeError)
+"""What pickle and copy.deepcopy raise for an object that they cannot take along."""
+
 
 def check_picklable(cls: type[Defense]) -> None:
     """Worker processes receive plugins by pickle, which needs a class that can be imported by name."""
     try:
         same = pickle.loads(pickle.dumps(cls)) is cls
-    except (pickle.PicklingError, AttributeError, ImportError) as exc:
+    except _NO_COPY as exc:
         fail(
             f"the class cannot be pickled: {exc}",
             "a class at the top level of a module that can be imported",
@@ -38,7 +41,15 @@ def check_picklable(cls: type[Defense]) -> None:
         )
     require(same, "pickle gives another class of the same name", "the class itself", "its module was imported twice")
     model = trained(cls)
-    _same_output(model, pickle.loads(pickle.dumps(model)), "a pickled copy of the target", "a __reduce__ loses state")
+    try:
+        copied = pickle.loads(pickle.dumps(model))
+    except _NO_COPY as exc:
+        fail(
+            f"the trained target cannot be pickled: {exc}",
+            "a target that can be sent to another process",
+            "a lambda, a lock or an open file is kept on self",
+        )
+    _same_output(model, copied, "a pickled copy of the target", "a __reduce__ loses state")
 
 
 def check_copyable(cls: type[Defense]) -> None:
@@ -46,11 +57,11 @@ def check_copyable(cls: type[Defense]) -> None:
     model = trained(cls)
     try:
         copied = copy.deepcopy(model)
-    except RuntimeError as exc:
+    except _NO_COPY as exc:
         fail(
             f"the trained target cannot be copied: {exc}",
             "copy.deepcopy works after training",
-            "a tensor that carries a graph is kept on self; keep z.detach(), or drop it in eval mode",
+            "a tensor that carries a graph (keep z.detach(), or drop it in eval mode), a lock or an open file is kept on self",
         )
     _same_output(model, copied, "a copy of the target", "the defense shares state through a global or class attribute")
 

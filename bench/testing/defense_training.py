@@ -6,7 +6,7 @@ import torch
 
 from ..defense import Defense
 from ..params import Params
-from ..targets import stored_state
+from ..split import SplitModel
 from ..view import to_float
 from .data import part
 from .outcome import Check, NotApplicable, fail, require
@@ -114,8 +114,13 @@ def check_helpers_are_declared(cls: type[Defense]) -> None:
         "a misspelt name, or the network is built later than in prepare",
     )
     prefixes = tuple(f"defense.{h}." for h in model.defense.helpers)
-    stored = [k for k in stored_state(model) if prefixes and k.startswith(prefixes)]
-    require(not stored, f"{', '.join(stored)} would be stored", "helpers are not stored", "a helper is shared")
+    shared = _also_elsewhere(model, prefixes)
+    require(
+        not shared,
+        f"{', '.join(shared)} belongs to a helper too",
+        "a helper's weights are its own: neither stored with the target nor trained by the shared optimiser",
+        "one network is kept under two names",
+    )
     data = part("client_train", 8, home.image_shape)
     x = to_float(data.images)
     z = model.clean(x).detach()
@@ -130,6 +135,13 @@ def check_helpers_are_declared(cls: type[Defense]) -> None:
         "it trains the submodules that `helpers` names, and nothing else",
         "the network is missing from `helpers`",
     )
+
+
+def _also_elsewhere(model: SplitModel, prefixes: tuple[str, ...]) -> list[str]:
+    """Returns the names outside the helpers under which a helper's weights are found."""
+    named = [(n, id(p), n.startswith(prefixes)) for n, p in model.named_parameters(remove_duplicate=False)]
+    helpers = {which for _, which, helper in named if helper}
+    return [name for name, which, helper in named if which in helpers and not helper]
 
 
 TRAINING_CHECKS: tuple[Check, ...] = (

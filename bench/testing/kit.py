@@ -10,6 +10,7 @@ from ..attack import Attack
 from ..defense import Defense
 from ..metric import Measure, Metric
 from .attack_checks import ATTACK_CHECKS
+from .defense_mask import MASK_CHECKS
 from .defense_stored import STORED_CHECKS
 from .defense_training import TRAINING_CHECKS
 from .defense_wire import WIRE_CHECKS
@@ -27,7 +28,7 @@ def checks_of(cls: Any, size: Size = "all") -> list[Check]:
         size: ``fast`` (about a second each), ``full`` (the longer ones) or ``all``.
     """
     kinds: list[tuple[type, tuple[Check, ...]]] = [
-        (Defense, (*WIRE_CHECKS, *TRAINING_CHECKS, *STORED_CHECKS)),
+        (Defense, (*WIRE_CHECKS, *MASK_CHECKS, *TRAINING_CHECKS, *STORED_CHECKS)),
         (Attack, ATTACK_CHECKS),
         (Metric, METRIC_CHECKS),
         (Measure, MEASURE_CHECKS),
@@ -50,7 +51,7 @@ def check_plugin(cls: Any, expected_failures: Mapping[str, str] | None = None, s
         ValueError: if an expected failure names no check.
     """
     expected = _expected(expected_failures, [cls])
-    return [_run(check, cls, expected.get(check.__name__)) for check in checks_of(cls, size)]
+    return [outcome_of(check, cls, expected.get(check.__name__)) for check in checks_of(cls, size)]
 
 
 def check_defense(
@@ -104,16 +105,31 @@ def parametrize_with_checks(
 
 
 def run_check(check: Check, cls: Any) -> None:
-    """Runs one check in pytest: a check that does not apply is skipped with its reason."""
+    """Runs one check in pytest: a check that does not apply is skipped with its reason.
+
+    Raises:
+        CheckFailed: also where the plugin raises, so that a declared failure may be of that form too.
+    """
     import pytest
 
     try:
         check(cls)
     except NotApplicable as exc:
         pytest.skip(str(exc))
+    except CheckFailed:
+        raise
+    except Exception as exc:
+        raise CheckFailed(_raised(exc)) from exc
 
 
-def _run(check: Check, cls: Any, expected_failure: str | None) -> Outcome:
+def outcome_of(check: Check, cls: Any, expected_failure: str | None = None) -> Outcome:
+    """Runs one check of a plugin class; whatever it or the plugin raises becomes the outcome.
+
+    Args:
+        check: one of :func:`checks_of`.
+        cls: a Defense, Attack, Metric or Measure class.
+        expected_failure: the reason why it fails for good cause.
+    """
     try:
         check(cls)
     except NotApplicable as exc:
@@ -121,10 +137,14 @@ def _run(check: Check, cls: Any, expected_failure: str | None) -> Outcome:
     except CheckFailed as exc:
         return Outcome(check.__name__, False, str(exc), expected_failure=expected_failure)
     except Exception as exc:  # noqa: BLE001  (a plugin under test may raise anything; it is shown as its outcome)
-        where = traceback.extract_tb(exc.__traceback__)[-1]
-        text = f"{type(exc).__name__}: {exc} ({where.filename.rpartition('/')[2]}:{where.lineno}, in {where.name})"
-        return Outcome(check.__name__, False, f"the plugin raised {text}", expected_failure=expected_failure)
+        return Outcome(check.__name__, False, _raised(exc), expected_failure=expected_failure)
     return Outcome(check.__name__, True, expected_failure=expected_failure)
+
+
+def _raised(exc: Exception) -> str:
+    where = traceback.extract_tb(exc.__traceback__)[-1]
+    file = where.filename.rpartition("/")[2]
+    return f"the plugin raised {type(exc).__name__}: {exc} ({file}:{where.lineno}, in {where.name})"
 
 
 def _expected(given: Mapping[str, str] | None, classes: Iterable[Any]) -> dict[str, str]:

@@ -67,8 +67,15 @@ def check_per_image_values(cls: type[Measure]) -> None:
 def check_deterministic(cls: type[Measure]) -> None:
     """Measuring the same target again must give the same numbers; only timings may differ, and they are marked."""
     target = toy_target(random_defense())
-    first, again = (_measure(cls, target).values for _ in range(2))
-    differ = [k for k in first if not cls.columns[k].timing and first[k] != again.get(k)]
+    first, again = (_measure(cls, target) for _ in range(2))
+    timings = {k for k, column in cls.columns.items() if column.timing}
+    # By their text: a value that is not a number equals itself.
+    differ = [k for k, v in first.values.items() if k not in timings and repr(v) != repr(again.values.get(k))]
+    differ += [
+        f"per_image['{k}']"
+        for k, v in first.per_image.items()
+        if k not in timings and repr(v) != repr(again.per_image.get(k))
+    ]
     require(
         not differ,
         f"{', '.join(differ)} differs between two measurements with the same seed",
@@ -95,7 +102,7 @@ def check_target_is_unchanged(cls: type[Measure]) -> None:
 
 
 def check_vector_features(cls: type[Measure]) -> None:
-    """Not every cut gives maps."""
+    """Not every cut gives maps: a measure that cannot read vectors leaves those cuts without its columns."""
     _require_columns(cls, _measure(cls, toy_target(vector=True)))
 
 

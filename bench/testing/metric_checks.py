@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import inspect
 import itertools
 import math
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
 
-from ..metric import Direction, Metric
+from ..metric import Metric
 from ..seeds import generator
 from .data import toy_images
 from .outcome import Check, NotApplicable, fail, require
@@ -34,7 +35,7 @@ def check_meta_data(cls: type[Metric]) -> None:
         problems.append(f"unit is {cls.unit!r}, expected a string (empty for a pure number)")
     if not (isinstance(cls.label, str) and cls.label.strip()):
         problems.append(f"label is {cls.label!r}, expected what an axis says")
-    if cls.higher_means not in get_args(Direction) or cls.higher_means == "neither":
+    if cls.higher_means not in ("more leakage", "less leakage"):
         problems.append(f"higher_means is {cls.higher_means!r}, expected 'more leakage' or 'less leakage'")
     low, high = cls.bounds
     if not low < high:
@@ -178,7 +179,7 @@ def check_integer_images_are_refused(cls: type[Metric]) -> None:
     truth, guess = (images.mul(255).to(torch.uint8) for images in _pair())
     try:
         value = _metric(cls).per_sample(truth, guess)
-    except (TypeError, ValueError) as exc:
+    except (TypeError, ValueError, RuntimeError) as exc:
         require(
             "float" in str(exc) and ("[0, 1]" in str(exc) or "255" in str(exc)),
             f"8-bit images are refused with the message {str(exc)!r}",
@@ -264,10 +265,16 @@ def _reference(cls: type[Metric]) -> Callable[..., Any]:
     path = ast.unparse(call.func if call else tree)
     options = {k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg} if call else {}
     module, _, name = path.rpartition(".")
+    if importlib.util.find_spec(module.partition(".")[0] or name) is None:
+        raise NotApplicable(f"{module or name} is not installed")
     try:
         function = getattr(importlib.import_module(module), name)
-    except ImportError as exc:
-        raise NotApplicable(f"{module} is not installed") from exc
+    except (ImportError, AttributeError, ValueError) as exc:
+        fail(
+            f"the reference {cls.reference!r} cannot be imported: {exc}",
+            "module.function(option=value) of a library, or None",
+            "a misspelt name, or one that the library has moved",
+        )
     if inspect.isclass(function):
         raise NotApplicable(f"{path} is a class: compare it in a test of your own")
     return lambda truth, guess: np.asarray(function(truth, guess, **options))

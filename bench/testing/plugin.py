@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 from typing import Any
 
 from pydantic import ValidationError
 
+from ..errors import PluginError
 from ..params import Params
 from ..plugins import ATTACKS, DEFENSES, METRICS
 from ..registry import Registry
@@ -109,7 +111,15 @@ def check_params_survive_json(cls: Any) -> None:
                 f"{cls.Params.__name__} accepts them (every field has a default)",
                 "a field was renamed, or has no default",
             )
-        back = cls.Params(**json.loads(json.dumps(params.dump(), allow_nan=False)))
+        try:
+            text = json.dumps(params.dump(), allow_nan=False)
+        except (TypeError, ValueError) as exc:
+            fail(
+                f"the {which} parameters cannot be written as JSON: {exc}",
+                "finite numbers, text, booleans, lists and null",
+                "model_config is overridden with allow_inf_nan=True, or a field holds an object",
+            )
+        back = cls.Params(**json.loads(text))
         require(
             back == params,
             f"the {which} parameters come back from JSON as {back!r} instead of {params!r}",
@@ -152,12 +162,13 @@ def registered_names(cls: Any) -> list[str]:
     """Returns the names under which the registries know a class; what comes from elsewhere is not imported for it."""
     registry = _registry_of(cls)
     file = (getattr(inspect.getmodule(cls), "__file__", None) or "").rpartition("/")[2]
-    marks = (f"({cls.__module__})", f"({cls.__module__}:", f"file {file}", f"{file}:")
+    marks = [f"({cls.__module__})", f"({cls.__module__}:", *([f"file {file}", f"{file}:"] if file else [])]
     names = []
     for name in registry.names():
         entry = registry.entry(name)
         if entry.cls is None and entry.error is None and any(mark in entry.origin for mark in marks):
-            registry.get(name)
+            with contextlib.suppress(PluginError):  # a broken neighbour in the same module is not this class's fault
+                registry.get(name)
         if entry.cls is cls:
             names.append(name)
     return names

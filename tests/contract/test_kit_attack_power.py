@@ -1,0 +1,95 @@
+"""Power, honesty and the claims of an attack: too weak, too good and peeking toys are found."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from kit_toys import Broken, ToyAttack, by_size, collector
+
+from splitaudit.attack import Expected
+from splitaudit.knowledge import AdversaryKnowledge
+from splitaudit.testing.data import part
+from splitaudit.testing.hidden import peek
+from splitaudit.view import View, to_float
+
+TOYS: list[Broken] = []
+breaks = collector(TOYS)
+
+Fitted = dict[str, torch.Tensor]
+
+
+@breaks("check_power", "on an undefended orthogonal edge the mean squared error is", "at most 0.5 of the constant")
+class SeesNothing(ToyAttack):
+    """Guesses the mean auxiliary image and claims to be an attack."""
+
+    uses = AdversaryKnowledge(edge="weights", aux="same")
+    expected = Expected()
+
+    def reconstruct(self, view: View, fitted: Fitted) -> torch.Tensor:
+        return view.prior.expand(len(view), *view.image_shape).clone()
+
+
+@breaks("check_power", "the best constant guess", "too few steps in cheap()")
+class SeesAColour(ToyAttack):
+    """Finds each image's mean colour and no more, which is a leakage score of 0.77 on photographs."""
+
+    expected = Expected()
+
+    def reconstruct(self, view: View, fitted: Fitted) -> torch.Tensor:
+        guess = super().reconstruct(view, fitted)
+        return guess.mean((2, 3), keepdim=True).expand_as(guess).clone()
+
+
+@breaks("check_power", "the best constant guess", "a bug in the objective")
+class SeesFourPatches(ToyAttack):
+    """Finds a thumbnail of two by two pixels."""
+
+    expected = Expected()
+
+    def reconstruct(self, view: View, fitted: Fitted) -> torch.Tensor:
+        guess = super().reconstruct(view, fitted)
+        return F.interpolate(F.adaptive_avg_pool2d(guess, 2), guess.shape[2:])
+
+
+@breaks(
+    "check_identity_edge", "on the identity edge the mean squared error is", "expected.identity_mse of 1e-06", "weaker"
+)
+class ClaimsTooMuch(ToyAttack):
+    """Rounds to eight greys and claims a perfect copy."""
+
+    def reconstruct(self, view: View, fitted: Fitted) -> torch.Tensor:
+        return (super().reconstruct(view, fitted) * 7).round() / 7
+
+
+@breaks("check_honesty", "below that of the best constant guess", "95 % interval", "around the View")
+class KnowsTheImages(ToyAttack):
+    """Has the private images from elsewhere: the same ones every time, whoever is attacked."""
+
+    def reconstruct(self, view: View, fitted: Fitted) -> torch.Tensor:
+        return to_float(part("private", len(view), view.image_shape).images)
+
+
+@breaks("check_cannot_peek", "the guess changes with the private images", "through the dataset or a global")
+class GlancesAtTheTruth(ToyAttack):
+    """Lets the truth show through so little that its error gives nothing away."""
+
+    def reconstruct(self, view: View, fitted: Fitted) -> torch.Tensor:
+        return (super().reconstruct(view, fitted) + 1e-4 * peek().mean()).clamp(0, 1)
+
+
+@pytest.mark.parametrize("toy", by_size(TOYS, "fast"), ids=str)
+def test_a_weak_or_dishonest_attack_is_found_with_words_that_help(toy: Broken) -> None:
+    toy.is_found()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("toy", by_size(TOYS, "full"), ids=str)
+def test_a_claim_that_is_not_kept_is_found_with_words_that_help(toy: Broken) -> None:
+    toy.is_found()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("toy", TOYS, ids=str)
+def test_a_weak_or_dishonest_attack_fails_no_other_check(toy: Broken) -> None:
+    toy.fails_nothing_else("all")
