@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 from .config import Suite, load_suite
 from .config.load import dump_suite
 from .data.base import DataContext
-from .errors import ConfigError, SplitAuditError
+from .errors import ConfigError, SplitAuditError, StoreError, did_you_mean
 from .events import Counts, Event, Listener, silent
 from .executors import ProcessExecutor, SerialExecutor
+from .labels import names_of_label
 from .plan import Plan, make_plan, open_datasets
-from .plugins import add_plugin_file
+from .plugins import METRICS, add_plugin_files
 from .provenance import provenance
 from .state import Todo, chosen_nodes, find_todo
 from .store import Name, Store, write_json, write_text
-from .work import Surroundings
+from .work import Surroundings, is_metric
 
 if TYPE_CHECKING:
     from .report import Results
@@ -142,11 +143,12 @@ def run(
     resolved, folder = _open(suite, overrides, seeds, options)
     context = _context(options, folder)
     with Store.writing(folder) as store:
-        _fetch_weights(resolved, options.offline)
         plan = make_plan(resolved, context)
+        preview = _preview(plan, store, options)
+        if preview.todo.jobs and _fetch_weights(resolved, plan, options.offline, listener):
+            preview = _preview(plan, store, options)  # what had no value may have one now
         write_text(store.suite_path, dump_suite(resolved))
         write_json(folder / "plan.json", plan.dump())
-        preview = _preview(plan, store, options)
         listener(Event("planned", counts=Counts(total=len(preview.todo.jobs), facts=_facts(preview))))
         counts = Counts(total=len(preview.todo.jobs))
         if preview.todo.jobs:
@@ -186,10 +188,9 @@ def report(folder: str | Path, *, options: Options | None = None) -> list[Path]:
     folder = Path(folder)
     store = Store.open(folder)
     options = options or Options()
-    for path in options.plugins:
-        add_plugin_file(path)
-    made = _stored_plan(folder)
-    return derive(folder, store, made, options, _context(options, folder), load_suite(made.suite), always=True)
+    add_plugin_files(options.plugins)
+    made, suite = _stored_plan(folder)
+    return derive(folder, store, made, options, _context(options, folder), suite, always=True)
 
 
 def load_results(folder: str | Path) -> Results:
@@ -220,7 +221,7 @@ def derive(
     made: Plan,
     options: Options,
     context: DataContext,
-    suite: Suite | None,
+    suite: Suite,
     *,
     always: bool = False,
 ) -> list[Path]:
@@ -235,7 +236,7 @@ def derive(
             pass  # a damaged stamp is no stamp
     from .report import write_derived
 
-    private = _private_pictures(suite, context) if options.images and suite is not None else None
+    private = _private_pictures(made, suite, context) if options.images else None
     written = write_derived(folder, made, store, private, no_images=not options.images)
     write_json(at, {"stamp": stamp})
     return written
@@ -259,12 +260,15 @@ def pick_device(wanted: str) -> str:
     try:
         device = torch.device(wanted)
     except RuntimeError as exc:
-        raise ConfigError([f"--device {wanted}: expected auto, cpu, cuda or cuda:N"]) from exc
+        raise ConfigError([f"--device {wanted}: expected auto, cpu, cuda or cuda:N"], "command line") from exc
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
         n = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        raise ConfigError([f"--device {wanted}: torch sees {n} GPUs here. Use --device cpu, or see splitaudit doctor."])
+        raise ConfigError(
+            [f"--device {wanted}: torch sees {n} GPUs here. Use --device cpu, or see splitaudit doctor."],
+            "command line",
+        )
     if device.type not in ("cpu", "cuda"):
-        raise ConfigError([f"--device {wanted}: expected auto, cpu, cuda or cuda:N"])
+        raise ConfigError([f"--device {wanted}: expected auto, cpu, cuda or cuda:N"], "command line")
     return wanted
 
 
@@ -279,29 +283,33 @@ def _with_out(options: Options | None, out: str | Path | None) -> Options:
 
 
 def _open(suite: SuiteLike, overrides: Sequence[str], seeds: Sequence[int], options: Options) -> tuple[Suite, Path]:
-    for path in options.plugins:
-        add_plugin_file(path)
+    add_plugin_files(options.plugins)
     resolved = load_suite(suite, overrides, seeds)
-    _check_filters(resolved, options.filters or {})
+    _executor_kind(options, pick_device(options.device))  # what cannot run is refused before anything is written
     return resolved, options.out or default_folder(resolved)
 
 
-def _check_filters(suite: Suite, filters: Mapping[str, Collection[Any]]) -> None:
-    known = {
-        "defense": {s.name for s in suite.defenses},
-        "attack": {s.name for s in suite.attacks},
-        "knowledge": set(suite.knowledge),
-    }
-    problems = []
-    for name, values in filters.items():
-        for value in values:
-            bare = str(value).split("(")[0].removesuffix("@infer")
-            if name in known and bare not in known[name]:
-                problems.append(
-                    f"--{name} {value}: the suite '{suite.name}' has no such {name}. It has {', '.join(sorted(known[name]))}."
-                )
+def _check_filters(made: Plan, options: Options) -> None:
+    """Refuses a filter or a pattern that no row of the plan answers to: it would silently do nothing."""
+    known: dict[str, dict[str, None]] = {"defense": {}, "attack": {}, "knowledge": {}, "seed": {}}
+    for row in [*made.targets, *made.cells]:
+        for name, labels in known.items():
+            labels |= dict.fromkeys(names_of_label(str(row[name])) if name in row else ())
+    problems = [
+        f"--{name} {value}: the suite '{made.suite['name']}' has no such {name}."
+        f"{did_you_mean(str(value), known[name])} It has {', '.join(known[name])}."
+        for name, values in (options.filters or {}).items()
+        for value in values
+        if str(value) not in known.get(name, {str(value): None})
+    ]
+    names = known["defense"] | known["attack"]
+    problems += [
+        f"--force {pattern}: matches no defense or attack.{did_you_mean(pattern, names)} There are {', '.join(names)}."
+        for pattern in options.force
+        if not any(fnmatch.fnmatchcase(name, pattern) or name == pattern for name in names)
+    ]
     if problems:
-        raise ConfigError(problems, "filters")
+        raise ConfigError(problems, "command line")
 
 
 def _context(options: Options, folder: Path) -> DataContext:
@@ -311,6 +319,7 @@ def _context(options: Options, folder: Path) -> DataContext:
 def _preview(made: Plan, store: Store, options: Options) -> Preview:
     from .estimate import Estimator
 
+    _check_filters(made, options)
     device = pick_device(options.device)
     executor, workers = _executor_kind(options, device)
     stored = (store.folder / "records").is_dir()
@@ -329,24 +338,27 @@ def _preview(made: Plan, store: Store, options: Options) -> Preview:
 def _executor_kind(options: Options, device: str) -> tuple[str, int]:
     kind = options.executor or ("serial" if device.startswith("cuda") else "processes")
     if kind not in ("serial", "processes"):
-        raise ConfigError([f"--executor {kind}: expected serial or processes"])
+        raise ConfigError([f"--executor {kind}: expected serial or processes"], "command line")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    workers = 1 if kind == "serial" else (options.jobs or cores)
-    if workers < 1:
-        raise ConfigError([f"--jobs {options.jobs}: expected at least 1"])
-    return kind, workers
+    if options.jobs is not None and options.jobs < 1:
+        raise ConfigError([f"--jobs {options.jobs}: expected at least 1"], "command line")
+    return kind, 1 if kind == "serial" else (options.jobs or cores)
 
 
 def _forced(made: Plan, patterns: Sequence[str]) -> set[Name]:
     """Returns the nodes whose defense or attack matches a pattern, and all that depend on them."""
     if not patterns:
         return set()
+
+    def meant(label: str) -> bool:
+        return any(fnmatch.fnmatchcase(n, p) or n == p for n in names_of_label(label) for p in patterns)
+
     forced: set[Name] = set()
     for row in made.targets:
-        if row["key"] and any(fnmatch.fnmatch(row["defense"], p) for p in patterns):
+        if row["key"] and meant(row["defense"]):
             forced.add(("target", row["key"]))
     for row in made.cells:
-        if row["key"] and any(fnmatch.fnmatch(row["attack"], p) for p in patterns):
+        if row["key"] and meant(row["attack"]):
             forced.add(("cell", row["key"]))
             forced |= {n for n in made.nodes["cell", row["key"]].needs if n[0] == "fit"}
     for name, node in made.nodes.items():
@@ -407,34 +419,47 @@ def _facts(preview: Preview) -> dict[str, Any]:
     }
 
 
-def _fetch_weights(suite: Suite, offline: bool) -> None:
-    """Fetches what metrics need, once, before the first node. Where that fails the metric says why in its column."""
-    import contextlib
+def _fetch_weights(suite: Suite, made: Plan, offline: bool, listener: Listener) -> bool:
+    """Fetches what metrics need, once, before the first node; says whether something is there that was not.
 
-    from .plugins import METRICS
-
+    Where that fails the metric's column is empty, with the reason, and the run goes on.
+    """
+    shapes = [tuple(data["image_shape"]) for data in made.datasets.values()]
+    found = False
     for spec in suite.metrics:
-        fetch = getattr(METRICS.get(spec.name), "fetch", None)
-        if fetch is not None:
-            with contextlib.suppress(SplitAuditError):
-                fetch(METRICS.get(spec.name).Params(**spec.params), offline=offline)
+        cls = METRICS.get(spec.name)
+        params = cls.Params(**spec.params)
+        if not is_metric(spec.name) or all(cls(params).unavailable(shape) is None for shape in shapes):
+            continue
+        try:
+            cls.fetch(params, offline=offline)
+        except SplitAuditError as exc:
+            listener(Event("note", message=f"{spec.name}: no values in this run. {exc}"))
+            continue
+        found = found or any(cls(params).unavailable(shape) is None for shape in shapes)
+    return found
 
 
-def _private_pictures(suite: Suite, context: DataContext) -> dict[str, Any] | None:
-    """Returns the private images by dataset label, or None if the dataset is not there any more."""
+def _private_pictures(made: Plan, suite: Suite, context: DataContext) -> dict[str, Any] | None:
+    """Returns the private images by dataset label, or None if the dataset is not there any more or has changed."""
     try:
         opened = open_datasets(suite, context)
     except SplitAuditError:
         return None
-    return {label: dataset.load("private").images for label, (dataset, _) in opened.items()}
+    found = {}
+    for label, key in made.references.items():
+        dataset = opened[label][0]
+        if dataset.fingerprint() == made.nodes["reference", key].identity["dataset"]["fingerprint"]:
+            found[label] = dataset.load("private").images
+    return found or None
 
 
-def _stored_plan(folder: Path) -> Plan:
-    from .errors import StoreError
-
+def _stored_plan(folder: Path) -> tuple[Plan, Suite]:
+    """Returns the plan of a folder and its suite, as they were resolved then: plugins need not be there any more."""
     at = folder / "plan.json"
     try:
-        return Plan.load(json.loads(at.read_text()))
+        made = Plan.load(json.loads(at.read_text(encoding="utf-8")))
+        return made, Suite.model_validate(made.suite)
     except FileNotFoundError:
         raise StoreError(f"{at}: is missing, so the folder holds no run. Run the suite with --out {folder}.") from None
     except (ValueError, KeyError, TypeError) as exc:

@@ -16,14 +16,14 @@ class ConfigError(SplitAuditError):
     """Everything that is wrong with a config, collected and raised once.
 
     Args:
-        problems: one line each: *got, expected, what to do*.
+        problems: a line or a few each: *got, expected, what to do*.
     """
 
     def __init__(self, problems: Sequence[str], origin: str = "config") -> None:
         self.problems = list(problems)
         n = len(self.problems)
         head = f"{origin}: {n} problem{'s' if n > 1 else ''}"
-        super().__init__("\n".join([head, *(f"  - {p}" for p in self.problems)]))
+        super().__init__("\n".join([head, *("  - " + p.strip().replace("\n", "\n    ") for p in self.problems)]))
 
 
 class DataError(SplitAuditError):

@@ -12,7 +12,8 @@ class Event:
     """Something that happened in a run.
 
     Attributes:
-        kind: ``planned`` (before the first node), ``started``, ``done``, ``failed``, ``skipped`` or ``finished``.
+        kind: ``note`` (something to know, in ``message``), ``planned`` (before the first node), ``started``, ``done``,
+            ``failed``, ``skipped`` or ``finished``.
         title: what a person calls the node.
         task: the job's task, empty for ``planned`` and ``finished``.
         seconds: how long it took.
@@ -21,7 +22,7 @@ class Event:
         left_s: estimate of the seconds left, None where nothing is known.
     """
 
-    kind: Literal["planned", "started", "done", "failed", "skipped", "finished"]
+    kind: Literal["note", "planned", "started", "done", "failed", "skipped", "finished"]
     title: str = ""
     task: str = ""
     seconds: float = 0.0

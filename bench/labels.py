@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,12 @@ def label(name: str, params: Mapping[str, Any], defaults: Mapping[str, Any]) -> 
     flat, usual = _flat(params), _flat(defaults)
     text = ",".join(f"{k}={_short(v)}" for k, v in flat.items() if usual.get(k, ...) != v)
     return f"{name}({text})" if text else name
+
+
+def names_of_label(label: str) -> tuple[str, ...]:
+    """Returns every name by which a person may mean a row: its label, and that without parameters or ``@infer``."""
+    bare = re.sub(r"\(.*\)", "", label)
+    return tuple(dict.fromkeys((label, label.removesuffix("@infer"), bare, bare.removesuffix("@infer"))))
 
 
 def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

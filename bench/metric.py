@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -32,6 +33,22 @@ class AnyMetric(ABC):  # noqa: B024  (a common base for the registry; its two ch
     def cheap(cls) -> dict[str, Any]:
         """Returns parameters for tests."""
         return {}
+
+    @classmethod
+    def fetch(cls, params: Any, *, offline: bool) -> Path | None:
+        """Gets ahead what the metric needs and does not ship (weights); the framework calls it before the first node.
+
+        Args:
+            params: validated parameters.
+            offline: open no connection.
+
+        Returns:
+            The file, or None where nothing is needed.
+
+        Raises:
+            DataError: it could not be had; the text says what to do.
+        """
+        return None
 
 
 class Metric(AnyMetric):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import typing
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from .errors import did_you_mean
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic_core import PydanticKnownError
 
 
 class Params(BaseModel):
@@ -18,6 +17,14 @@ class Params(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        if _mentions(annotation, bool, Any) or not _mentions(annotation, int, float):
+            return value
+        return no_switch(value, "float_type" if _mentions(annotation, float) else "int_type")
 
     def dump(self) -> dict[str, Any]:
         """Returns the parameters as plain JSON values."""
@@ -39,26 +46,19 @@ def list_valued(model: type[BaseModel], field: str) -> bool:
     return is_list(info.annotation)
 
 
-def problems_of(error: ValidationError, where: str, model: type[BaseModel] | None = None) -> list[str]:
-    """Turns pydantic's errors into lines of *where: got, expected, what to do*.
+def no_switch(value: Any, kind: Literal["int_type", "float_type"] = "int_type") -> Any:
+    """Refuses true and false where a number is expected: an unquoted ``yes`` in YAML would silently be a 1.
 
-    Args:
-        error: what pydantic raised.
-        where: the place in the config, for instance ``defense 'noise'``.
-        model: the model, for suggesting close field names.
+    Raises:
+        PydanticKnownError: inside a validation, which reports it.
     """
-    lines = []
-    for e in error.errors(include_url=False):
-        path = ".".join(str(p) for p in e["loc"])
-        place = f"{where}: {path}" if path else where
-        if e["type"] == "extra_forbidden":
-            fields = list(model.model_fields) if model is not None and len(e["loc"]) == 1 else []
-            known = (
-                f" Known: {', '.join(sorted(fields)) or 'none'}." if model is not None and len(e["loc"]) == 1 else ""
-            )
-            lines.append(f"{place}: is not a known key.{did_you_mean(str(e['loc'][-1]), fields)}{known}")
-        elif e["type"] == "missing":
-            lines.append(f"{place}: is missing")
-        else:
-            lines.append(f"{place}: got {e['input']!r}. {e['msg']}")
-    return lines
+    if isinstance(value, bool):
+        raise PydanticKnownError(kind)
+    return value
+
+
+def _mentions(annotation: Any, *types: Any) -> bool:
+    """Says whether an annotation is one of the types or has one among its arguments."""
+    if any(annotation is t for t in types):
+        return True
+    return any(_mentions(a, *types) for a in typing.get_args(annotation))

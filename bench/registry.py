@@ -9,15 +9,14 @@ import importlib.util
 import inspect
 import pkgutil
 import re
-import sys
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from .errors import PluginError, did_you_mean
+from .loading import classes_in, explained, faults
 
 T = TypeVar("T")
 _BARE = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -34,7 +33,9 @@ class Entry(Generic[T]):
     cls: type[T] | None = None
     error: str | None = None
     code: str | None = field(default=None)
-    """Hash of the file for ``local/`` plugins: part of their identity, because nobody raises a version while trying."""
+    """Hash of the file of a ``--plugin``: part of its identity, because nobody raises a version while trying."""
+
+    loading: bool = False
 
 
 class Registry(Generic[T]):
@@ -73,7 +74,11 @@ class Registry(Generic[T]):
             raise PluginError(f"{self.kind} name '{name}': expected 'vendor/name' in small letters, digits, - _ .")
 
         def decorate(cls: type[T]) -> type[T]:
-            self.add(Entry(name, _where(cls), lambda: cls, self._checked(name, cls)))
+            old = self._entries.get(name)
+            if (
+                old is None or not old.loading
+            ):  # else an entry point of the same name is being loaded: this is its class
+                self.add(Entry(name, _where(cls), lambda: cls, self._checked(name, cls)))
             return cls
 
         return decorate
@@ -93,21 +98,35 @@ class Registry(Generic[T]):
             dist = f"{point.dist.name} {point.dist.version}" if point.dist else "an unnamed distribution"
             entry = Entry(point.name, f"{dist} ({point.value})", _point_loader(point))
             if not _VENDOR.fullmatch(point.name):
-                entry.error = f"name '{point.name}' from {dist}: expected 'vendor/name'; bare names are the built-ins'"
+                entry.error = f"its name '{point.name}' is not of the form 'vendor/name'; bare names are the built-ins'"
                 entry.name = f"invalid/{re.sub(r'[^a-z0-9_.-]', '-', point.name.lower())}"
-            self.add(entry)
+            try:
+                self.add(entry)
+            except PluginError as exc:  # nobody asked for it yet: whoever does is told
+                self._entries[entry.name] = Entry(
+                    entry.name, self._entries[entry.name].origin, entry.load, error=str(exc)
+                )
 
     def add_file(self, path: Path, classes: list[type[T]]) -> list[str]:
-        """Adds the classes of one file as ``local/STEM`` (``local/STEM.Class`` where there are several)."""
+        """Adds the classes of one file as ``local/STEM`` (``local/STEM.Class`` where there are several).
+
+        A class that a decorator has named in the file keeps that name. Returns the names.
+        """
         code = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-        names = []
-        for cls in classes:
-            name = f"local/{path.stem}" if len(classes) == 1 else f"local/{path.stem}.{cls.__name__}"
-            entry = Entry(name, f"file {path.name}", lambda cls=cls: cls, self._checked(name, cls), code=code)
-            self._entries.pop(name, None)
-            self.add(entry)
-            names.append(name)
-        return names
+        named = {e.cls: e for e in self._entries.values() if e.cls in classes}
+        rest = [c for c in classes if c not in named]
+        for cls in rest:
+            name = f"local/{path.stem}" if len(rest) == 1 else f"local/{path.stem}.{cls.__name__}"
+            named[cls] = Entry(name, f"file {path.name}", lambda cls=cls: cls, self._checked(name, cls))
+            self.add(named[cls])
+        for entry in named.values():
+            entry.code = code
+        return [named[c].name for c in classes]
+
+    def forget(self, module: str) -> None:
+        """Drops what a module added: a file that is loaded again replaces itself."""
+        for entry in [e for e in self._entries.values() if getattr(e.cls, "__module__", None) == module]:
+            del self._entries[entry.name]
 
     # -- reading --------------------------------------------------------------------------------------------------
 
@@ -132,32 +151,44 @@ class Registry(Generic[T]):
         return self._entries[name]
 
     def unknown(self, name: str) -> str:
-        """Returns the message for a name that is not known."""
+        """Returns the message for a name that is not known, with the closest one or with what to do."""
         known = self.names()
-        return (
-            f"{self.kind} '{name}' is not known.{did_you_mean(name, known)}"
-            f"  ({len(known)} known: splitaudit list {_plural(self.kind)})"
-        )
+        inner = [n for n in known if n.startswith(f"{name}.")]
+        outer = [n for n in known if n.endswith(f"/{name}")]
+        if inner:
+            hint = f" There are {', '.join(inner)}."
+        elif outer:
+            hint = f" Did you mean '{outer[0]}'?"
+        else:
+            hint = did_you_mean(name, known)
+        if not hint and name.startswith("local/"):
+            hint = " A name local/… is that of a file: add --plugin FILE."
+        elif not hint and "/" in name:
+            hint = " Is the package that offers it installed here? (splitaudit doctor)"
+        count = f"{len(known)} known: splitaudit list {_plural(self.kind)}"
+        return f"{self.kind} '{name}' is not known.{hint}  ({count})"
 
     def get(self, name: str) -> type[T]:
         """Returns the class of a name, importing it on first use.
 
         Raises:
-            PluginError: unknown, or its import failed (the original traceback is in the message).
+            PluginError: unknown, or broken: what was raised, by which lines, and the distribution it comes from.
         """
         entry = self.entry(name)
-        if entry.cls is None:
-            if entry.error is not None:
-                raise PluginError(f"{self.kind} '{name}' ({entry.origin}) is broken: {entry.error}")
+        if entry.cls is None and entry.error is None:
+            entry.loading = True
             try:
-                entry.cls = self._checked(name, entry.load())
+                cls = entry.load()
+                entry.error = faults(cls, self._base())
+                entry.cls = cls if entry.error is None else None
             except PluginError as exc:
                 entry.error = str(exc)
-                raise
-            except Exception as exc:  # a third party's import may raise anything; it is shown, never swallowed
-                entry.error = f"{type(exc).__name__}: {exc}"
-                text = traceback.format_exc()
-                raise PluginError(f"{self.kind} '{name}' ({entry.origin}) is broken:\n{text}") from exc
+            except (Exception, SystemExit) as exc:  # noqa: BLE001  (an import may raise anything; it is shown)
+                entry.error = explained(exc)
+            finally:
+                entry.loading = False
+        if entry.cls is None:
+            raise PluginError(f"{self.kind} '{name}' from {entry.origin} is broken: {entry.error}")
         return entry.cls
 
     def survey(self) -> Iterator[Entry[T]]:
@@ -167,45 +198,11 @@ class Registry(Generic[T]):
                 self.get(name)
             yield self._entries[name]
 
-    def _checked(self, name: str, cls: type[T]) -> type[T]:
-        base = self._base()
-        if not (inspect.isclass(cls) and issubclass(cls, base)):
-            raise PluginError(f"{self.kind} '{name}': {cls!r} is no subclass of {base.__module__}.{base.__name__}")
+    def _checked(self, name: str, cls: Any) -> type[T]:
+        fault = faults(cls, self._base())
+        if fault is not None:
+            raise PluginError(f"{self.kind} '{name}': {fault}")
         return cls
-
-
-def load_file(path: Path) -> object:
-    """Imports one Python file as a module of its own (``splitaudit_local_STEM``) and returns the module."""
-    path = path.expanduser().resolve()
-    if not path.is_file():
-        raise PluginError(f"--plugin {path}: no such file")
-    name = f"splitaudit_local_{re.sub(r'[^A-Za-z0-9_]', '_', path.stem)}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise PluginError(f"--plugin {path}: expected a Python file (.py)")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as exc:
-        sys.modules.pop(name, None)
-        raise PluginError(f"--plugin {path.name} is broken:\n{traceback.format_exc()}") from exc
-    return module
-
-
-def classes_in(module: object, base: type[T]) -> list[type[T]]:
-    """Returns the subclasses of ``base`` that a module itself defines, in the order of their definition."""
-    found = [
-        c
-        for c in vars(module).values()
-        if inspect.isclass(c)
-        and issubclass(c, base)
-        and c is not base
-        and c.__module__ == getattr(module, "__name__", None)
-        and not c.__name__.startswith("_")
-        and not inspect.isabstract(c)
-    ]
-    return list(dict.fromkeys(found))
 
 
 def _module_loader(module: str, base: Callable[[], type[T]]) -> Callable[[], type[T]]:

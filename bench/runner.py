@@ -10,6 +10,7 @@ from typing import Any
 from .events import Counts, Event, Listener
 from .executors import Executor, Result
 from .plan import Plan
+from .plugins import METRICS, REGISTRIES
 from .state import Todo
 from .store import Store, new_record
 from .work import Job
@@ -106,16 +107,19 @@ class Runner:
                 # The node is done, but not all of it: it counts as failed, and the next run tries those parts again.
                 self.counts.done -= 1
                 self.counts.failed += 1
-                self._tell("failed", ticket, result.seconds, "; ".join(broken))
+                self._tell("failed", ticket, result.seconds, _first_line("; ".join(broken)))
                 return self.fail_fast
             self._tell("done", ticket, result.seconds)
             return False
         error = value["error"]
-        if job.task in ("target", "fit", "cell", "reference"):
+        reason = _first_line(f"{error['type']}: {error['message']}")
+        if job.task in ("measure", "score"):
+            self._store(job, _all_failed(job, reason, error))
+        else:
             self.store.write(self._record(job, {"status": "failed", "error": error}))
         self.counts.failed += 1
-        self._tell("failed", ticket, result.seconds, f"{error['type']}: {error['message']}")
-        self._skip_dependents(ticket, f"{job.task} failed: {error['message']}".splitlines()[0])
+        self._tell("failed", ticket, result.seconds, reason)
+        self._skip_dependents(ticket, f"{job.task} failed: {reason}")
         return self.fail_fast
 
     def _skip_dependents(self, ticket: str, reason: str) -> None:
@@ -176,6 +180,19 @@ class Runner:
         return max((loud * ratio + sum(running)) / workers, max(running, default=0.0)) + quiet * ratio
 
 
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), text)
+
+
+def _all_failed(job: Job, reason: str, error: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields of a job that gave none of its measurements or scores: each has failed, with the reason."""
+    head = {"status": "failed", "reason": reason, "error": dict(error)}
+    if job.task == "measure":
+        return {"measurements": {s["name"]: {**head, "key": s["key"]} for s in job.metrics}}
+    versions = {s["name"]: METRICS.get(s["name"]).version for s in job.metrics}
+    return {"scores": {s["name"]: {**head, "key": s["key"], "version": versions[s["name"]]} for s in job.metrics}}
+
+
 def _parts(fields: Mapping[str, Any]) -> dict[str, Any]:
     parts: dict[str, Any] = dict(fields.get("measurements", {}))
     parts.update(fields.get("scores", {}))
@@ -200,7 +217,5 @@ def _names(identity: Mapping[str, Any]) -> set[str]:
 
 
 def _origins(plan: Plan) -> dict[str, str]:
-    from .plugins import REGISTRIES
-
     names = {name for node in plan.nodes.values() for name in _names(node.identity)}
     return {name: r.entry(name).origin for r in REGISTRIES.values() for name in sorted(names) if name in r}

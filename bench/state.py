@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .canonical import key_of
+from .labels import names_of_label
 from .plan import Node, Plan
 from .store import Entry, Name
 from .work import Job, is_metric, is_quiet, make_metric
@@ -49,7 +50,7 @@ def chosen_nodes(plan: Plan, filters: Mapping[str, Collection[Any]], limit: int 
 
     def allowed(row: Mapping[str, Any]) -> bool:
         for name, values in filters.items():
-            if values and name in row and row[name] not in values and str(row[name]).split("(")[0] not in values:
+            if values and name in row and not any(v in (row[name], *names_of_label(str(row[name]))) for v in values):
                 return False
         return True
 

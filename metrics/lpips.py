@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from pydantic import Field
 
 from splitaudit.metric import Metric
 from splitaudit.metrics._images import check_images, in_chunks
-from splitaudit.metrics._lpips_weights import Net, load, weights_file
+from splitaudit.metrics._lpips_weights import Net, fetch, load, weights_file
 from splitaudit.params import Params
 
 SMALLEST = {"squeeze": 17, "alex": 31}
@@ -26,8 +27,8 @@ class LPIPS(Metric):
     """Computes the LPIPS distance, version 0.1, with the linear heads that package lpips ships.
 
     Images are scaled from [0, 1] to [−1, 1]; a grey image is repeated in three channels. The backbone's ImageNet
-    weights are torchvision's and have to be there already (:func:`splitaudit.metrics._lpips_weights.fetch`): this class
-    never opens a connection and never puts other weights in their place.
+    weights are torchvision's and have to be there already (:meth:`fetch`): scoring never opens a connection and never
+    puts other weights in their place.
 
     Departure: the default backbone is squeeze instead of the paper's alex, because of the size of the download; the
     values of the two are not comparable.
@@ -45,6 +46,10 @@ class LPIPS(Metric):
     def __init__(self, params: Params | None = None) -> None:
         super().__init__(params)
         self._models: dict[torch.device, Any] = {}
+
+    @classmethod
+    def fetch(cls, params: LPIPSParams, *, offline: bool) -> Path:
+        return fetch(params.net, offline=offline)
 
     def unavailable(self, image_shape: tuple[int, int, int]) -> str | None:
         channels, height, width = image_shape

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+import errno
 import sys
+
+_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+"""Errors of the machine that a user can mend: no space, no permission."""
 
 
 def main() -> None:
     """Runs the command line; a user's mistake ends in a message and exit code 2, never in a traceback."""
     from ..errors import SplitAuditError
     from .app import app
+    from .output import drop, flush, reader_left
 
     try:
-        app()
+        try:
+            app()
+        finally:
+            flush()
     except SplitAuditError as exc:
         print(f"splitaudit: {exc}", file=sys.stderr)
         raise SystemExit(exc.exit_code) from None
     except KeyboardInterrupt:
         print("splitaudit: interrupted", file=sys.stderr)
         raise SystemExit(130) from None
-    except BrokenPipeError:
-        # The reader of a pipe has left (`splitaudit list | head`): that is its right.
-        sys.stderr.close()
-        raise SystemExit(0) from None
+    except (BrokenPipeError, SystemExit) as exc:
+        if not reader_left(exc):
+            raise
+        # The reader of a pipe has left (`splitaudit list | head`): that is its right. The command's own code stays.
+        drop(1)
+        ended = exc.__context__ if isinstance(exc, BrokenPipeError) else None
+        raise SystemExit(ended.code if isinstance(ended, SystemExit) else 0) from None
+    except OSError as exc:
+        if exc.errno not in _MACHINE:
+            raise
+        print(f"splitaudit: {exc}. What was complete is stored: the same command goes on.", file=sys.stderr)
+        raise SystemExit(2) from None

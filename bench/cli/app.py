@@ -42,7 +42,7 @@ PluginOpt = Annotated[
     list[Path] | None, typer.Option("--plugin", help="A Python file with plugins of your own (repeatable).")
 ]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
-JobsOpt = Annotated[int | None, typer.Option("--jobs", "-j", help="Worker processes [one per core].")]
+JobsOpt = Annotated[int | None, typer.Option("--jobs", "-j", help="Worker processes [one per core].", min=1)]
 ExecutorOpt = Annotated[
     str | None, typer.Option("--executor", help="processes or serial [processes; serial on a GPU].")
 ]

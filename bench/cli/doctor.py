@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..plugins import METRICS, REGISTRIES, add_plugin_file
+from ..plugins import METRICS, REGISTRIES, add_plugin_files
 from .progress import size
 
 
 def doctor_command(plugins: list[Path], *, as_json: bool) -> int:
     """Prints the state of the installation and returns 0, or 1 where something is wrong."""
-    for path in plugins:
-        add_plugin_file(path)
+    add_plugin_files(plugins)
     rows = _findings()
     if as_json:
         print(json.dumps(rows, indent=1))

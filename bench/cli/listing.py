@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, PluginError, did_you_mean
-from ..plugins import REGISTRIES, add_plugin_file
+from ..plugins import REGISTRIES, add_plugin_files
+from .output import Output
 
 
 def list_command(kind: str | None, plugins: list[Path], *, as_json: bool) -> None:
     """Prints every plugin of a kind, or of all kinds, and the presets."""
-    for path in plugins:
-        add_plugin_file(path)
+    add_plugin_files(plugins)
     kinds = [*REGISTRIES, "presets"]
     if kind is not None and kind not in kinds and f"{kind}s" in kinds:
         kind += "s"
@@ -26,26 +26,23 @@ def list_command(kind: str | None, plugins: list[Path], *, as_json: bool) -> Non
     if as_json:
         print(json.dumps(found if kind is None else found[kind], indent=1))
         return
-    from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=120)
+    console = Output()
     for title, rows in found.items():
         table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
         for column in ("name", "what it does", "origin"):
             table.add_column(column, overflow="fold", no_wrap=column == "name")
         for row in rows:
             text = f"BROKEN: {row['error'].splitlines()[0]}" if row["error"] else row["summary"]
-            table.add_row(row["name"], text, row["origin"], style="red" if row["error"] else "")
+            table.add_row(*map(escape, (row["name"], text, row["origin"])), style="red" if row["error"] else "")
         console.print(table)
 
 
 def show_command(name: str, plugins: list[Path], *, as_json: bool) -> None:
     """Prints all that is known of a plugin; a name that several kinds share is shown for each."""
-    for path in plugins:
-        add_plugin_file(path)
+    add_plugin_files(plugins)
     kinds = [k for k, r in REGISTRIES.items() if name in r]
     if not kinds:
         known = [n for r in REGISTRIES.values() for n in r.names()]
@@ -54,19 +51,17 @@ def show_command(name: str, plugins: list[Path], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(facts[0] if len(facts) == 1 else facts, indent=1))
         return
-    from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=120)
+    console = Output()
     for fact in facts:
         console.print(
             f"{fact['kind']} {fact['name']}, version {fact['version']}, {fact['origin']}", style="bold", markup=False
         )
         console.print(f"{fact['where']}\n", markup=False, style="dim", soft_wrap=True)
         console.print(fact["text"], markup=False)
-        for key in ("source", "requires", "uses", "unit", "direction"):
+        for key in ("source", "requires", "uses", "cuts", "unit", "direction"):
             if fact.get(key):
                 console.print(f"{key}: {fact[key]}", markup=False, soft_wrap=True)
         for title in ("parameters", "columns"):
@@ -77,17 +72,15 @@ def show_command(name: str, plugins: list[Path], *, as_json: bool) -> None:
             for column in rows[0]:
                 table.add_column(column, overflow="fold")
             for row in rows:
-                table.add_row(*(str(v) for v in row.values()))
+                table.add_row(*(escape(str(v)) for v in row.values()))
             console.print(table)
 
 
 def _rows(kind: str) -> list[dict[str, Any]]:
     if kind == "presets":
-        from ..config import load_suite, presets
+        from ..config import describe_preset, presets
 
-        return [
-            {"name": n, "summary": load_suite(n).description, "origin": "built-in", "error": None} for n in presets()
-        ]
+        return [{"name": n, "summary": describe_preset(n), "origin": "built-in", "error": None} for n in presets()]
     return [
         {
             "name": entry.name,
@@ -123,6 +116,8 @@ def _facts(kind: str, name: str) -> dict[str, Any]:
             out[key] = out[key] or "nothing but the received features"
     if hasattr(cls, "higher_means"):
         out["unit"], out["direction"] = cls.unit or "none", f"higher means {cls.higher_means}"
+    if hasattr(cls, "cuts"):
+        out["cuts"] = ", ".join(cls(cls.Params()).cuts())
     if getattr(cls, "columns", None):
         out["columns"] = [
             {"name": n, "unit": c.unit, "higher means": c.higher_means, "meaning": c.meaning}

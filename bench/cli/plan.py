@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from .. import api
+from .output import Output
 from .progress import duration, size
 
 
@@ -48,25 +49,26 @@ def _state(kind: str, row: dict[str, Any], preview: api.Preview) -> str:
 
 
 def _print(preview: api.Preview, targets: list[dict[str, Any]], cells: list[dict[str, Any]]) -> None:
-    from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=140)
+    console = Output(140)
     suite = preview.plan.suite
-    console.print(f"[bold]{suite['name']}[/]: {suite['description']}", soft_wrap=True)
+    about = f": {escape(suite['description'])}" if suite["description"] else ""
+    console.print(f"[bold]{escape(suite['name'])}[/]{about}", soft_wrap=True)
     for label, data in preview.plan.datasets.items():
         parts = ", ".join(f"{k} {v}" for k, v in data["sizes"].items())
         shape = "×".join(map(str, data["image_shape"]))
-        console.print(f"dataset {label}: {shape}, {len(data['classes'])} classes; {parts}", soft_wrap=True)
+        console.print(
+            f"dataset {label}: {shape}, {len(data['classes'])} classes; {parts}", markup=False, soft_wrap=True
+        )
     levels = list(dict.fromkeys(r["knowledge"] for r in cells))
     columns = [(a, k) for a in dict.fromkeys(r["attack"] for r in cells) for k in levels]
     table = Table(title="state of each node", title_justify="left")
     for name in ("target", "seed", "trained"):
         table.add_column(name, overflow="fold")
     for attack, knowledge in columns:
-        table.add_column(f"{attack}\n{knowledge}", overflow="fold")
+        table.add_column(escape(f"{attack}\n{knowledge}"), overflow="fold")
     many = len({(r["dataset"], r["backbone"], r["cut"]) for r in targets}) > 1
     for row in targets:
         place = f" ({row['dataset']}, {row['backbone']}, {row['cut']})" if many else ""
@@ -75,7 +77,7 @@ def _print(preview: api.Preview, targets: list[dict[str, Any]], cells: list[dict
         for attack, knowledge in columns:
             here = [c["state"] for c in of if c["attack"] == attack and c["knowledge"] == knowledge]
             states.append("/".join(dict.fromkeys(here)) or "-")
-        table.add_row(row["defense"] + place, str(row["seed"]), row["state"], *states)
+        table.add_row(escape(row["defense"] + place), str(row["seed"]), row["state"], *states)
     console.print(table)
     reasons = dict.fromkeys(
         [f"{r['defense']}: {r['skip']}" for r in targets if r["skip"]]

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from .load import load_suite, presets
+from .load import describe_preset, load_suite, presets
 from .suite import AttackSpec, BackboneSpec, DatasetSpec, DefenseSpec, MetricSpec, Suite
 
-__all__ = ["AttackSpec", "BackboneSpec", "DatasetSpec", "DefenseSpec", "MetricSpec", "Suite", "load_suite", "presets"]
+__all__ = [
+    "AttackSpec",
+    "BackboneSpec",
+    "DatasetSpec",
+    "DefenseSpec",
+    "MetricSpec",
+    "Suite",
+    "describe_preset",
+    "load_suite",
+    "presets",
+]

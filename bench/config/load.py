@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -11,9 +13,11 @@ import yaml
 from pydantic import ValidationError
 
 from ..errors import ConfigError, did_you_mean
-from ..params import problems_of
+from .override import override
+from .problems import problems_of
 from .resolve import resolve
 from .suite import Suite
+from .yaml_text import parse
 
 _PRESETS = "splitaudit.config"
 
@@ -23,6 +27,11 @@ def presets() -> list[str]:
     return sorted(
         p.name.removesuffix(".yaml") for p in (files(_PRESETS) / "presets").iterdir() if p.name.endswith(".yaml")
     )
+
+
+def describe_preset(name: str) -> str:
+    """Returns the sentence that a preset says of itself, without checking the preset."""
+    return str(_read(name)[0].get("description", ""))
 
 
 def load_suite(
@@ -38,22 +47,19 @@ def load_suite(
     Raises:
         ConfigError: with every problem at once.
     """
-    raw, origin = _read(source)
-    problems: list[str] = []
-    for override in overrides:
-        problem = _override(raw, override)
-        if problem:
-            problems.append(problem)
+    raw, origin, problems = _read(source)
+    for text in overrides:
+        problems += override(raw, text)
     if seeds:
         raw["seeds"] = list(seeds)
     try:
         suite = Suite.model_validate(raw)
     except ValidationError as exc:
-        problems += problems_of(exc, "suite", Suite)
-        raise ConfigError(problems + _independent_problems(raw), origin) from exc
+        problems += problems_of(exc, "", Suite) + _independent_problems(raw)
+        raise ConfigError(list(dict.fromkeys(problems)), origin) from exc
     suite, more = resolve(suite)
     if problems or more:
-        raise ConfigError(problems + more, origin)
+        raise ConfigError(list(dict.fromkeys(problems + more)), origin)
     return suite
 
 
@@ -62,57 +68,43 @@ def dump_suite(suite: Suite) -> str:
     return yaml.safe_dump(suite.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _read(source: str | Path | Mapping[str, Any] | Suite) -> tuple[dict[str, Any], str]:
+def _read(source: str | Path | Mapping[str, Any] | Suite) -> tuple[dict[str, Any], str, list[str]]:
+    """Returns a raw suite of the caller's own, what messages call it, and what is wrong with it already."""
     if isinstance(source, Suite):
-        return source.model_dump(mode="json"), f"suite '{source.name}'"
+        return source.model_dump(mode="json"), f"suite '{source.name}'", []
     if isinstance(source, Mapping):
-        return dict(source), "suite"
+        return copy.deepcopy(dict(source)), "suite", []
     path = Path(source)
     if isinstance(source, str) and source in presets():
-        text, origin = (files(_PRESETS) / "presets" / f"{source}.yaml").read_text(), f"preset '{source}'"
-    elif path.is_file():
-        text, origin = path.read_text(), str(path)
+        text = (files(_PRESETS) / "presets" / f"{source}.yaml").read_text(encoding="utf-8")
+        name, origin = source, f"preset '{source}'"
     else:
-        hint = did_you_mean(str(source), presets())
-        raise ConfigError([f"'{source}' is neither a file nor a preset.{hint} Presets: {', '.join(presets())}."])
+        text, name, origin = _text(path, str(source)), re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem), str(path)
     try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as exc:
-        raise ConfigError([f"is not YAML: {exc}"], origin) from exc
+        raw, problems = parse(text)
+    except ValueError as exc:
+        raise ConfigError([str(exc)], origin) from exc
     if not isinstance(raw, dict):
-        raise ConfigError([f"got {type(raw).__name__}, expected keys and values (name, dataset, backbone, …)"], origin)
-    raw.setdefault("name", path.stem if path.is_file() else str(source))
-    return raw, origin
+        got = "an empty file" if raw is None else f"a {'list' if isinstance(raw, list) else 'single value'}"
+        raise ConfigError([f"got {got}, expected keys and values (name, dataset, backbone, …)"], origin)
+    raw.setdefault("name", name)
+    return raw, origin, problems
 
 
-def _override(raw: dict[str, Any], override: str) -> str | None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        return f"-s {override}: expected key=value, for instance -s training.epochs=5"
-    at: Any = raw
-    steps = key.split(".")
-    for i, step in enumerate(steps[:-1]):
-        if isinstance(at, list) and step.isdigit() and int(step) < len(at):
-            if isinstance(at[int(step)], str):
-                at[int(step)] = {"name": at[int(step)]}
-            at = at[int(step)]
-        elif isinstance(at, dict):
-            if isinstance(at.get(step), str) and step in ("dataset", "backbone", "other"):
-                at[step] = {"name": at[step]}
-            at = at.setdefault(step, {})
-        else:
-            return f"-s {override}: '{'.'.join(steps[: i + 1])}' is no place in the suite"
+def _text(path: Path, source: str) -> str:
+    if path.is_dir():
+        raise ConfigError([f"'{source}' is a folder, expected a YAML file or a preset ({', '.join(presets())})"])
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return f"-s {override}: '{text}' is not YAML"
-    if isinstance(at, list) and steps[-1].isdigit() and int(steps[-1]) < len(at):
-        at[int(steps[-1])] = value
-    elif isinstance(at, dict):
-        at[steps[-1]] = value
-    else:
-        return f"-s {override}: '{key}' is no place in the suite"
-    return None
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        hint = did_you_mean(source, [*presets(), *(str(p) for p in path.parent.glob("*.y*ml"))])
+        raise ConfigError(
+            [f"'{source}' is neither a file nor a preset.{hint} Presets: {', '.join(presets())}."]
+        ) from None
+    except UnicodeDecodeError as exc:
+        raise ConfigError([f"is not text in UTF-8 ({exc.reason} at byte {exc.start}), expected YAML"], source) from exc
+    except OSError as exc:
+        raise ConfigError([f"cannot be read: {exc.strerror}. Check its permissions."], source) from exc
 
 
 def _independent_problems(raw: Mapping[str, Any]) -> list[str]:

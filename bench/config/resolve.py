@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import re
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,9 +11,11 @@ from pydantic import ValidationError
 from ..defense import Defense
 from ..errors import PluginError, did_you_mean
 from ..knowledge import PRESETS
-from ..params import list_valued, problems_of
+from ..labels import sweep_labels
+from ..params import list_valued
 from ..plugins import ATTACKS, BACKBONES, DATASETS, DEFENSES, METRICS
 from ..registry import Registry
+from .problems import problems_of, told
 from .suite import AttackSpec, BackboneSpec, DatasetSpec, DefenseSpec, MetricSpec, Suite
 
 
@@ -66,7 +68,7 @@ def resolve(suite: Suite) -> tuple[Suite, list[str]]:
 def _params(registry: Registry[Any], name: str, params: dict[str, Any], problems: list[str]) -> dict[str, Any] | None:
     """Returns the validated, complete parameters of a plugin, or None after adding to the problems."""
     if name not in registry:
-        problems.append(registry.unknown(name))
+        problems.append(registry.unknown(name) + _way_of_writing(registry, name))
         return None
     try:
         cls = registry.get(name)
@@ -81,6 +83,17 @@ def _params(registry: Registry[Any], name: str, params: dict[str, Any], problems
     except TypeError as exc:
         problems.append(f"{registry.kind} '{name}': params: {exc}")
         return None
+
+
+def _way_of_writing(registry: Registry[Any], name: str) -> str:
+    """Returns how it is written, where a name that is not known looks like a list or like a name with parameters."""
+    parts = [p.strip() for p in name.split(",")]
+    if len(parts) > 1 and all(p in registry for p in parts):
+        return f" A list is written in brackets: [{', '.join(parts)}]."
+    first = re.match(r"([^\s(:=]+)[\s(:=]", name)
+    if first and first[1] in registry:
+        return f" Parameters are written apart from the name: {{name: {first[1]}, params: {{…}}}}."
+    return ""
 
 
 def _crossed(
@@ -137,7 +150,7 @@ def _defenses(spec: DefenseSpec, problems: list[str]) -> list[DefenseSpec]:
     for name in names:
         given = spec.params.get(name, {})
         if not isinstance(given, dict):
-            problems.append(f"defense '{spec.name}': params: {name}: got {given!r}, expected keys and values")
+            problems.append(f"defense '{spec.name}': params: {name}: got {told(given)}, expected keys and values")
             return []
         per_part.append(_crossed(DEFENSES, name, given, problems))
     if any(not p for p in per_part):
@@ -172,6 +185,9 @@ def _cuts(suite: Suite, problems: list[str]) -> None:
             cls = BACKBONES.get(spec.name)
             known[spec.name] = cls(cls.Params(**spec.params)).cuts()
     everywhere = {cut for cuts in known.values() for cut in cuts}
+    for spec in suite.backbone:
+        if len(set(spec.cut)) < len(spec.cut):
+            problems.append(f"backbone '{spec.name}': cut: {spec.cut} has a value twice")
     wanted = dict.fromkeys(cut for spec in suite.backbone for cut in spec.cut)
     for cut in wanted:
         if known and cut not in everywhere:
@@ -182,18 +198,23 @@ def _cuts(suite: Suite, problems: list[str]) -> None:
 
 
 def _exclusions(suite: Suite, problems: list[str]) -> None:
-    names: dict[str, Callable[[], set[str]]] = {
-        "dataset": lambda: {s.name for s in suite.dataset},
-        "backbone": lambda: {s.name for s in suite.backbone},
-        "cut": lambda: {c for s in suite.backbone for c in s.cut},
-        "knowledge": lambda: set(suite.knowledge),
+    labels = sweep_labels([(s.name, s.params, {}) for s in suite.defenses])
+    labels = [f"{n}@infer" if s.when == "infer" else n for n, s in zip(labels, suite.defenses, strict=True)]
+    names: dict[str, set[str]] = {
+        "dataset": {s.name for s in suite.dataset},
+        "backbone": {s.name for s in suite.backbone},
+        "cut": {c for s in suite.backbone for c in s.cut},
+        "defense": {s.name for s in suite.defenses} | set(labels),
+        "attack": {s.name for s in suite.attacks} | set(sweep_labels([(s.name, s.params, {}) for s in suite.attacks])),
+        "knowledge": set(suite.knowledge),
     }
     for i, rule in enumerate(suite.exclude):
         given = rule.model_dump(exclude_none=True)
         if not given:
             problems.append(f"exclude.{i}: is empty and would leave nothing. Name at least one field.")
         for field, value in given.items():
-            if field in names and value not in names[field]():
+            if value not in names[field]:
                 problems.append(
-                    f"exclude.{i}: {field} '{value}' is not in the suite.{did_you_mean(value, names[field]())}"
+                    f"exclude.{i}: {field} '{value}' is not in the suite.{did_you_mean(value, names[field])} "
+                    f"It has {', '.join(sorted(names[field]))}."
                 )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from ..data.base import PartName
 from ..defense import When
+from ..params import no_switch
 from ..training import TrainingParams
 from .claims import Claim
+from .problems import told
 
 
 def _as_list(value: Any) -> Any:
@@ -17,12 +20,38 @@ def _as_list(value: Any) -> Any:
 
 
 def _as_spec(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
+    """Returns what stands for a plugin as a mapping: a bare name is the plugin with its defaults.
+
+    Raises:
+        ValueError: for anything else; the message says how it is written.
+    """
+    if isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, BaseModel) or (isinstance(value, dict) and "name" in value):
+        return value
+    if isinstance(value, dict) and len(value) == 1:
+        name, params = next(iter(value.items()))
+        if isinstance(name, str) and isinstance(params, dict | None):
+            inner = ", ".join(f"{k}: {v}" for k, v in (params or {}).items())
+            written = f"{{name: {name}, params: {{{inner}}}}}" if inner else name
+            raise ValueError(f"got {{{name}: …}}, expected a name or {{name: …, params: {{…}}}}. Write {written}.")
+    words = " An unquoted no or off is false in YAML; the undefended baseline is called none."
+    raise ValueError(
+        f"got {told(value)}, expected a name or {{name: …, params: {{…}}}}.{words if isinstance(value, bool) else ''}"
+    )
 
 
-def _as_specs(value: Any) -> Any:
-    value = _as_list(value)
-    return [_as_spec(v) for v in value] if isinstance(value, list) else value
+def _tidy(name: str) -> str:
+    return "+".join(part.strip() for part in name.split("+"))
+
+
+def _file_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ValueError(
+            f"got {name!r}, expected letters, digits and . _ - without spaces: it names the results folder. "
+            "Add name: … to the suite."
+        )
+    return name
 
 
 class _Model(BaseModel):
@@ -34,7 +63,7 @@ class DatasetSpec(_Model):
 
     name: str = Field(description="registry name")
     params: dict[str, Any] = Field(default_factory=dict, description="the dataset's parameters")
-    sizes: dict[PartName, Annotated[int, Field(ge=1)]] = Field(
+    sizes: dict[PartName, Annotated[int, BeforeValidator(no_switch), Field(ge=1)]] = Field(
         default_factory=dict, description="images per part; parts not named have the dataset's own size"
     )
 
@@ -44,7 +73,7 @@ class BackboneSpec(_Model):
 
     name: str = Field(description="registry name")
     cut: Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)] = Field(
-        description="the block after which the model is split, or several"
+        description="the block after which the model is split, or several; splitaudit show BACKBONE lists them"
     )
     params: dict[str, Any] = Field(default_factory=dict, description="the backbone's parameters")
 
@@ -52,7 +81,7 @@ class BackboneSpec(_Model):
 class DefenseSpec(_Model):
     """A defense, or several in order (``nopeek+noise``); a list of values of a parameter is crossed."""
 
-    name: str = Field(description="registry name, or names joined by +")
+    name: Annotated[str, AfterValidator(_tidy)] = Field(description="registry name, or names joined by +")
     params: dict[str, Any] = Field(
         default_factory=dict, description="parameters; for a composition: part name to its parameters"
     )
@@ -84,35 +113,44 @@ class Exclusion(_Model):
     knowledge: str | None = None
 
 
-Specs = BeforeValidator(_as_specs)
 Listed = BeforeValidator(_as_list)
+Named = BeforeValidator(_as_spec)
+Seed = Annotated[int, BeforeValidator(no_switch), Field(ge=0)]
 
 
 class Suite(_Model):
     """Everything that a run is to do. Nothing in it says where or how fast: that is for the command line."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the results folder")
+    name: Annotated[str, AfterValidator(_file_name)] = Field(description="name of the results folder")
     description: str = Field("", description="a sentence for the report")
-    dataset: Annotated[list[DatasetSpec], Specs, Field(min_length=1)] = Field(description="datasets")
-    other: Annotated[DatasetSpec | None, BeforeValidator(_as_spec)] = Field(
+    dataset: Annotated[list[Annotated[DatasetSpec, Named]], Listed, Field(min_length=1)] = Field(description="datasets")
+    other: Annotated[DatasetSpec | None, BeforeValidator(lambda v: None if v is None else _as_spec(v))] = Field(
         None, description="where the auxiliary images of the levels '-other' come from"
     )
-    backbone: Annotated[list[BackboneSpec], Listed, Field(min_length=1)] = Field(
+    backbone: Annotated[list[Annotated[BackboneSpec, Named]], Listed, Field(min_length=1)] = Field(
         description="backbones with their cuts"
     )
-    defenses: Annotated[list[DefenseSpec], Specs, Field(min_length=1)] = Field(description="defenses")
-    attacks: Annotated[list[AttackSpec], Specs, Field(min_length=1)] = Field(description="attacks")
+    defenses: Annotated[list[Annotated[DefenseSpec, Named]], Listed, Field(min_length=1)] = Field(
+        description="defenses"
+    )
+    attacks: Annotated[list[Annotated[AttackSpec, Named]], Listed, Field(min_length=1)] = Field(description="attacks")
     knowledge: Annotated[list[str], Listed, Field(min_length=1)] = Field(
         ["white-box", "query"], description="levels of adversary knowledge, by name"
     )
-    metrics: Annotated[list[MetricSpec], Specs, Field(min_length=1)] = Field(
+    metrics: Annotated[list[Annotated[MetricSpec, Named]], Listed, Field(min_length=1)] = Field(
         default_factory=lambda: [MetricSpec(name=n) for n in DEFAULT_METRICS], description="metrics and measures"
     )
-    seeds: Annotated[list[int], Listed, Field(min_length=1)] = Field([0], description="one target per seed")
-    attack_seeds: Annotated[list[int], Listed, Field(min_length=1)] = Field([0], description="one cell per attack seed")
+    seeds: Annotated[list[Seed], Listed, Field(min_length=1)] = Field([0], description="one target per seed")
+    attack_seeds: Annotated[list[Seed], Listed, Field(min_length=1)] = Field(
+        [0], description="one cell per attack seed"
+    )
     training: TrainingParams = Field(default_factory=TrainingParams, description="how targets are trained")
-    threads: int = Field(1, ge=1, description="torch threads per worker; changes low-order bits, so it is in the key")
-    exclude: list[Exclusion] = Field(default_factory=list, description="what is left out of the matrix")
+    threads: Annotated[int, BeforeValidator(no_switch)] = Field(
+        1, ge=1, description="torch threads per worker; changes low-order bits, so it is in the key"
+    )
+    exclude: Annotated[list[Exclusion], Listed] = Field(
+        default_factory=list, description="what is left out of the matrix"
+    )
     claims: list[Claim] = Field(default_factory=list, description="statements of papers to test on the results")
 
 

@@ -57,7 +57,7 @@ def test_all_mistakes_come_in_one_message() -> None:
     assert "defense 'noise': sigma: got -1" in text
     assert "defense 'dropout': rat: is not a known key. Did you mean 'rate'?" in text
     assert "cut 'block9' exists in no backbone" in text
-    assert "attacks: got []" in text
+    assert "attacks: got an empty list, expected at least 1 of them." in text
     assert "seedz: is not a known key. Did you mean 'seeds'?" in text
     assert "training.epochs: got 'many'" in text
     assert len(found) == 7
