@@ -6,22 +6,29 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+SEVERAL = 2
+"""Parameters that a label names even where they have their default value."""
+
 
 def sweep_labels(specs: Sequence[tuple[str, Mapping[str, Any], Mapping[str, Any]]]) -> list[str]:
     """Returns one label per (name, parameters, default parameters).
 
     A label is the bare name where the name occurs once; else it names the parameters in which the entries of that name
-    differ: ``noise(sigma=0.5)``.
+    differ: ``noise(sigma=0.5)``. Where they differ in more than two, only those that are not the default are named, so
+    that an ablation reads ``siftfunnel(beta=0)``; entries that differ still have different labels.
     """
     out = []
-    for name, params, _ in specs:
+    for name, params, defaults in specs:
         alike = [p for n, p, _ in specs if n == name]
-        flat = _flat(params)
+        flat, usual = _flat(params), _flat(defaults)
         keys = [k for k in flat if any(_flat(p).get(k, ...) != flat[k] for p in alike)]
         missing = {k for p in alike for k in _flat(p)} - set(flat)
-        text = ",".join(f"{k}={_short(flat[k])}" for k in keys)
         if not keys and missing:
             text = ",".join(f"no {k}" for k in sorted(missing))
+        else:
+            if len(keys) > SEVERAL:
+                keys = [k for k in keys if flat[k] != usual.get(k, ...)]
+            text = ",".join(f"{k}={_short(flat[k])}" for k in keys)
         out.append(f"{name}({text})" if text else name)
     return out
 

@@ -229,3 +229,10 @@ def test_labels_name_only_what_differs() -> None:
         ("none", {}, {}),
     ]
     assert sweep_labels(specs) == ["noise(sigma=0.5)", "noise(sigma=1)", "none"]
+
+
+def test_entries_that_differ_in_many_parameters_are_named_by_what_is_not_the_default() -> None:
+    usual = {"a": 1, "b": 2, "c": 3}
+    entries = [usual, {**usual, "a": 0}, {**usual, "b": 0}, {**usual, "c": 0}, {**usual, "a": 0, "b": 0}]
+    labels = sweep_labels([("siftfunnel", e, usual) for e in entries])
+    assert labels == ["siftfunnel", "siftfunnel(a=0)", "siftfunnel(b=0)", "siftfunnel(c=0)", "siftfunnel(a=0,b=0)"]
