@@ -36,13 +36,13 @@ def check_columns(cls: type[Measure]) -> None:
 
 def check_values_fill_the_columns(cls: type[Measure]) -> None:
     """What is declared is what is stored: an undeclared value is lost, a missing one leaves a hole without a reason."""
-    found = _measure(cls, toy_target())
+    found = measured(cls, toy_target())
     _require_columns(cls, found)
 
 
 def check_missing_values_have_a_reason(cls: type[Measure]) -> None:
     """An empty cell of a table is a question; its reason is the answer."""
-    found = _measure(cls, toy_target())
+    found = measured(cls, toy_target())
     empty = [k for k, v in found.values.items() if v is None or (isinstance(v, float) and not math.isfinite(v))]
     require(
         not empty or found.reason,
@@ -54,7 +54,7 @@ def check_missing_values_have_a_reason(cls: type[Measure]) -> None:
 
 def check_per_image_values(cls: type[Measure]) -> None:
     """Intervals over images need one value for each image of the part, in its order."""
-    found = _measure(cls, toy_target())
+    found = measured(cls, toy_target())
     wrong = [f"{k} ({len(v)} values)" for k, v in found.per_image.items() if k not in cls.columns or len(v) != IMAGES]
     require(
         not wrong,
@@ -67,7 +67,7 @@ def check_per_image_values(cls: type[Measure]) -> None:
 def check_deterministic(cls: type[Measure]) -> None:
     """Measuring the same target again must give the same numbers; only timings may differ, and they are marked."""
     target = toy_target(random_defense())
-    first, again = (_measure(cls, target) for _ in range(2))
+    first, again = (measured(cls, target) for _ in range(2))
     timings = {k for k, column in cls.columns.items() if column.timing}
     # By their text: a value that is not a number equals itself.
     differ = [k for k, v in first.values.items() if k not in timings and repr(v) != repr(again.values.get(k))]
@@ -88,7 +88,7 @@ def check_target_is_unchanged(cls: type[Measure]) -> None:
     """Other measures and attacks meet the same target afterwards."""
     target = toy_target()
     before = {k: v.clone() for k, v in target.state_dict().items()}
-    _measure(cls, target)
+    measured(cls, target)
     moved = [k for k, v in target.state_dict().items() if not torch.equal(v, before[k])]
     training = [name or "the target" for name, module in target.named_modules() if module.training]
     require(
@@ -103,12 +103,12 @@ def check_target_is_unchanged(cls: type[Measure]) -> None:
 
 def check_vector_features(cls: type[Measure]) -> None:
     """Not every cut gives maps: a measure that cannot read vectors leaves those cuts without its columns."""
-    _require_columns(cls, _measure(cls, toy_target(vector=True)))
+    _require_columns(cls, measured(cls, toy_target(vector=True)))
 
 
 def check_random_defense(cls: type[Measure]) -> None:
     """Random defenses are measured too, through their wire."""
-    _require_columns(cls, _measure(cls, toy_target(random_defense())))
+    _require_columns(cls, measured(cls, toy_target(random_defense())))
 
 
 def check_global_generators_are_untouched(cls: type[Measure]) -> None:
@@ -116,7 +116,7 @@ def check_global_generators_are_untouched(cls: type[Measure]) -> None:
     target = toy_target(random_defense())
     likely = "a critic is initialised outside seeded_globally, or torch.randn without a generator"
     with global_generators_watched("measure", likely):
-        _measure(cls, target)
+        measured(cls, target)
 
 
 MEASURE_CHECKS: tuple[Check, ...] = (
@@ -132,7 +132,8 @@ MEASURE_CHECKS: tuple[Check, ...] = (
 )
 
 
-def _measure(cls: type[Measure], target: SplitModel) -> Measurement:
+def measured(cls: type[Measure], target: SplitModel) -> Measurement:
+    """Returns what a measure with cheap parameters finds on a target, over :data:`IMAGES` images."""
     context = MeasureContext(target, part("measure", IMAGES), 0, CPU, threads=torch.get_num_threads(), batch=50)
     return make(cls).measure(context)
 

@@ -2,38 +2,73 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import torchvision
 
+from splitaudit.metric import Measure
 from splitaudit.plugins import ATTACKS, DEFENSES, METRICS
-from splitaudit.testing import NotApplicable, checks_of
+from splitaudit.testing import check_metric, checks_of, run_check, toy_target
+from splitaudit.testing.measure_checks import measured
+
+
+def built_in(registry: Any) -> list[str]:
+    return [name for name in registry.names() if "/" not in name]  # the others are third parties'
 
 
 def cases(size: Any) -> list[Any]:
     out = []
     for registry in (DEFENSES, ATTACKS, METRICS):
-        for name in registry.names():
-            if "/" in name:
-                continue  # a third party's
+        for name in built_in(registry):
             cls = registry.get(name)
             out += [pytest.param(cls, c, id=f"{registry.kind}-{name}-{c.__name__}") for c in checks_of(cls, size)]
     return out
 
 
-def hold(cls: Any, check: Any) -> None:
-    try:
-        check(cls)
-    except NotApplicable as reason:
-        pytest.skip(str(reason))
-
-
 @pytest.mark.parametrize(("cls", "check"), cases("fast"))
 def test_a_built_in_keeps_its_contract(cls: Any, check: Any) -> None:
-    hold(cls, check)
+    run_check(check, cls)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize(("cls", "check"), cases("full"))
 def test_a_built_in_keeps_the_longer_part_of_its_contract(cls: Any, check: Any) -> None:
-    hold(cls, check)
+    run_check(check, cls)
+
+
+@pytest.fixture
+def random_squeezenet(tmp_path: Path) -> Iterator[None]:
+    """Puts random weights where LPIPS looks for those of its backbone, which are a download."""
+    before = torch.hub.get_dir()
+    torch.hub.set_dir(str(tmp_path))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        state = torchvision.models.squeezenet1_1(weights=None).state_dict()
+    (tmp_path / "checkpoints").mkdir()
+    name = torchvision.models.SqueezeNet1_1_Weights.DEFAULT.url.rpartition("/")[2]
+    torch.save(state, tmp_path / "checkpoints" / name)
+    yield
+    torch.hub.set_dir(before)
+
+
+@pytest.mark.full
+@pytest.mark.usefixtures("random_squeezenet")
+def test_lpips_keeps_its_contract_whatever_its_backbones_weights() -> None:
+    found = {o.check: o for o in check_metric(METRICS.get("lpips"))}
+    assert [o for o in found.values() if not o.passed] == []
+    assert [o.check for o in found.values() if not o.applies] == ["check_agrees_with_its_reference"]
+
+
+MEASURES = [name for name in built_in(METRICS) if issubclass(METRICS.get(name), Measure)]
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_measure_is_checked_on_values_and_not_only_on_reasons_why_there_are_none(name: str) -> None:
+    cls = METRICS.get(name)
+    values = measured(cls, toy_target()).values
+    headline = [column for column, says in cls.columns.items() if says.higher_means != "neither"]
+    assert any(values[column] is not None for column in headline)
