@@ -88,7 +88,7 @@ class DecoderPublished(Attack):
 
     @classmethod
     def cheap(cls) -> dict[str, Any]:
-        return {"structure": "autoencoder", "epochs": 60, "batch": 8}
+        return {"structure": "autoencoder", "epochs": 12, "batch": 8}
 
     def _network(self, view: View) -> PublishedDecoder:
         with seeded_globally(view.seed_for("decoder_published init")):
