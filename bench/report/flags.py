@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
+
 from ..plan import Plan
 from .headline import by_seed, leakage_difference
 from .reading import Array, Records
@@ -39,6 +41,16 @@ EXPLAINED: dict[str, str] = {
 def explain(flag: str) -> str:
     """Returns what a flag means in plain words; empty where nobody has said."""
     return next((text for start, text in EXPLAINED.items() if start in flag), "")
+
+
+def collect(summary: pd.DataFrame) -> dict[str, list[tuple[str, str]]]:
+    """Returns each flag of the summary with where it was raised: (knowledge level, defenses), both as texts."""
+    where: dict[str, dict[str, dict[str, None]]] = {}
+    for row in summary.to_dict("records"):
+        for flag in str(row["flags"] or "").split("; "):
+            if flag and flag != "nan":
+                where.setdefault(flag, {}).setdefault(row["knowledge"], {})[row["defense"]] = None
+    return {flag: [(level, ", ".join(names)) for level, names in levels.items()] for flag, levels in where.items()}
 
 
 def weak_white_box(plan: Plan, records: Records) -> dict[int, str]:

@@ -25,6 +25,17 @@ def make_frame(rows: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> pd.
     return pd.DataFrame(data, index=pd.RangeIndex(len(rows)))
 
 
+def select(frame: pd.DataFrame, mask: Any) -> pd.DataFrame:
+    """Returns the rows of a frame that a mask keeps."""
+    kept: Any = frame[mask]
+    return kept
+
+
+def numbers(frame: pd.DataFrame, *names: str) -> list[float]:
+    """Returns the numbers of some columns, without the missing ones."""
+    return [float(v) for name in names for v in frame[name].tolist() if v is not None and v == v]
+
+
 def rounded(value: float | None) -> float | None:
     """Returns a number with 6 significant digits; None for NaN and infinity."""
     if value is None or not math.isfinite(value):

@@ -125,7 +125,8 @@ class Records:
             if record["status"] == "done":
                 return State("done")
             return State("failed", error_line(record["error"]), owed=True)
-        for need in self.plan.nodes[kind, key].needs:
+        name: Any = (kind, key)
+        for need in self.plan.nodes[name].needs:
             state = self.state(*need)
             if state.status == "failed":
                 return State("skipped", f"{need[0]} failed: {state.reason}", owed=True)

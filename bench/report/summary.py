@@ -92,13 +92,16 @@ def _errors(records: Records, cells: Sequence[Mapping[str, Any]], seeds: set[int
     """Returns attack to errors (S, N) of every attack that is there for all seeds: nothing is averaged over survivors."""
     out: dict[str, Array] = {}
     for attack in dict.fromkeys(c["attack"] for c in cells):
-        found = _values(records, [c for c in cells if c["attack"] == attack], "mse", seeds)
+        found = values_over_seeds(records, [c for c in cells if c["attack"] == attack], "mse", seeds)
         if found is not None:
             out[attack] = found
     return out
 
 
-def _values(records: Records, cells: Sequence[Mapping[str, Any]], metric: str, seeds: set[int]) -> Array | None:
+def values_over_seeds(
+    records: Records, cells: Sequence[Mapping[str, Any]], metric: str, seeds: set[int]
+) -> Array | None:
+    """Returns the values (S, N) of one metric over the cells of one attack; None where any seed lacks any value."""
     rows = []
     for cell in cells:
         whole = records.scores(cell["key"], metric).whole if records.done("cell", cell["key"]) else None
@@ -112,7 +115,7 @@ def _metrics(plan: Plan, records: Records, cells: Sequence[Mapping[str, Any]], w
     row: Row = {}
     chosen = [c for c in cells if c["attack"] == worst]
     for name in metric_names(plan):
-        values = _values(records, chosen, name, {c["seed"] for c in chosen})
+        values = values_over_seeds(records, chosen, name, {c["seed"] for c in chosen})
         row |= spread(name, None if values is None else stats.mean_interval(values, reference.groups))
     return row
 
@@ -182,12 +185,12 @@ def _information(values: Sequence[Mapping[str, Any]]) -> Row:
     text = joined(_mi_words(v) for v in values)
     if len(known) == len(numbers):
         mean = sum(known) / len(known)
-        text = (
-            f"{mean:.2f} [{values[0]['mi_mine_lo']:.2f}, {values[0]['mi_mine_hi']:.2f}]"
-            if len(known) == 1
-            else f"{mean:.2f}"
-        )
-        return {"mi_nats": mean, "mi_text": text}
+        if len(known) == 1:
+            around = f"[{values[0]['mi_mine_lo']:.2f}, {values[0]['mi_mine_hi']:.2f}]"
+        else:
+            # Each seed's interval is for the sampling of its own test images: the mean of seeds has none.
+            around = f"(seeds {min(known):.2f} to {max(known):.2f})"
+        return {"mi_nats": mean, "mi_text": f"{mean:.2f} {around}"}
     return {"mi_nats": None, "mi_text": text}
 
 

@@ -113,11 +113,10 @@ def _intervals(plan: Plan, records: Records, key: str, reference: Reference) -> 
 
 def _training(history: Mapping[str, Any]) -> Row:
     loss, accuracy, kept = history.get("loss") or [], history.get("val_accuracy") or [], history.get("kept_epoch")
-    known = isinstance(kept, int) and 1 <= kept <= len(accuracy)
     return {
         "val_rising": history.get("val_rising"),
         "kept_epoch": kept,
         "epochs": len(loss) or None,
         "final_loss": loss[-1] if loss else None,
-        "val_accuracy": accuracy[kept - 1] if known else None,
+        "val_accuracy": accuracy[kept - 1] if isinstance(kept, int) and 1 <= kept <= len(accuracy) else None,
     }

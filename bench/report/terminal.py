@@ -67,10 +67,21 @@ def number(row: dict[str, Any], name: str, digits: int, *, interval: bool = Fals
     value = row.get(name)
     if not present(value):
         return "-"
+    text = fixed(value, digits)
+    bounds = bracket(row, name, digits) if interval else ""
+    return f"{text} {bounds}" if bounds else text
+
+
+def bracket(row: dict[str, Any], name: str, digits: int) -> str:
+    """Returns the interval of a figure as text; empty where there is none."""
+    low, high = row.get(name + LOW), row.get(name + HIGH)
+    return f"[{fixed(low, digits)}, {fixed(high, digits)}]" if present(low) and present(high) else ""
+
+
+def fixed(value: Any, digits: int) -> str:
+    """Returns a number with a fixed count of decimals, and no minus before a zero."""
     text = f"{value:.{digits}f}"
-    if interval and present(row.get(name + LOW)):
-        text += f" [{row[name + LOW]:.{digits}f}, {row[name + HIGH]:.{digits}f}]"
-    return text
+    return text if float(text) else text.lstrip("-")
 
 
 def summary_table(results: Results) -> Table:

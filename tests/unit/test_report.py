@@ -12,7 +12,7 @@ import pytest
 import splitaudit
 from splitaudit.api import Options, report, run
 from splitaudit.report import timing_columns
-from splitaudit.report.plots import pareto
+from splitaudit.report.plot_trade_off import pareto
 from splitaudit.report.style import styles, wrapped
 from splitaudit.report.summary import _information
 from splitaudit.report.terminal import latex, markdown

@@ -1,0 +1,157 @@
+"""Which figures a run has, each with its place in the page and what it shows in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import pandas as pd
+
+from ..plan import Plan
+from .columns import PLACE, TRUTH, figure, metric_names
+from .matrix import build_matrix
+from .picture_lines import ReadArtifact, picture_lines
+from .plot_convergence import convergence
+from .plot_cost import edge_cost
+from .plot_heatmap import heatmap
+from .plot_pictures import reconstructions
+from .plot_trade_off import front_of, trade_off
+from .reading import Records
+from .style import CSS_PER_INCH
+from .tables import Results
+
+if TYPE_CHECKING:
+    import torch
+    from matplotlib.figure import Figure
+
+MAIN = ("leakage", "ssim", "equivalent_resolution")
+"""The headline figures, in the order of the page; the others come after them."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure of the report.
+
+    Attributes:
+        name: of its files.
+        place: dataset, backbone and cut; empty where the suite has only one place.
+        group: ``main``, or what the page may fold away: ``metrics`` or ``pictures``.
+        title: a few words.
+        caption: what it shows and how to read it.
+        figure: the drawing.
+        photographs: it shows images, whose colours are data.
+    """
+
+    name: str
+    place: str
+    group: Literal["main", "metrics", "pictures"]
+    title: str
+    caption: str
+    figure: Figure
+    photographs: bool = False
+
+    @property
+    def width(self) -> int:
+        """The width at which a page shows it, in its pixels."""
+        return round(float(self.figure.get_size_inches()[0]) * CSS_PER_INCH)
+
+
+def draw_figures(
+    plan: Plan, tables: Results, records: Records, read: ReadArtifact, private: Mapping[str, torch.Tensor] | None
+) -> Iterator[Drawn]:
+    """Yields every figure of a run in the order of the page.
+
+    Args:
+        plan: the plan.
+        tables: its tables.
+        records: its records.
+        read: kind and key to the tensors of a record.
+        private: dataset label to private images, uint8 (N, C, H, W); None: no pictures.
+    """
+    matrix = build_matrix(plan, records)
+    places = list(dict.fromkeys((r["dataset"], r["backbone"], r["cut"]) for r in plan.targets))
+    for place in places:
+        label = "" if len(places) == 1 else ", ".join(place)
+        suffix = "" if len(places) == 1 else "-" + _file("-".join(place))
+        cells, summary, here = (_at(frame, place) for frame in (tables.cells, tables.summary, matrix))
+        yield Drawn(
+            f"privacy-accuracy{suffix}", label, "main", "Privacy against accuracy", _trade_off_caption(summary),
+            trade_off(summary, _controls(tables.cells, place[0])),
+        )  # fmt: skip
+        shown = [m for m in metric_names(plan) if cells[m].notna().any()]
+        for name in [*(m for m in MAIN if m != "ssim" or m in shown), *(m for m in shown if m not in MAIN)]:
+            yield Drawn(
+                f"heatmap-{name}{suffix}", label, "main" if name in MAIN else "metrics",
+                f"{_capital(figure(name).label)} by defense and attack", _heatmap_caption(name), heatmap(here, name),
+            )  # fmt: skip
+        if private is not None and place[0] in private:
+            for title, lines in picture_lines(plan, records, read, place, private[place[0]]):
+                yield Drawn(
+                    f"reconstructions{suffix}{'-' + _file(title) if title else ''}", label,
+                    "pictures" if title else "main", f"Reconstructions{': ' if title else ''}{title}",
+                    "The same private images in every line: what each attack makes of each defense (first seed).",
+                    reconstructions(lines), photographs=True,
+                )  # fmt: skip
+        yield Drawn(
+            f"edge-cost{suffix}", label, "main", "Cost on the edge",
+            "What each defense costs on the device, one image at a time; shorter is cheaper. Mean over seeds.",
+            edge_cost(summary),
+        )  # fmt: skip
+        yield Drawn(
+            f"convergence{suffix}", label, "metrics", "Convergence of the attacks",
+            "Each attack's own loss, or that of its training (first seed). A curve that still falls at its end means an "
+            "attack that could do more. Losses of different attacks have different units.",
+            convergence(_curves(plan, records, place), list(dict.fromkeys(summary["defense"]))),
+        )  # fmt: skip
+
+
+def _trade_off_caption(summary: pd.DataFrame) -> str:
+    text = (
+        "Accuracy against the leakage of the worst attack. Better is up and to the left. "
+        "Above the panels: what a thumbnail of the truth would leak."
+    )
+    for level in dict.fromkeys(summary["knowledge"]):
+        front = front_of(summary, level)
+        if front:
+            text += f" On the Pareto front at {level}: {', '.join(front)}."
+    return text
+
+
+def _heatmap_caption(name: str) -> str:
+    return f"{_capital(figure(name).axis)}. Controls such as the prior may lie beyond the colours' scale."
+
+
+def _controls(cells: pd.DataFrame, dataset: str) -> dict[str, float]:
+    rows = cells[(cells["knowledge"] == TRUTH) & (cells["dataset"] == dataset) & cells["leakage"].notna()]
+    return {str(n): float(v) for n, v in zip(rows["attack"], rows["leakage"], strict=True)}
+
+
+def _curves(plan: Plan, records: Records, place: tuple[str, str, str]) -> dict[str, dict[str, list[list[float]]]]:
+    """Returns attack to defense to the curve of the attack itself, or of its fit where it has none (first seed)."""
+    out: dict[str, dict[str, list[list[float]]]] = {}
+    for cell in plan.cells:
+        record = records.done("cell", cell["key"])
+        if (cell["dataset"], cell["backbone"], cell["cut"]) != place or record is None:
+            continue
+        fit = records.done("fit", record["identity"].get("fit"))
+        curves = record["attack"].get("curves") or (fit["info"].get("curves") if fit else None) or {}
+        points = [p for p in next(iter(curves.values()), []) if p[1] > 0]
+        if points:
+            out.setdefault(cell["attack"], {}).setdefault(cell["defense"], points)
+    return out
+
+
+def _at(frame: Any, place: tuple[str, str, str]) -> Any:
+    found = frame
+    for name, value in zip(PLACE, place, strict=True):
+        found = found[found[name] == value]
+    return found
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _file(text: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in text)

@@ -1,0 +1,104 @@
+"""What was found, in plain words, per dataset, backbone, cut and knowledge level."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..knowledge import PRESETS
+from .columns import PLACE
+from .tables import Results
+from .terminal import number, present, said
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One finding.
+
+    Attributes:
+        place: dataset, backbone and cut; empty where the suite has only one place.
+        level: the knowledge level.
+        grants: what the attacker has at that level, in words.
+        text: the finding.
+        cautions: what keeps it from being whole or from being believed.
+    """
+
+    place: str
+    level: str
+    grants: str
+    text: str
+    cautions: tuple[str, ...]
+
+
+def find(tables: Results) -> list[Finding]:
+    """Returns a finding for each place and knowledge level that has any leakage score."""
+    rows = tables.summary.to_dict("records")
+    places = list(dict.fromkeys(tuple(r[n] for n in PLACE) for r in rows))
+    out = []
+    for place in places:
+        there = [r for r in rows if tuple(r[n] for n in PLACE) == place]
+        for level in dict.fromkeys(r["knowledge"] for r in there):
+            here = [r for r in there if r["knowledge"] == level]
+            scored = [r for r in here if present(r["leakage"])]
+            if scored:
+                label = "" if len(places) == 1 else ", ".join(place)
+                out.append(Finding(label, level, grants(level), _text(scored), _cautions(here)))
+    return out
+
+
+def grants(level: str) -> str:
+    """Returns what an attacker has at a knowledge level, in words."""
+    given = PRESETS[level]
+    text = {
+        "weights": "the attacker knows the edge's weights",
+        "query": "the attacker may run the defended edge on images of its own",
+        "none": "the attacker has no access to the edge",
+    }[given.edge]
+    if given.cloud:
+        text += ", knows the cloud's half"
+    images = {"same": "images of the same kind", "other": "images of another kind", "none": "no images of its own"}
+    return f"{text} and has {images[given.aux]}{' with labels' if given.labels else ''}"
+
+
+def _text(rows: Rows) -> str:
+    best = min(rows, key=lambda r: r["leakage"])
+    control = next((r for r in rows if r["defense"] == "none"), None)
+    if len(rows) == 1:
+        return f"{'Undefended' if best is control else best['defense']}: {_figures(best)}."
+    text = f"Least leakage: {best['defense']} with {_figures(best)}."
+    if control is not None and control is not best:
+        text += f" Undefended: {_figures(control)}."
+    return text
+
+
+def _cautions(rows: Rows) -> tuple[str, ...]:
+    out = []
+    alike = [r["defense"] for r in rows if said(r, "leakage_change_note") != "-"]
+    if alike:
+        out.append(f"Leakage not distinguishable from that of the undefended target: {_list(alike)}.")
+    scored = [r for r in rows if present(r["leakage"])]
+    best = min(scored, key=lambda r: r["leakage"])
+    if "accuracy at chance" in said(best, "flags"):
+        out.append(f"{best['defense']} no longer does its task: its accuracy is at chance.")
+    missing = [r["defense"] for r in rows if not present(r["leakage"])]
+    if missing:
+        out.append(f"Without a leakage score, and so not compared: {_list(missing)}.")
+    partial = [r["defense"] for r in scored if said(r, "incomplete") != "-"]
+    if partial:
+        out.append(f"Incomplete, so that the true worst case may be higher: {_list(partial)}.")
+    return tuple(out)
+
+
+def _figures(row: dict[str, Any]) -> str:
+    return (
+        f"a leakage score of {number(row, 'leakage', 3, interval=True)} under the strongest attack, {row['worst_attack']} "
+        f"(as close to the truth as a thumbnail of {number(row, 'equivalent_resolution', 1, interval=True)} px a side), "
+        f"at an accuracy of {number(row, 'accuracy', 3, interval=True)}"
+    )
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(dict.fromkeys(names))

@@ -1,0 +1,129 @@
+"""What is missing in a run and why: failures, skips, empty values, counted. Nothing is dropped silently."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..plan import Plan
+from .columns import measure_names, metric_names
+from .reading import Records
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A node, measure or metric that failed.
+
+    Attributes:
+        what: what it was, for a person.
+        message: type and text of the error.
+        traceback: where it was raised; empty where none is stored.
+    """
+
+    what: str
+    message: str
+    traceback: str
+
+
+@dataclass(frozen=True)
+class Skip:
+    """Rows that were skipped for one reason.
+
+    Attributes:
+        reason: why.
+        rows: how many rows of the tables.
+        where: what they are.
+        owed: something failed; False where the combination was never meant to be.
+    """
+
+    reason: str
+    rows: int
+    where: tuple[str, ...]
+    owed: bool
+
+
+def failures(plan: Plan, records: Records) -> list[Failure]:
+    """Returns everything that failed, in the order of the plan."""
+    out = []
+    for node in plan.nodes.values():
+        record = records.get(node.kind, node.key)
+        if record is None:
+            continue
+        if record["status"] == "failed":
+            error = record["error"]
+            what = node.title if node.title.startswith(node.kind) else f"{node.kind} {node.title}"
+            out.append(Failure(what, f"{error['type']}: {error['message']}", error["traceback"]))
+        for name, found in _parts(record):
+            if found["status"] == "failed":
+                trace = (found["error"] or {}).get("traceback", "")
+                out.append(Failure(f"{name} of {node.title}", found["reason"], trace))
+    return out
+
+
+def skips(plan: Plan, records: Records) -> list[Skip]:
+    """Returns the skipped rows by reason, those that are owed first."""
+    found: dict[tuple[bool, str], list[str]] = {}
+    for kind, rows in (("target", plan.targets), ("cell", plan.cells)):
+        for row in rows:
+            state = records.row_state(kind, row)
+            if state.status == "skipped":
+                reason = state.reason.removeprefix("target skipped: ")
+                found.setdefault((not state.owed, reason), []).append(_where(row, reason))
+    return [
+        Skip(reason, len(where), tuple(dict.fromkeys(where)), not planned)
+        for (planned, reason), where in sorted(found.items(), key=lambda f: f[0][0])
+    ]
+
+
+def counts(plan: Plan, records: Records) -> list[tuple[str, dict[str, int]]]:
+    """Returns, for targets and for cells, the number of rows in each state."""
+    out = []
+    for kind, title, rows in (("target", "targets", plan.targets), ("cell", "cells at their levels", plan.cells)):
+        states = [records.row_state(kind, row) for row in rows]
+        numbers = {
+            "done": sum(s.status == "done" for s in states),
+            "failed": sum(s.status == "failed" for s in states),
+            "skipped because something failed": sum(s.status == "skipped" and s.owed for s in states),
+            "not run": sum(s.status == "not run" for s in states),
+            "skipped as not possible": sum(s.status == "skipped" and not s.owed for s in states),
+        }
+        out.append((title, numbers))
+    return out
+
+
+def empty(plan: Plan, records: Records) -> list[tuple[str, str]]:
+    """Returns metrics and measures that lack values though the work is done, with every reason and its count."""
+    out: dict[tuple[str, str], int] = {}
+    for key in dict.fromkeys(c["key"] for c in plan.cells if records.done("cell", c["key"])):
+        for name in metric_names(plan):
+            found = records.scores(key, name)
+            if found.values is None or found.reason:
+                out[name, found.reason] = out.get((name, found.reason), 0) + 1
+    for key in dict.fromkeys(t["key"] for t in plan.targets if records.done("target", t["key"])):
+        for name in measure_names(plan):
+            reason = records.measured(key, name)[1].reason.removeprefix(f"{name}: ")
+            if reason:
+                out[name, reason] = out.get((name, reason), 0) + 1
+    return [(name, f"{reason} ({count} ×)" if count > 1 else reason) for (name, reason), count in out.items()]
+
+
+def _parts(record: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yields what a record holds besides itself: measurements, scores, scores of reference rows."""
+    for field in ("measurements", "scores"):
+        yield from record.get(field, {}).items()
+    for row, scores in record.get("rows", {}).items():
+        for name, found in scores.items():
+            yield f"{name} of {row}", found
+
+
+def _where(row: Mapping[str, Any], reason: str) -> str:
+    """Returns as much of a row's place as its reason depends on."""
+    target = f"{row['defense']}, {row['cut']}, seed {row['seed']}"
+    if reason.startswith("target failed"):
+        return target
+    if reason.startswith("fit failed"):
+        return f"{row['attack']} on {target}"
+    if reason.startswith("attack ") and "attack" in row:
+        return f"{row['attack']} at {row['knowledge']}"
+    return f"{row['defense']} at {row['cut']}"

@@ -1,0 +1,76 @@
+"""The matrix defense × attack over seeds: what the heat maps show."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from .. import stats
+from ..plan import Plan
+from .cells import beats_prior
+from .columns import HIGH, LOW, PLACE, metric_names
+from .frames import Row, make_frame, spread
+from .headline import leakage, resolution
+from .reading import Records, State
+from .summary import values_over_seeds
+
+
+def build_matrix(plan: Plan, records: Records) -> pd.DataFrame:
+    """Returns a row per dataset, backbone, cut, defense, attack and knowledge level, with its figures over seeds.
+
+    ``state`` is empty where every seed is done, else says in a word or two what is missing; figures are there only where
+    every seed has them. ``control`` marks attacks that are not meant to beat the prior.
+    """
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for cell in plan.cells:
+        groups.setdefault(tuple(cell[n] for n in (*PLACE, "defense", "attack", "knowledge")), []).append(cell)
+    known: dict[tuple[str, ...], Row] = {}
+    rows = [_row(plan, records, cells, known) for cells in groups.values()]
+    figures = [p for n in ("leakage", "equivalent_resolution", *metric_names(plan)) for p in (n, n + LOW, n + HIGH)]
+    return make_frame(rows, [*PLACE, "defense", "attack", "knowledge", "control", "state", "reason", *figures])
+
+
+def _row(plan: Plan, records: Records, cells: Sequence[Mapping[str, Any]], known: dict[tuple[str, ...], Row]) -> Row:
+    first = cells[0]
+    row: Row = {n: first[n] for n in (*PLACE, "defense", "attack", "knowledge")}
+    states = [records.row_state("cell", c) for c in cells]
+    row["state"], row["reason"] = missing(states)
+    key = next((c["key"] for c in cells if c["key"]), None)
+    row["control"] = key is not None and not beats_prior(plan.nodes["cell", key].identity["attack"]["name"])
+    if row["state"]:
+        return row
+    # One record may serve several knowledge levels: its figures are computed once.
+    keys = tuple(c["key"] for c in cells)
+    if keys not in known:
+        known[keys] = _figures(plan, records, cells)
+    return row | known[keys]
+
+
+def _figures(plan: Plan, records: Records, cells: Sequence[Mapping[str, Any]]) -> Row:
+    reference = records.reference(cells[0]["dataset"])
+    seeds = {c["seed"] for c in cells}
+    row: Row = {}
+    for name in metric_names(plan):
+        values = values_over_seeds(records, cells, name, seeds)
+        row |= spread(name, None if values is None else stats.mean_interval(values, reference.groups))
+        if name == "mse" and values is not None:
+            row |= spread("leakage", leakage(values, reference))
+            row |= spread("equivalent_resolution", resolution(values, reference))
+    return row
+
+
+def missing(states: Sequence[State]) -> tuple[str, str]:
+    """Returns what is missing among the seeds of a cell, in a few words, and why; two empty texts if nothing is."""
+    bad = [s for s in states if s.status != "done"]
+    if not bad:
+        return "", ""
+    # What went wrong comes before what was never meant to be.
+    worst = min(bad, key=lambda s: ("failed", "not run", "skipped").index(s.status) - 2 * s.owed)
+    word = worst.status
+    if worst.owed and worst.status == "skipped":
+        word = worst.reason.split(":")[0]
+    count = Counter(s.status for s in bad)[worst.status]
+    return (word if count == len(states) else f"{count} of {len(states)}\n{word}"), worst.reason

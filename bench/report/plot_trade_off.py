@@ -1,0 +1,133 @@
+"""Privacy against accuracy, with the Pareto front."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from .canvas import axes_at, new, nothing, text_width
+from .columns import HIGH, LOW
+from .frames import numbers, select
+from .legend import Legend
+from .style import GRID, MUTED, NORMAL, PAGE_WIDTH, SMALL, dot, styles
+from .terminal import present
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PANEL = 3.4
+"""Height of the data area in inches."""
+
+NOTE = "bars: 95 % intervals   dashes: Pareto front, what no other defense beats in both   dots: from the truth"
+
+
+def trade_off(summary: pd.DataFrame, controls: Mapping[str, float] | None = None) -> Figure:
+    """Draws accuracy against worst-case leakage with intervals and the Pareto front, a panel per knowledge level.
+
+    Args:
+        summary: rows of one dataset, backbone and cut.
+        controls: reference row to its leakage score, marked above the panels.
+    """
+    rows = select(summary, summary["leakage"].notna() & summary["accuracy"].notna())
+    levels = list(dict.fromkeys(rows["knowledge"]))
+    if not levels:
+        return nothing("no defense has both a leakage score and an accuracy")
+    # Colours go by the whole suite, so that a defense looks alike where another one has failed.
+    look = styles(list(dict.fromkeys(summary["defense"])))
+    shown = [d for d in look if d in set(rows["defense"])]
+    across = min(2, len(levels))
+    lines = math.ceil(len(levels) / across)
+    width = PAGE_WIDTH if across > 1 else 6.4
+    panel_width = (width - 0.75 - 0.15 - 0.3 * (across - 1)) / across
+    legend = Legend(shown, width, NOTE)
+    line_height = 0.75 + PANEL + 0.55
+    fig = new(width, lines * line_height + 0.15 + legend.height)
+    limits = _limits(rows)
+    for i, level in enumerate(levels):
+        left = 0.75 + (i % across) * (panel_width + 0.3)
+        ax = axes_at(fig, left, 0.75 + (i // across) * line_height, panel_width, PANEL)
+        _panel(ax, select(rows, rows["knowledge"] == level), look)
+        ax.set_xlim(limits[0])
+        ax.set_ylim(limits[1])
+        ax.set_title(level, fontsize=NORMAL, weight="bold", loc="left", pad=34)
+        _mark_controls(ax, controls or {}, panel_width)
+        if i % across:
+            ax.tick_params(labelleft=False)
+        else:
+            ax.set_ylabel("accuracy, share of images (up: more useful)", fontsize=NORMAL)
+    legend.draw(fig, look, lines * line_height + 0.1)
+    return fig
+
+
+def front_of(summary: pd.DataFrame, level: str) -> list[str]:
+    """Returns the defenses on the Pareto front of a knowledge level, by leakage."""
+    rows = select(summary, (summary["knowledge"] == level) & summary["leakage"].notna() & summary["accuracy"].notna())
+    points = [(float(x), float(y)) for x, y in zip(rows["leakage"], rows["accuracy"], strict=True)]
+    names = dict(zip(reversed(points), reversed(list(rows["defense"])), strict=True))
+    return [names[p] for p in pareto(points)]
+
+
+def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Returns the points that no other beats in both (less leakage, more accuracy), by leakage."""
+    best: list[tuple[float, float]] = []
+    for x, y in sorted(set(points), key=lambda p: (p[0], -p[1])):
+        if not best or y > best[-1][1]:
+            best.append((x, y))
+    return best
+
+
+def _panel(ax: Axes, rows: pd.DataFrame, look: Mapping[str, tuple[str, str]]) -> None:
+    points = []
+    for row in rows.to_dict("records"):
+        x, y = float(row["leakage"]), float(row["accuracy"])
+        for name, across in (("leakage", True), ("accuracy", False)):
+            ends = _ends(row, name)
+            at = (ends, [y, y]) if across else ([x, x], ends)
+            ax.plot(*at, color=look[row["defense"]][0], linewidth=0.8, alpha=0.45, zorder=2)
+        ax.plot(x, y, zorder=3, **dot(look[row["defense"]]))
+        points.append((x, y))
+    front = pareto(points)
+    # Steps, not straight lines: between two defenses there is nothing to choose.
+    ax.plot(*zip(*front, strict=True), color="#777777", linewidth=1, linestyle="--", drawstyle="steps-post", zorder=1)
+    ax.set_xlabel("worst-case leakage score (right: leaks more)", fontsize=NORMAL)
+    ax.grid(color=GRID, linewidth=0.5)
+    ax.tick_params(labelsize=SMALL)
+
+
+def _limits(rows: pd.DataFrame) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Returns common limits of both axes that hold every interval."""
+    out = []
+    for name in ("leakage", "accuracy"):
+        low, high = min(numbers(rows, name, name + LOW)), max(numbers(rows, name, name + HIGH))
+        margin = max(0.06 * (high - low), 0.004)
+        out.append((low - margin, high + margin))
+    return out[0], out[1]
+
+
+def _mark_controls(ax: Axes, controls: Mapping[str, float], width: float) -> None:
+    """Marks the leakage of reference rows above a panel, those whose names have room."""
+    low, high = ax.get_xlim()
+    taken = -1.0
+    for name, value in sorted(controls.items(), key=lambda c: c[1]):
+        if not low < value < high:
+            continue
+        text = f"thumbnail\n{name.removeprefix('thumbnail-')} px" if "-" in name else name.replace("_", "\n")
+        at, half = (value - low) / (high - low) * width, text_width(text, SMALL) / 2
+        if at - half < taken + 0.05 or at + half > width + 0.1:
+            continue
+        taken = at + half
+        ax.axvline(value, color="#999999", linewidth=0.8, linestyle=":", zorder=0)
+        ax.annotate(
+            text, (value, 1), (0, 2), xycoords=("data", "axes fraction"), textcoords="offset points",
+            ha="center", va="bottom", fontsize=SMALL, color=MUTED, linespacing=1.05,
+        )  # fmt: skip
+
+
+def _ends(row: Mapping[str, Any], name: str) -> list[float]:
+    """Returns the ends of a figure's interval; the figure itself where it has none."""
+    low, high = row.get(name + LOW), row.get(name + HIGH)
+    return [float(v) if v is not None and present(v) else float(row[name]) for v in (low, high)]
