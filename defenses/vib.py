@@ -43,7 +43,7 @@ class Vib(Defense):
     it on the cloud's side of the cut, behind the last block or the pooling (the wire is then undefended); as many
     channels as the features instead of half, with no layer to widen them again on the cloud; log σ² instead of
     softplus(s − 5), and from μ instead of from the layer before it (the same family of functions wherever the μ layer is
-    invertible); β has to be smaller, since a wire has many more elements than a last hidden layer.
+    invertible); β is smaller (there 0.003 to 0.1): a wire has many more elements than a last hidden layer.
     """
 
     Params = VibParams
