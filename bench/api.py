@@ -149,6 +149,8 @@ def run(
             preview = _preview(plan, store, options)  # what had no value may have one now
         write_text(store.suite_path, dump_suite(resolved))
         write_json(folder / "plan.json", plan.dump())
+        if not options.images:
+            _tell_of_old_pictures(store, listener)
         listener(Event("planned", counts=Counts(total=len(preview.todo.jobs), facts=_facts(preview))))
         counts = Counts(total=len(preview.todo.jobs))
         if preview.todo.jobs:
@@ -175,7 +177,8 @@ def plan(
     """
     options = _with_out(options, out)
     resolved, folder = _open(suite, overrides, seeds, options)
-    made = make_plan(resolved, _context(options, folder))
+    # A folder that is not there yet stays so: then the hashes of the dataset's files are not kept.
+    made = make_plan(resolved, _context(options, folder if folder.is_dir() else None))
     return _preview(made, Store(folder), options)
 
 
@@ -312,8 +315,8 @@ def _check_filters(made: Plan, options: Options) -> None:
         raise ConfigError(problems, "command line")
 
 
-def _context(options: Options, folder: Path) -> DataContext:
-    return DataContext(root=options.data_root, cache=folder / "cache", offline=options.offline)
+def _context(options: Options, folder: Path | None) -> DataContext:
+    return DataContext(root=options.data_root, cache=folder / "cache" if folder else None, offline=options.offline)
 
 
 def _preview(made: Plan, store: Store, options: Options) -> Preview:
@@ -438,6 +441,16 @@ def _fetch_weights(suite: Suite, made: Plan, offline: bool, listener: Listener) 
             continue
         found = found or any(cls(params).unavailable(shape) is None for shape in shapes)
     return found
+
+
+def _tell_of_old_pictures(store: Store, listener: Listener) -> None:
+    """Says that reconstructions of an earlier run lie here: a run without images writes none, and deletes none."""
+    kept = sum(entry.artifact for (kind, _), entry in store.status().items() if kind == "cell")
+    if kept:
+        at = store.folder / "artifacts" / "cell"
+        listener(
+            Event("note", message=f"{kept} reconstructions of an earlier run are kept in {at}: delete it if unwanted.")
+        )
 
 
 def _private_pictures(made: Plan, suite: Suite, context: DataContext) -> dict[str, Any] | None:

@@ -11,23 +11,30 @@ _MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 def main() -> None:
     """Runs the command line; a user's mistake ends in a message and exit code 2, never in a traceback."""
+    try:
+        _main()
+    except KeyboardInterrupt:
+        print("splitaudit: interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def _main() -> None:
     from ..errors import SplitAuditError
     from .app import app
-    from .output import drop, flush, reader_left
+    from .output import caused_by, drop, flush
 
     try:
         try:
-            app()
+            app(prog_name="splitaudit")
         finally:
             flush()
     except SplitAuditError as exc:
         print(f"splitaudit: {exc}", file=sys.stderr)
         raise SystemExit(exc.exit_code) from None
-    except KeyboardInterrupt:
-        print("splitaudit: interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
     except (BrokenPipeError, SystemExit) as exc:
-        if not reader_left(exc):
+        if caused_by(exc, KeyboardInterrupt):
+            raise KeyboardInterrupt from None  # typer made an exit code of its own of it
+        if not caused_by(exc, BrokenPipeError):
             raise
         # The reader of a pipe has left (`splitaudit list | head`): that is its right. The command's own code stays.
         drop(1)

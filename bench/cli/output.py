@@ -25,11 +25,11 @@ class Output(Console):
         raise BrokenPipeError
 
 
-def reader_left(error: BaseException) -> bool:
-    """Says whether an error came of writing to a pipe that nobody reads."""
+def caused_by(error: BaseException, kind: type[BaseException]) -> bool:
+    """Says whether an error is of a kind or was raised while one of that kind was handled."""
     at: BaseException | None = error
     while at is not None:
-        if isinstance(at, BrokenPipeError):
+        if isinstance(at, kind):
             return True
         at = at.__context__
     return False
