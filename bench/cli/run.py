@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .. import api
 from ..events import Event, Listener
+from ..report.claims_text import claims_table
 from ..report.terminal import summary_table
 from .output import Output, drop
 from .progress import Display, duration
@@ -68,12 +69,15 @@ def _print_outcome(outcome: api.Outcome, *, as_json: bool) -> None:
                     "failed_nodes": outcome.failed,
                     "seconds": round(outcome.seconds, 3),
                     "summary": json.loads(results.summary.to_json(orient="records")),
+                    "claims": json.loads(results.claims.to_json(orient="records")),
                 },
                 indent=1,
             )
         )
         return
     Output().print(summary_table(results))
+    if not results.claims.empty:
+        Output(width=150).print(claims_table(results.claims))
     if outcome.failed:
         print(
             f"{outcome.failed} nodes failed or could not be done: see the report. The next run tries them again.",

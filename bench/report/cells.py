@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,10 +13,10 @@ from ..errors import PluginError
 from ..plan import Plan
 from ..plugins import ATTACKS
 from ..references import REFERENCE_ROWS
-from .columns import HIGH, LABELS, LOW, TIMING, TRUTH, metric_names
+from .columns import HIGH, LABELS, LOW, TIMING, TRUTH, USABLE, metric_names
 from .flags import NO_BETTER, NOT_CONVERGED, weak_white_box
 from .frames import Row, joined, make_frame, spread
-from .headline import leakage, resolution, why_not
+from .headline import leakage, resolution, usable_information, why_not
 from .reading import Records, Scores
 from .targets import target_flags
 
@@ -29,7 +30,8 @@ def build_cells(plan: Plan, records: Records) -> pd.DataFrame:
     known: dict[str, Row] = {}
     rows = [_row(plan, records, row, known, weak.get(i, "")) for i, row in enumerate(plan.cells)]
     rows += [_reference_row(plan, records, dataset, name) for dataset in plan.references for name in REFERENCE_ROWS]
-    figures = [p for n in ("leakage", "equivalent_resolution", *metric_names(plan)) for p in (n, n + LOW, n + HIGH)]
+    names = ("leakage", "equivalent_resolution", *metric_names(plan), USABLE)
+    figures = [p for n in names for p in (n, n + LOW, n + HIGH)]
     columns = [*LABELS, "attack", "knowledge", "attack_seed", "target", "key", "status", "reason", "n_images"]
     return make_frame(rows, [*columns, *figures, "queries", "converged", "flags", *TIMES])
 
@@ -110,9 +112,11 @@ def _scored(plan: Plan, records: Records, dataset: str, scores: Mapping[str, Sco
     mse = scores["mse"].whole if "mse" in scores else None
     if mse is None:
         reasons.append("no leakage score: it needs the metric mse")
-        row |= spread("leakage", None) | spread("equivalent_resolution", None)
+        row |= spread("leakage", None) | spread("equivalent_resolution", None) | spread(USABLE, None)
     else:
-        row |= spread("leakage", leakage(mse, reference))
+        score = leakage(mse, reference)
+        row |= spread("leakage", score)
+        row |= spread(USABLE, usable_information(score, math.prod(plan.datasets[dataset]["image_shape"])))
         row |= spread("equivalent_resolution", resolution(mse, reference))
         reasons.append(why_not(reference, mse))
     return row | {"reason": joined(reasons), "flags": joined(flags)}

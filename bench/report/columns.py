@@ -22,6 +22,9 @@ LABELS = ("dataset", "backbone", "cut", "defense", "seed")
 PLACE = ("dataset", "backbone", "cut")
 """What a figure has one file per."""
 
+USABLE = "v_info_nats"
+"""Usable information of an attack: from cells, so that it is computed with the tables."""
+
 TRUTH = "truth (reference)"
 """The knowledge of rows that were computed from the private images themselves."""
 
@@ -115,6 +118,8 @@ def describe(plan: Plan) -> dict[str, dict[str, tuple[str, str]]]:
         "targets": meanings.TARGETS | measures,
         "cells": meanings.CELLS | metrics,
         "summary": meanings.SUMMARY | metrics | measures,
+        "criterion": meanings.CRITERION,
+        "claims": meanings.CLAIMS,
         "per_image": meanings.PER_IMAGE | {n: (figure(n).unit, f"{figure(n).label} of this image") for n in metrics},
     }
 

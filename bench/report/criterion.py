@@ -17,13 +17,12 @@ from scipy.stats import rankdata
 
 from ..plan import Plan
 from ..stats import LEVEL, bootstrap_weights
-from .columns import HIGH, LABELS, LOW, TRUTH, measure_columns, measure_names
+from .columns import HIGH, LABELS, LOW, TRUTH, USABLE, measure_columns, measure_names
 from .frames import Row, make_frame
 
 LEAST = 5
 """Independent targets below which no correlation is given."""
 
-V_INFORMATION = "v_info_nats"
 COLUMNS = ("dataset", "quantity", "targets", "censored", "missing", "spearman", f"spearman{LOW}", f"spearman{HIGH}")
 COLUMNS += ("verdict",)
 
@@ -59,13 +58,13 @@ def quantities(plan: Plan) -> list[str]:
         for name, column in measure_columns(measure).items()
         if column.higher_means == "more leakage" and not name.endswith((LOW, HIGH))
     ]
-    return [*found, V_INFORMATION]
+    return [*found, USABLE]
 
 
 def points(plan: Plan, targets: pd.DataFrame, cells: pd.DataFrame, dataset: str) -> list[Point]:
     """Returns the done targets of a dataset with the error of the strongest attack on each."""
     statuses = _statuses(plan)
-    names = [q for q in quantities(plan) if q in targets or q == V_INFORMATION]
+    names = [q for q in quantities(plan) if q in targets or q == USABLE]
     attacked = cells[(cells["dataset"] == dataset) & (cells["knowledge"] != TRUTH) & (cells["status"] == "done")]
     out = []
     for row in targets[(targets["dataset"] == dataset) & (targets["status"] == "done")].to_dict("records"):
@@ -74,8 +73,8 @@ def points(plan: Plan, targets: pd.DataFrame, cells: pd.DataFrame, dataset: str)
             continue
         best = mine.loc[mine["mse"].astype(float).idxmin()]
         values, limits = _read(row, names, statuses)
-        if V_INFORMATION in best and pd.notna(best[V_INFORMATION]):
-            values[V_INFORMATION] = float(best[V_INFORMATION])
+        if USABLE in best and pd.notna(best[USABLE]):
+            values[USABLE] = float(best[USABLE])
         label = ", ".join(str(row[n]) for n in LABELS if n != "dataset")
         cluster = tuple(str(row[n]) for n in LABELS if n != "seed")
         out.append(Point(label, cluster, float(best["mse"]), str(best["attack"]), values, limits))
@@ -90,6 +89,8 @@ def build_criterion(plan: Plan, targets: pd.DataFrame, cells: pd.DataFrame) -> p
     stay together.
     """
     rows: list[Row] = []
+    if "mse" not in cells:
+        return make_frame(rows, COLUMNS)  # without errors there is nothing to predict
     for dataset in plan.datasets:
         some = points(plan, targets, cells, dataset) if dataset in set(targets["dataset"]) else []
         if not some:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 
 from ..plan import Plan
-from .columns import PLACE, TRUTH, figure, metric_names
+from .columns import PLACE, TRUTH, describe, figure, metric_names
+from .criterion import points
 from .matrix import build_matrix
 from .picture_lines import ReadArtifact, picture_lines
 from .plot_convergence import convergence
 from .plot_cost import edge_cost
+from .plot_criterion import criterion
 from .plot_heatmap import heatmap
 from .plot_pictures import reconstructions
 from .plot_trade_off import front_of, trade_off
@@ -103,6 +105,26 @@ def draw_figures(
             "Each attack's own loss, or that of its training (first seed). A curve that still falls at its end means an "
             "attack that could do more. Losses of different attacks have different units.",
             convergence(_curves(plan, records, place), list(dict.fromkeys(summary["defense"]))),
+        )  # fmt: skip
+    yield from _criteria(plan, tables)
+
+
+def _criteria(plan: Plan, tables: Results) -> Iterator[Drawn]:
+    """Yields the criterion of each dataset that has enough targets for a correlation."""
+    known = describe(plan)
+    units = {name: unit for name, (unit, _) in (known["cells"] | known["targets"]).items()}
+    for dataset in dict.fromkeys(tables.criterion["dataset"]):
+        rows = tables.criterion[tables.criterion["dataset"] == dataset]
+        if rows["spearman"].isna().all():
+            continue
+        several = len(plan.references) > 1
+        yield Drawn(
+            f"criterion{'-' + _file(dataset) if several else ''}", "", "main",
+            f"What predicts the strongest attack{' on ' + dataset if several else ''}",
+            "Each measured quantity that claims to say how much leaks, against the error of the strongest attack on each "
+            "target. A quantity that predicts falls from left to right (Spearman's rank correlation near -1). The last one, "
+            "the usable information of that attack, is computed from the same error.",
+            criterion(points(plan, tables.targets, tables.cells, dataset), rows, units),
         )  # fmt: skip
 
 

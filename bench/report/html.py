@@ -10,6 +10,8 @@ from typing import Any
 from .. import __version__
 from ..plan import Plan
 from . import gaps
+from .claims_text import HEAD as CLAIM_HEADS
+from .claims_text import claim_notes, claim_rows
 from .columns import TRUTH
 from .findings import find
 from .flags import collect, explain
@@ -62,6 +64,9 @@ def page(
         findings=find(tables),
         summary_heads=heads(SUMMARY, plan),
         summary=summary_groups(tables.summary, list(flags)),
+        claim_heads=CLAIM_HEADS,
+        claims=claim_rows(tables.claims),
+        claim_notes=claim_notes(tables.claims),
         cell_heads=heads(CELLS, plan),
         cells=[cell_row(c) for c in cells if c["knowledge"] != TRUTH],
         controls=[control_row(c, many=len(plan.datasets) > 1) for c in cells if c["knowledge"] == TRUTH],

@@ -30,6 +30,11 @@ _RESOLUTION = interval(
     "px",
     "side of the thumbnail with the same MSE: 0 the prior, the image's side a perfect copy",
 )
+_USABLE = interval(
+    "v_info_nats",
+    "nats",
+    "usable information: d/2 ln(MSE of the prior / MSE of the attack), d numbers per image; empty for a perfect copy",
+)
 _ACCURACY = interval("accuracy", "share", "share of images classified rightly through the defended wire")
 
 TARGETS = {
@@ -55,6 +60,7 @@ CELLS = {
     "n_images": ("images", "private images attacked"),
     **_LEAKAGE,
     **_RESOLUTION,
+    **_USABLE,
     "queries": ("images", "images that the attacker sent through the edge, fit and attack together"),
     "converged": ("", "whether the attack and its fit say they converged; empty where they say nothing"),
     **_FLAGS,
@@ -70,6 +76,7 @@ SUMMARY = {
     "selection": ("", "how the attack was chosen: a maximum is selected with the truth in hand"),
     **_LEAKAGE,
     **_RESOLUTION,
+    **_USABLE,
     **interval("leakage_envelope", "", "leakage if for each image the best reconstruction of any attack counted"),
     **interval("leakage_change", "", "leakage less that of the undefended target, paired over images"),
     "leakage_change_note": ("", "'not distinguishable' where the interval of leakage_change holds 0"),
@@ -98,4 +105,37 @@ PER_IMAGE = {
     "group": ("", "group of the image (crops of one tile share it); empty where every image is its own"),
     "label": ("", "class of the image"),
     "prior_mse": ("", "MSE of the mean auxiliary image on this image"),
+}
+
+CRITERION = {
+    "dataset": ("", "label of the dataset"),
+    "quantity": ("", "a measured column that claims to say how much leaks"),
+    "targets": ("targets", "targets with a value, ranked"),
+    "censored": ("targets", "targets whose value is only a limit (an estimator at its ceiling): counted, not ranked"),
+    "missing": ("targets", "targets without any value"),
+    **interval("spearman", "", "Spearman's rank correlation with the error of the strongest attack on each target"),
+    "verdict": ("", "predicts (interval below 0), predicts the opposite (above 0), or not shown to predict"),
+}
+
+CLAIMS = {
+    **{k: _PLACE[k] for k in ("dataset", "backbone", "cut")},
+    "claim": ("", "short name of the claim"),
+    "says": ("", "the statement"),
+    "published": ("", "the figure as published"),
+    "estimator": ("", "published: computed as the paper's code does; trustworthy: as this project does"),
+    "figure": ("", "the column that decides"),
+    "attack": ("", "attacks behind the figure: on the defense, on the baseline"),
+    "defense": ("", "the defense that the claim is about"),
+    "baseline": ("", "the baseline that is hardest for the claim among those that are of use"),
+    "defense_value": ("as figure", "the figure of the defense, mean over seeds"),
+    "baseline_value": ("as figure", "the figure of the baseline"),
+    "compare": ("", "ratio (defense / baseline), inverse ratio, or difference"),
+    "threshold": ("", "when the claim holds"),
+    **interval("value", "", "the comparison"),
+    "interval": ("", "what the interval is over: images, paired; ends of both figures; exact"),
+    "verdict": ("", "what this figure says of the claim"),
+    "overall": ("", "what all figures together say of the claim"),
+    "accuracy": ("share", "accuracy of the defense"),
+    "baseline_accuracy": ("share", "accuracy of the baseline"),
+    "note": ("", "what a reader should know"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,10 +12,10 @@ import pandas as pd
 from .. import stats
 from ..plan import Plan
 from .cells import attack_facts
-from .columns import HIGH, LOW, PLACE, TIMING, measure_columns, measure_names, metric_names
+from .columns import HIGH, LOW, PLACE, TIMING, USABLE, measure_columns, measure_names, metric_names
 from .flags import NOT_CONVERGED, weak_white_box
 from .frames import Row, joined, make_frame, spread
-from .headline import by_seed, distinguishable, leakage, leakage_difference, resolution
+from .headline import by_seed, distinguishable, leakage, leakage_difference, resolution, usable_information
 from .reading import Array, Records, Reference
 from .targets import accuracy_per_image, measure_reasons, target_flags, target_values
 
@@ -35,7 +36,7 @@ def build_summary(plan: Plan, records: Records) -> pd.DataFrame:
     timings = [c for n in measure_names(plan) for c in measure_columns(n) if c.startswith(TIMING)]
     figures = [p for n in metric_names(plan) for p in (n, n + LOW, n + HIGH)]
     columns = [*PLACE, "defense", "knowledge", "worst_attack", "selection"]
-    columns += [p for n in ("leakage", "equivalent_resolution") for p in (n, n + LOW, n + HIGH)]
+    columns += [p for n in ("leakage", "equivalent_resolution", USABLE) for p in (n, n + LOW, n + HIGH)]
     columns += [*figures, *(f"leakage_envelope{s}" for s in ("", LOW, HIGH))]
     columns += [*(f"leakage_change{s}" for s in ("", LOW, HIGH)), "leakage_change_note"]
     columns += [*(f"accuracy{s}" for s in ("", LOW, HIGH)), *(f"accuracy_drop{s}" for s in ("", LOW, HIGH))]
@@ -57,7 +58,10 @@ def _row(plan: Plan, records: Records, indices: Sequence[int], weak: Mapping[int
     if errors:
         worst = min(errors, key=lambda a: float(errors[a].mean()))
         row |= {"worst_attack": worst, "selection": SELECTION}
-        row |= spread("leakage", leakage(errors[worst], reference))
+        score = leakage(errors[worst], reference)
+        row |= spread("leakage", score)
+        elements = math.prod(plan.datasets[first["dataset"]]["image_shape"])
+        row |= spread(USABLE, usable_information(score, elements))
         row |= spread("equivalent_resolution", resolution(errors[worst], reference))
         row |= spread("leakage_envelope", leakage(np.min(np.stack(list(errors.values())), axis=0), reference))
         row |= _metrics(plan, records, cells, worst, reference)
@@ -164,8 +168,11 @@ def _targets(
             row |= spread("accuracy_drop", drop) | {"accuracy_drop_note": distinguishable(drop)}
     values = [target_values(plan, records, t["key"]) if records.done("target", t["key"]) else {} for t in targets]
     row |= _information(values)
+    statuses = {n: c.status for m in measure_names(plan) for n, c in measure_columns(m).items()}
     for column in dict.fromkeys(c for v in values for c in v if c != "accuracy" and not c.startswith("mi_")):
-        row[column] = _mean([v.get(column) for v in values])
+        # A limit is no value: one seed at an estimator's ceiling leaves no mean.
+        censored = statuses.get(column) and any(v.get(statuses[column]) != "ok" for v in values)
+        row[column] = None if censored else _mean([v.get(column) for v in values])
     return row
 
 

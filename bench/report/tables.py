@@ -9,7 +9,9 @@ import pandas as pd
 
 from ..plan import Plan
 from .cells import build_cells
+from .claims import build_claims
 from .columns import LABELS, metric_names
+from .criterion import build_criterion
 from .frames import make_frame
 from .reading import Read, Records
 from .summary import build_summary
@@ -25,6 +27,8 @@ class Results:
         cells: a row per cell and knowledge level, and the reference rows.
         summary: a row per defense and knowledge level: the worst case over attacks.
         per_image: a row per cell, knowledge level and private image.
+        criterion: a row per dataset and quantity: does it predict how well the strongest attack does?
+        claims: a row per claim of the suite and figure that decides it.
         suite: the resolved suite as plain values.
     """
 
@@ -32,22 +36,25 @@ class Results:
     cells: pd.DataFrame
     summary: pd.DataFrame
     per_image: pd.DataFrame
+    criterion: pd.DataFrame
+    claims: pd.DataFrame
     suite: dict[str, Any]
 
 
 def build_tables(plan: Plan, read: Read) -> tuple[Results, Records]:
     """Returns every table, and the records that they were made from."""
     records = Records(plan, read)
-    return (
-        Results(
-            build_targets(plan, records),
-            build_cells(plan, records),
-            build_summary(plan, records),
-            build_per_image(plan, records),
-            plan.suite,
-        ),
-        records,
+    targets, cells = build_targets(plan, records), build_cells(plan, records)
+    results = Results(
+        targets=targets,
+        cells=cells,
+        summary=build_summary(plan, records),
+        per_image=build_per_image(plan, records),
+        criterion=build_criterion(plan, targets, cells),
+        claims=build_claims(plan, records, targets, cells),
+        suite=plan.suite,
     )
+    return results, records
 
 
 def build_per_image(plan: Plan, records: Records) -> pd.DataFrame:

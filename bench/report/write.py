@@ -13,6 +13,7 @@ from ..errors import StoreError
 from ..plan import Plan
 from ..store import Store, write_text
 from ..store.atomic import write_bytes
+from .claims_text import claims_markdown
 from .figures import Drawn, draw_figures
 from .frames import csv
 from .html import Picture, page
@@ -47,10 +48,16 @@ def write_derived(
     """
     tables, records = build_tables(plan, store.read)
     written = []
-    for name in ("targets", "cells", "summary", "per_image"):
-        written.append(_text(folder / f"{name}.csv", csv(getattr(tables, name))))
+    for name in ("targets", "cells", "summary", "per_image", "criterion", "claims"):
+        table = getattr(tables, name)
+        if name == "claims" and table.empty:
+            (folder / "claims.csv").unlink(missing_ok=True)  # most suites test no claims
+            continue
+        written.append(_text(folder / f"{name}.csv", csv(table)))
     written.append(_text(folder / "summary.md", markdown(tables.summary)))
     written.append(_text(folder / "summary.tex", latex(tables.summary)))
+    if not tables.claims.empty:
+        written.append(_text(folder / "claims.md", claims_markdown(tables.claims)))
     pictures: list[Picture] = []
     at = folder / "plots"
     for drawn in draw_figures(plan, tables, records, store.read_artifact, None if no_images else private):

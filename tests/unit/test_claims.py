@@ -14,6 +14,7 @@ from splitaudit.config.claims import Claim
 from splitaudit.config.suite import Suite
 from splitaudit.plan import Plan
 from splitaudit.report.claims import Side, build_claims, compared, decide, weigh
+from splitaudit.report.claims_text import claim_rows, claims_markdown
 
 BASE = {
     "name": "c",
@@ -198,3 +199,35 @@ def test_claims_are_no_part_of_what_is_run() -> None:
 
     assert "claims" in Suite.model_fields
     assert "claims" in RUN_TIME_FIELDS
+
+
+def test_the_texts_state_each_claim_once_with_its_figures_verdicts_and_accuracies() -> None:
+    made = claim(figures=[{"column": "mse", "estimator": "published", "note": "a note"}, {"column": "mse"}])
+    found = results({"new": 1.5, "old": 1.0, "none": 0.1})
+    plan = Plan({"metrics": [{"name": "mse", "params": {}}], "claims": [made.model_dump(mode="json")]}, targets=[PLACE])
+    frame = build_claims(plan, *found)
+    first, second = claim_rows(frame)
+    assert first[0] == "s [p]"
+    assert first[-1] == "holds"
+    assert second[0] == second[-1] == ""
+    assert "1.5 [1.5, 1.5]" in first
+    text = claims_markdown(frame)
+    assert text.count("s [p]") == 1
+    assert "- c, mse: a note" in text
+
+
+def test_a_limit_without_end_is_no_number_in_the_table() -> None:
+    made = claim(at_most=0.5, figures=[{"column": "mi_mine_nats"}])
+    information = {
+        "mi_mine_nats": {"new": math.nan, "old": 2.0, "none": 1.0},
+        "mi_mine_lo": {"new": 5.0, "old": 1.9, "none": 0.9},
+        "mi_mine_hi": {"new": math.nan, "old": 2.1, "none": 1.1},
+        "mi_mine_status": {"new": "at_ceiling", "old": "ok", "none": "ok"},
+    }
+    found = results({"new": 1.0, "old": 1.0, "none": 1.0}, **information)
+    metrics = [{"name": n, "params": {}} for n in ("mse", "accuracy", "mutual_information")]
+    plan = Plan({"metrics": metrics, "claims": [made.model_dump(mode="json")]}, targets=[dict(PLACE)])
+    frame = build_claims(plan, *found)
+    assert frame.loc[0, "verdict"] == "does not hold"
+    assert math.isnan(frame.loc[0, "value_hi"])
+    assert "[2.38, ?]" in claim_rows(frame)[0]

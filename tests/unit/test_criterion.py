@@ -12,6 +12,7 @@ from scipy.stats import spearmanr
 
 from splitaudit.plan import Plan
 from splitaudit.report.criterion import build_criterion, points, quantities, spearman
+from splitaudit.report.plot_criterion import criterion as draw
 
 METRICS = [{"name": n, "params": {}} for n in ("mse", "entropy", "mutual_information")]
 
@@ -115,3 +116,13 @@ def test_a_failed_target_is_in_no_correlation() -> None:
     targets, cells = frames(8)
     targets.loc[0, "status"] = "failed"
     assert row(build_criterion(plan(), targets, cells), "entropy_bits")["targets"] == 7
+
+
+def test_the_figure_has_a_panel_per_quantity_with_values_and_says_what_is_censored() -> None:
+    mi = lambda i: float("nan") if i < 6 else float(i)  # noqa: E731
+    targets, cells = frames(14, mi=mi)
+    found = build_criterion(plan(), targets, cells)
+    figure = draw(points(plan(), targets, cells, "d"), found, {})
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
+    assert len(titles) == 2
+    assert any("predicts" in t and "6\ncensored" in t.replace(" ", "\n") for t in titles)

@@ -1,0 +1,91 @@
+"""The verdicts on claims as people read them: on a terminal, in Markdown and on the page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from rich.table import Table
+
+from .columns import HIGH, LOW, PLACE
+from .terminal import present, said
+
+HEAD = (
+    "claim, as published",
+    "figure",
+    "estimator",
+    "defense",
+    "baseline",
+    "comparison",
+    "needed",
+    "verdict",
+    "overall",
+)
+
+
+def claim_rows(claims: pd.DataFrame) -> list[tuple[str, ...]]:
+    """Returns a row of texts per figure; a claim's statement and overall verdict stand in its first row only."""
+    many = len(claims[list(PLACE)].drop_duplicates()) > 1
+    out, before = [], ""
+    for row in claims.to_dict("records"):
+        place = f" ({', '.join(str(row[n]) for n in PLACE)})" if many else ""
+        name = f"{row['says']} [{row['published']}]{place}"
+        first = name != before
+        before = name
+        attack = f", {row['attack']}" if said(row, "attack") != "-" else ""
+        out.append(
+            (
+                name if first else "",
+                f"{row['figure']}{attack}",
+                str(row["estimator"]),
+                _side(row, "defense_value", str(row["defense"]), "accuracy"),
+                _side(row, "baseline_value", said(row, "baseline"), "baseline_accuracy"),
+                _comparison(row),
+                str(row["threshold"]),
+                str(row["verdict"]),
+                str(row["overall"]) if first else "",
+            )
+        )
+    return out
+
+
+def claims_table(claims: pd.DataFrame) -> Table:
+    """Returns the verdicts as a table for the terminal."""
+    table = Table(
+        title="claims, each against the baseline that is hardest for it", title_justify="left", show_lines=True
+    )
+    for name in HEAD:
+        table.add_column(name, overflow="fold")
+    for row in claim_rows(claims):
+        table.add_row(*row)
+    return table
+
+
+def claims_markdown(claims: pd.DataFrame) -> str:
+    """Returns the verdicts as a Markdown table, notes below it."""
+    lines = [f"| {' | '.join(HEAD)} |", f"|{'---|' * len(HEAD)}"]
+    lines += ["| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in claim_rows(claims)]
+    return "\n".join([*lines, "", *(f"- {note}" for note in claim_notes(claims))]) + "\n"
+
+
+def claim_notes(claims: pd.DataFrame) -> list[str]:
+    """Returns what a reader should know of each figure, once."""
+    rows = claims.to_dict("records")
+    return list(dict.fromkeys(f"{r['claim']}, {r['figure']}: {r['note']}" for r in rows if r["note"]))
+
+
+def _side(row: dict[str, Any], value: str, name: str, accuracy: str) -> str:
+    number = f" {row[value]:.4g}" if present(row.get(value)) else ""
+    right = f" (accuracy {row[accuracy]:.3f})" if present(row.get(accuracy)) else ""
+    return f"{name}{number}{right}"
+
+
+def _comparison(row: dict[str, Any]) -> str:
+    value, low, high = (row.get(n) for n in ("value", "value" + LOW, "value" + HIGH))
+    if not present(low) and not present(high):
+        return "-"
+    text = f"{value:.3g} " if present(value) else ""
+    if row["interval"] == "exact":
+        return text.strip()
+    ends = [f"{v:.3g}" if present(v) else "?" for v in (low, high)]
+    return f"{text}[{ends[0]}, {ends[1]}]"
