@@ -33,7 +33,7 @@ def select(frame: pd.DataFrame, mask: Any) -> pd.DataFrame:
 
 def numbers(frame: pd.DataFrame, *names: str) -> list[float]:
     """Returns the numbers of some columns, without the missing ones."""
-    return [float(v) for name in names for v in frame[name].tolist() if v is not None and v == v]
+    return [float(v) for name in names for v in frame[name].tolist() if not pd.isna(v)]
 
 
 def rounded(value: float | None) -> float | None:
