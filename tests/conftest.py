@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,19 @@ from PIL import Image
 torch.set_num_threads(1)
 
 SIZES = {"client_train": 64, "client_val": 16, "private": 8, "measure": 48, "aux_train": 64, "aux_val": 16}
+
+
+@pytest.fixture(autouse=True)
+def plugins_forgotten() -> Iterator[None]:
+    """Makes the registries forget what a test has added to them."""
+    from splitaudit.plugins import REGISTRIES
+
+    for registry in REGISTRIES.values():
+        registry.discover()
+    before = {kind: dict(registry._entries) for kind, registry in REGISTRIES.items()}
+    yield
+    for kind, entries in before.items():
+        REGISTRIES[kind]._entries = entries
 
 
 @pytest.fixture
@@ -65,6 +78,12 @@ def tiny() -> dict[str, Any]:
         "metrics": ["mse", "accuracy"],
         "training": {"epochs": 1},
     }
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves plots and report out of runs that are about something else; tables are read from the records."""
+    monkeypatch.setattr("splitaudit.api.derive", lambda *_, **__: [])
 
 
 @dataclass(frozen=True)

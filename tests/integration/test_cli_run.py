@@ -54,12 +54,6 @@ def copy(done: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leaves plots and report out of runs that are about something else; tables are read from the records."""
-    monkeypatch.setattr("splitaudit.api.derive", lambda *_, **__: [])
-
-
-@pytest.fixture
 def command(tiny: dict[str, Any], tmp_path: Path, images: Path) -> tuple[str, ...]:
     """A run of the tiny suite into the folder ``out``."""
     path = tmp_path / "tiny.yaml"

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import splitaudit
 from splitaudit.api import Options, run
 from splitaudit.events import Event
@@ -42,9 +40,8 @@ class Weighted(Metric):
 
 
 def test_a_failed_fetch_is_told_and_a_later_one_fills_the_column_without_attacking_again(
-    tmp_path: Path, tiny: dict[str, Any], images: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny: dict[str, Any], images: Path, undrawn: None
 ) -> None:
-    monkeypatch.setattr("splitaudit.api.derive", lambda *_, **__: [])
     asked, plugin = tmp_path / "asked", tmp_path / "needy.py"
     plugin.write_text(PLUGIN.format(weights=str(tmp_path / "weights"), asked=str(asked)))
     tiny |= {"metrics": ["mse", "local/needy"], "defenses": ["none"]}

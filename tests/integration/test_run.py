@@ -152,7 +152,7 @@ def test_broken_defenses_fail_alone_with_their_reason(toy: dict[str, Any], tmp_p
 
 
 def test_failed_nodes_are_tried_again_and_their_recovery_completes_the_tables(
-    toy: dict[str, Any], tmp_path: Path
+    tiny: dict[str, Any], images: Path, tmp_path: Path, undrawn: None
 ) -> None:
     plugin = tmp_path / "flaky.py"
     flag = tmp_path / "works"
@@ -161,18 +161,18 @@ def test_failed_nodes_are_tried_again_and_their_recovery_completes_the_tables(
         "    acts_on_wire = True\n\n    def protect(self, z, generator):\n"
         f"        if not Path({str(flag)!r}).exists():\n            raise OSError('not yet')\n        return z\n"
     )
-    toy["defenses"], toy["attacks"] = ["local/flaky"], ["prior"]
-    options = serial(plugins=(str(plugin),))
-    assert run(toy, out=tmp_path / "run", options=options).exit_code == 1
-    kept = run(toy, out=tmp_path / "run", options=serial(plugins=(str(plugin),), keep_failed=True))
+    tiny["defenses"], tiny["attacks"] = ["local/flaky"], ["prior"]
+    options = serial(data_root=images, plugins=(str(plugin),))
+    assert run(tiny, out=tmp_path / "run", options=options).exit_code == 1
+    kept = run(tiny, out=tmp_path / "run", options=serial(data_root=images, plugins=(str(plugin),), keep_failed=True))
     assert (kept.counts.total, kept.exit_code) == (0, 1)
     flag.touch()
-    assert run(toy, out=tmp_path / "run", options=options).exit_code == 0
+    assert run(tiny, out=tmp_path / "run", options=options).exit_code == 0
     assert set(splitaudit.load_results(tmp_path / "run").targets["status"]) == {"done"}
 
 
 def test_an_attack_that_reaches_too_far_or_returns_nonsense_fails_its_cell_only(
-    toy: dict[str, Any], tmp_path: Path
+    tiny: dict[str, Any], images: Path, tmp_path: Path, undrawn: None
 ) -> None:
     plugin = tmp_path / "bad.py"
     plugin.write_text(
@@ -182,21 +182,23 @@ def test_an_attack_that_reaches_too_far_or_returns_nonsense_fails_its_cell_only(
         "class Blank(Attack):\n    def reconstruct(self, view, fitted):\n"
         "        return torch.full((len(view), *view.image_shape), float('nan'))\n"
     )
-    toy["defenses"], toy["attacks"] = ["none"], ["prior", "local/bad.Greedy", "local/bad.Flat", "local/bad.Blank"]
-    outcome = run(toy, out=tmp_path / "run", options=serial(plugins=(str(plugin),)))
+    tiny["defenses"], tiny["attacks"] = ["none"], ["prior", "local/bad.Greedy", "local/bad.Flat", "local/bad.Blank"]
+    outcome = run(tiny, out=tmp_path / "run", options=serial(data_root=images, plugins=(str(plugin),)))
     assert outcome.exit_code == 1
     cells = splitaudit.load_results(tmp_path / "run").cells
     cells = cells[cells["knowledge"] == "white-box"].set_index("attack")
     assert cells.loc["prior", "status"] == "done"
     assert KnowledgeError.__name__ in cells.loc["local/bad.Greedy", "reason"]
-    assert "expected (8, 3, 32, 32)" in cells.loc["local/bad.Flat", "reason"]
+    assert "expected (8, 3, 28, 28)" in cells.loc["local/bad.Flat", "reason"]
     assert "not finite" in cells.loc["local/bad.Blank", "reason"]
 
 
-def test_an_inference_time_defense_reuses_the_undefended_weights(toy: dict[str, Any], tmp_path: Path) -> None:
-    toy["defenses"] = ["none", {"name": "noise", "when": "infer", "params": {"sigma": 0.0}}]
-    toy["attacks"] = ["prior"]
-    run(toy, out=tmp_path, options=SERIAL)
+def test_an_inference_time_defense_reuses_the_undefended_weights(
+    tiny: dict[str, Any], images: Path, tmp_path: Path, undrawn: None
+) -> None:
+    tiny["defenses"] = ["none", {"name": "noise", "when": "infer", "params": {"sigma": 0.0}}]
+    tiny["attacks"] = ["prior"]
+    run(tiny, out=tmp_path, options=serial(data_root=images))
     targets = splitaudit.load_results(tmp_path).targets.set_index("defense")
     assert targets.loc["noise@infer", "accuracy"] == targets.loc["none", "accuracy"]
     store = Store.open(tmp_path)
@@ -207,38 +209,44 @@ def test_an_inference_time_defense_reuses_the_undefended_weights(toy: dict[str, 
     assert sizes["infer"] < sizes["train+infer"] / 2
 
 
-def test_without_images_no_reconstruction_is_stored(toy: dict[str, Any], tmp_path: Path) -> None:
-    toy["attacks"] = ["prior"]
-    assert run(toy, out=tmp_path, options=serial(images=False)).exit_code == 0
+def test_without_images_no_reconstruction_is_stored(tiny: dict[str, Any], images: Path, tmp_path: Path) -> None:
+    tiny["attacks"] = ["prior"]
+    assert run(tiny, out=tmp_path, options=serial(data_root=images, images=False)).exit_code == 0
     assert not list((tmp_path / "artifacts" / "cell").rglob("*.safetensors"))
     assert not list(tmp_path.rglob("reconstructions*"))
-    assert run(toy, out=tmp_path, options=serial(images=False)).counts.total == 0
+    assert run(tiny, out=tmp_path, options=serial(data_root=images, images=False)).counts.total == 0
 
 
-def test_filters_and_limits_run_a_part_and_an_unknown_filter_is_refused(toy: dict[str, Any], tmp_path: Path) -> None:
-    outcome = run(toy, out=tmp_path, options=serial(filters={"defense": ["none"], "attack": ["prior"]}))
+def test_filters_and_limits_run_a_part_and_an_unknown_filter_is_refused(
+    tiny: dict[str, Any], images: Path, tmp_path: Path, undrawn: None
+) -> None:
+    outcome = run(
+        tiny, out=tmp_path, options=serial(data_root=images, filters={"defense": ["none"], "attack": ["prior"]})
+    )
     assert outcome.exit_code == 0
     cells = splitaudit.load_results(tmp_path).cells
     assert set(cells[(cells["defense"] == "noise") & (cells["knowledge"] == "white-box")]["status"]) == {"not run"}
     with pytest.raises(ConfigError, match="no such defense"):
-        run(toy, out=tmp_path, options=serial(filters={"defense": ["noize"]}))
+        run(tiny, out=tmp_path, options=serial(data_root=images, filters={"defense": ["noize"]}))
 
 
-def test_the_preview_does_nothing_and_names_what_it_would_do(toy: dict[str, Any], tmp_path: Path) -> None:
-    made = preview(toy, out=tmp_path / "none", options=SERIAL)
+def test_the_preview_does_nothing_and_names_what_it_would_do(
+    tiny: dict[str, Any], images: Path, tmp_path: Path
+) -> None:
+    made = preview(tiny, out=tmp_path / "none", options=serial(data_root=images))
     assert not (tmp_path / "none").exists()
     assert made.todo.jobs
     assert made.seconds > 0
     assert made.bytes > 0
 
 
-def test_a_deleted_artifact_is_made_again(toy: dict[str, Any], tmp_path: Path) -> None:
-    toy["attacks"], toy["defenses"] = ["prior"], ["none"]
-    run(toy, out=tmp_path, options=SERIAL)
+def test_a_deleted_artifact_is_made_again(tiny: dict[str, Any], images: Path, tmp_path: Path, undrawn: None) -> None:
+    tiny["attacks"], tiny["defenses"] = ["prior"], ["none"]
+    run(tiny, out=tmp_path, options=serial(data_root=images))
     weights = next((tmp_path / "artifacts" / "target").rglob("*.safetensors"))
     before = weights.read_bytes()
     weights.unlink()
-    run(toy, out=tmp_path, options=SERIAL)
+    run(tiny, out=tmp_path, options=serial(data_root=images))
     assert weights.read_bytes() == before
 
 
@@ -284,7 +292,7 @@ def test_workers_do_not_outlive_a_killed_driver() -> None:
     processes._die_with_the_driver()  # in a process without a parent it returns and ends nothing
 
 
-def test_nothing_failed_is_counted_when_nothing_was_chosen(toy: dict[str, Any], tmp_path: Path) -> None:
-    made = preview(toy, out=tmp_path, options=SERIAL)
+def test_nothing_failed_is_counted_when_nothing_was_chosen(tiny: dict[str, Any], images: Path, tmp_path: Path) -> None:
+    made = preview(tiny, out=tmp_path, options=serial(data_root=images))
     with Store.writing(tmp_path) as store:
         assert failures(made.plan, store, set()) == 0

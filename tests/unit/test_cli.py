@@ -15,7 +15,8 @@ import yaml
 
 import splitaudit
 from splitaudit.cli import main
-from splitaudit.errors import DataError
+from splitaudit.plugins import DEFENSES
+from splitaudit.registry import Entry
 
 if TYPE_CHECKING:
     from conftest import Called
@@ -172,6 +173,24 @@ def test_doctor_names_python_torch_folders_and_plugins(call: Call, tmp_path: Pat
     assert "Python: " in call("doctor").out
 
 
+def test_doctor_ends_with_exit_code_1_and_what_to_do_where_a_plugin_is_broken(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load() -> type:
+        raise OSError("no such drive")
+
+    DEFENSES.discover()
+    bad = Entry[Any]("acme/bad", "acme-splits 1.2 (acme_bad:Bad)", load)
+    monkeypatch.setattr(DEFENSES, "_entries", {**DEFENSES._entries, "acme/bad": bad})
+    called = call("doctor")
+    assert called.code == 1
+    expected = "problem  defense 'acme/bad': OSError: no such drive  -> mend or uninstall it (from acme-splits 1.2"
+    assert expected in called.out
+    listed = call("list", "defenses")
+    assert listed.code == 0
+    assert "BROKEN: OSError: no such drive" in listed.out
+
+
 def test_fetch_without_a_connection_fails_with_what_to_do(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = {}
 
@@ -220,6 +239,13 @@ def test_plan_and_dry_run_as_json_say_the_same_and_do_nothing(call: Call, writte
     assert [r["state"] for r in told["cells"] if r["attack"] == "rmle" and r["knowledge"] == "query"] == ["skipped"] * 2
     assert told["jobs"] > 0
     assert not Path(written[4]).exists()
+
+
+def test_a_preset_is_named_alone_or_by_its_option(call: Call, tmp_path: Path) -> None:
+    shared = ("--out", tmp_path / "out", "--device", "cpu", "--offline", "--json", "-s", "metrics=[mse]")
+    told = call("plan", "--preset", "smoke", *shared)
+    assert (told.code, json.loads(told.out)["suite"]) == (0, "smoke")
+    assert told.out == call("plan", "smoke", *shared).out
 
 
 FILTERS: list[tuple[tuple[str, ...], set[tuple[str, str, str]]]] = [
@@ -281,7 +307,6 @@ def test_a_dataset_that_cannot_be_used_is_told_before_anything_runs(call: Call, 
     called = call("run", *argv)
     assert (called.code, called.out) == (2, "")
     assert "nowhere" in called.err
-    assert issubclass(DataError, Exception)
     assert not list(Path(written[4]).rglob("*.json"))
 
 

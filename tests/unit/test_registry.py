@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from splitaudit import plugins
 from splitaudit.defense import Defense
 from splitaudit.errors import PluginError
 from splitaudit.plugins import DEFENSES, add_plugin_file, add_plugin_files, identity
@@ -49,15 +48,6 @@ def install(site: Path, name: str, modules: dict[str, str], points: dict[str, st
 def fresh() -> Registry[Any]:
     """A registry of defenses that has looked for nothing yet."""
     return Registry("defense", lambda: Defense, ("splitaudit.defenses",), "splitaudit.defenses")
-
-
-@pytest.fixture
-def only_built_in() -> Iterator[None]:
-    """Leaves the shared registries as they were."""
-    before = {kind: dict(r._entries) for kind, r in plugins.REGISTRIES.items() if r.names()}
-    yield
-    for kind, entries in before.items():
-        plugins.REGISTRIES[kind]._entries = entries
 
 
 # -- entry points -----------------------------------------------------------------------------------------------------
@@ -134,7 +124,7 @@ def test_a_bare_name_of_a_third_party_is_refused_and_cannot_take_a_built_in_one(
     assert "'vendor/name'" in (broken.error or "")
 
 
-def test_a_module_may_name_its_class_by_decorator_and_by_entry_point(site: Path, only_built_in: None) -> None:
+def test_a_module_may_name_its_class_by_decorator_and_by_entry_point(site: Path) -> None:
     text = defense("Blur").replace("class Blur", "@register_defense('acme/blur')\nclass Blur")
     install(site, "acme-splits", {"acme_both": text}, {"acme/blur": "acme_both:Blur"})
     shared, registry = DEFENSES, fresh()
@@ -175,7 +165,7 @@ def file(folder: Path, name: str, text: str) -> Path:
     return folder / name
 
 
-def test_a_file_is_named_after_itself_and_its_hash_is_part_of_its_identity(tmp_path: Path, only_built_in: None) -> None:
+def test_a_file_is_named_after_itself_and_its_hash_is_part_of_its_identity(tmp_path: Path) -> None:
     path = file(tmp_path, "blur.py", defense("Blur"))
     assert add_plugin_file(path) == ["defense local/blur"]
     assert DEFENSES.entry("local/blur").origin == "file blur.py"
@@ -187,7 +177,7 @@ def test_a_file_is_named_after_itself_and_its_hash_is_part_of_its_identity(tmp_p
     assert {**before, "code": 0} == {**after, "code": 0}
 
 
-def test_several_classes_of_a_file_are_named_after_file_and_class(tmp_path: Path, only_built_in: None) -> None:
+def test_several_classes_of_a_file_are_named_after_file_and_class(tmp_path: Path) -> None:
     path = file(tmp_path, "two.py", defense("A") + "\n\n" + defense("B") + "\n\nclass _Helper(Defense):\n    pass\n")
     assert add_plugin_file(path) == ["defense local/two.A", "defense local/two.B"]
     path.write_text(defense("B"))
@@ -195,9 +185,7 @@ def test_several_classes_of_a_file_are_named_after_file_and_class(tmp_path: Path
     assert [n for n in DEFENSES.names() if n.startswith("local/two")] == ["local/two"]  # what it held before is gone
 
 
-def test_a_class_that_a_decorator_names_in_a_file_has_that_name_and_the_files_hash(
-    tmp_path: Path, only_built_in: None
-) -> None:
+def test_a_class_that_a_decorator_names_in_a_file_has_that_name_and_the_files_hash(tmp_path: Path) -> None:
     text = defense("Blur").replace("class Blur", "@register_defense('acme/blur')\nclass Blur")
     path = file(tmp_path, "decorated.py", text)
     assert add_plugin_file(path) == ["defense acme/blur"]
@@ -207,7 +195,7 @@ def test_a_class_that_a_decorator_names_in_a_file_has_that_name_and_the_files_ha
     assert add_plugin_file(path) == ["defense acme/blur"]  # loaded again, it replaces itself
 
 
-def test_a_file_may_not_take_a_name_that_another_origin_has(tmp_path: Path, only_built_in: None) -> None:
+def test_a_file_may_not_take_a_name_that_another_origin_has(tmp_path: Path) -> None:
     for name in ("first.py", "second.py"):
         text = defense("Blur").replace("class Blur", "@register_defense('acme/blur')\nclass Blur")
         path = file(tmp_path, name, text)
@@ -217,7 +205,7 @@ def test_a_file_may_not_take_a_name_that_another_origin_has(tmp_path: Path, only
         add_plugin_file(path)
 
 
-def test_two_files_of_one_command_may_not_have_the_same_stem(tmp_path: Path, only_built_in: None) -> None:
+def test_two_files_of_one_command_may_not_have_the_same_stem(tmp_path: Path) -> None:
     paths = [file(tmp_path / folder, "blur.py", defense("Blur")) for folder in ("a", "b")]
     with pytest.raises(PluginError, match="would both be 'local/blur'. Rename one of them."):
         add_plugin_files(paths)
@@ -238,9 +226,7 @@ FILES = [
 
 
 @pytest.mark.parametrize(("name", "text", "expected"), FILES, ids=[f[0] for f in FILES])
-def test_a_file_that_is_no_plugin_says_why(
-    tmp_path: Path, only_built_in: None, name: str, text: str, expected: str
-) -> None:
+def test_a_file_that_is_no_plugin_says_why(tmp_path: Path, name: str, text: str, expected: str) -> None:
     with pytest.raises(PluginError) as caught:
         add_plugin_file(file(tmp_path, name, text))
     assert expected in str(caught.value)
