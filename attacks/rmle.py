@@ -50,7 +50,7 @@ class Rmle(Attack):
 
     For each image: mean over visible elements of ((E[protect(f(x))] − z)_c / s_c)² + v·(d_x/d_z)·(mean of squared
     standardised coefficients + tv·TV(x)) + the squared excess outside [0, 1]. s_c is channel c's standard deviation over
-    auxiliary images (over the received features without any): differences cancel the mean, so the features' scale and
+    defended features of auxiliary images (over the received features without any): differences cancel the mean, so the features' scale and
     offset give no false protection. v is the assumed variance of the normalised feature error: with additive Gaussian
     noise of that variance this is the maximum a posteriori. The variable is the image's standardised cosine coefficients,
     the start is a ridge inversion fitted to auxiliary pairs. A random defense is met with fresh draws at every step;
@@ -63,7 +63,7 @@ class Rmle(Attack):
     """
 
     Params = RmleParams
-    version = 1
+    version = 2
     source = "He et al., ACSAC 2019"
     requires = AdversaryKnowledge(edge="weights")
     uses = AdversaryKnowledge(edge="weights", aux="same")
@@ -78,7 +78,8 @@ class Rmle(Attack):
             prior.fit(images)
             with torch.no_grad():
                 features = torch.cat([view.edge(b) for b in images.split(256)])
-            out["feature_scale"] = _scale(features)
+                # As they are sent: a channel of noise alone would drown the others if its scale were the clean one's.
+                out["feature_scale"] = _scale(view.protect(features, view.generator("rmle scale draws")))
             ridge = self._ridge(view, images, features, out["feature_scale"])
         out |= prior.state_dict()
         weight = self.params.gaussian
