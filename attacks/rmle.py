@@ -50,11 +50,12 @@ class Rmle(Attack):
 
     For each image: mean over visible elements of ((E[protect(f(x))] − z)_c / s_c)² + v·(d_x/d_z)·(mean of squared
     standardised coefficients + tv·TV(x)) + the squared excess outside [0, 1]. s_c is channel c's standard deviation over
-    defended features of auxiliary images (over the received features without any): differences cancel the mean, so the features' scale and
-    offset give no false protection. v is the assumed variance of the normalised feature error: with additive Gaussian
-    noise of that variance this is the maximum a posteriori. The variable is the image's standardised cosine coefficients,
-    the start is a ridge inversion fitted to auxiliary pairs. A random defense is met with fresh draws at every step;
-    elements that it visibly masks are left out. The losses are separable, so one batch holds all images.
+    defended features of auxiliary images (over the received features without any): differences cancel the mean, so the
+    features' scale and offset give no false protection. v is the assumed variance of the normalised feature error: with
+    additive Gaussian noise of that variance this is the maximum a posteriori. The variable is the image's standardised
+    cosine coefficients, the start is a ridge inversion fitted to auxiliary pairs. A random defense is met with fresh
+    draws at every step; elements that it visibly masks are left out. The losses are separable, so one batch holds all
+    images.
 
     Source: He et al. 2019 (regularised maximum likelihood). Departures: normalised loss; coefficients instead of pixels;
     a linear start instead of a constant one (from the mean image a trained edge often leads into a wrong valley, see
