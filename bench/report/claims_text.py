@@ -8,7 +8,7 @@ import pandas as pd
 from rich.table import Table
 
 from .columns import HIGH, LOW, PLACE
-from .terminal import present, said
+from .texts import present, said
 
 HEAD = (
     "claim, as published",

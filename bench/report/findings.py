@@ -9,9 +9,12 @@ from typing import Any
 from ..knowledge import PRESETS
 from .columns import PLACE
 from .tables import Results
-from .terminal import number, present, said
+from .texts import number, present, said, undistinguished
 
 Rows = list[dict[str, Any]]
+
+MOST = 5
+"""Defenses that a finding names one by one."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,9 @@ def _text(rows: Rows) -> str:
     control = next((r for r in rows if r["defense"] == "none"), None)
     if len(rows) == 1:
         return f"{'Undefended' if best is control else best['defense']}: {_figures(best)}."
-    text = f"Least leakage: {best['defense']} with {_figures(best)}."
+    text = f"Least leakage: {best['defense']} with {_figures(best)}"
+    # The least of many figures is small by chance too.
+    text += ", not distinguishable from the undefended target." if undistinguished(best, "leakage_change") else "."
     if control is not None and control is not best:
         text += f" Undefended: {_figures(control)}."
     return text
@@ -78,27 +83,33 @@ def _cautions(rows: Rows) -> tuple[str, ...]:
     out = []
     alike = [r["defense"] for r in rows if said(r, "leakage_change_note") != "-"]
     if alike:
-        out.append(f"Leakage not distinguishable from that of the undefended target: {_list(alike)}.")
+        names = _list(alike, len(rows), "n.d. in the table")
+        out.append(f"Leakage not distinguishable from that of the undefended target: {names}.")
     scored = [r for r in rows if present(r["leakage"])]
     best = min(scored, key=lambda r: r["leakage"])
     if "accuracy at chance" in said(best, "flags"):
         out.append(f"{best['defense']} no longer does its task: its accuracy is at chance.")
     missing = [r["defense"] for r in rows if not present(r["leakage"])]
     if missing:
-        out.append(f"Without a leakage score, and so not compared: {_list(missing)}.")
+        names = _list(missing, len(rows), "empty in the table")
+        out.append(f"Without a leakage score, and so not compared: {names}.")
     partial = [r["defense"] for r in scored if said(r, "incomplete") != "-"]
     if partial:
-        out.append(f"Incomplete, so that the true worst case may be higher: {_list(partial)}.")
+        names = _list(partial, len(rows), "marked in the table")
+        out.append(f"Incomplete, so that the true worst case may be higher: {names}.")
     return tuple(out)
 
 
 def _figures(row: dict[str, Any]) -> str:
+    accuracy = number(row, "accuracy", 3, interval=True)
     return (
         f"a leakage score of {number(row, 'leakage', 3, interval=True)} under the strongest attack, {row['worst_attack']} "
         f"(as close to the truth as a thumbnail of {number(row, 'equivalent_resolution', 1, interval=True)} px a side), "
-        f"at an accuracy of {number(row, 'accuracy', 3, interval=True)}"
+        f"{f'at an accuracy of {accuracy}' if accuracy != '-' else 'its accuracy not known'}"
     )
 
 
-def _list(names: Sequence[str]) -> str:
-    return ", ".join(dict.fromkeys(names))
+def _list(names: Sequence[str], of: int, where: str) -> str:
+    """Returns names, or how many there are and where they are marked, if they would fill the page."""
+    names = list(dict.fromkeys(names))
+    return ", ".join(names) if len(names) <= MOST else f"{len(names)} of {of} defenses, {where} below"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from ..plan import Plan
+from .columns import PLACE
 from .headline import by_seed, leakage_difference
 from .reading import Array, Records
 
@@ -43,14 +45,52 @@ def explain(flag: str) -> str:
     return next((text for start, text in EXPLAINED.items() if start in flag), "")
 
 
-def collect(summary: pd.DataFrame) -> dict[str, list[tuple[str, str]]]:
-    """Returns each flag of the summary with where it was raised: (knowledge level, defenses), both as texts."""
-    where: dict[str, dict[str, dict[str, None]]] = {}
+@dataclass(frozen=True)
+class Raised:
+    """What is known of one kind of flag.
+
+    Attributes:
+        kind: the flag, without what it is about.
+        where: (what it is about or empty, place and knowledge level, defenses).
+    """
+
+    kind: str
+    where: tuple[tuple[str, str, str], ...]
+
+
+def kind_of(flag: str) -> str:
+    """Returns the kind of a flag: what stands before its colon."""
+    return flag.split(": ")[0]
+
+
+def raised_in(row: Mapping[Any, Any]) -> list[str]:
+    """Returns the flags of a row of a table."""
+    text = row.get("flags")
+    return [f for f in text.split("; ") if f] if isinstance(text, str) else []
+
+
+def collect(summary: pd.DataFrame) -> list[Raised]:
+    """Returns the flags of the summary by kind, in the order in which they appear."""
+    found: dict[str, dict[tuple[str, str], dict[str, dict[str, None]]]] = {}
+    many = len(summary[list(PLACE)].drop_duplicates()) > 1
     for row in summary.to_dict("records"):
-        for flag in str(row["flags"] or "").split("; "):
-            if flag and flag != "nan":
-                where.setdefault(flag, {}).setdefault(row["knowledge"], {})[row["defense"]] = None
-    return {flag: [(level, ", ".join(names)) for level, names in levels.items()] for flag, levels in where.items()}
+        place = ", ".join(row[n] for n in PLACE) if many else ""
+        for flag in raised_in(row):
+            kind = kind_of(flag)
+            about = flag.removeprefix(kind).removeprefix(": ")
+            levels = found.setdefault(kind, {}).setdefault((about, place), {})
+            levels.setdefault(row["knowledge"], {})[row["defense"]] = None
+    return [Raised(kind, tuple(_merged(places))) for kind, places in found.items()]
+
+
+def _merged(places: Mapping[tuple[str, str], Mapping[str, Mapping[str, None]]]) -> Iterator[tuple[str, str, str]]:
+    """Yields (about, where, defenses); levels with the same defenses are named together."""
+    for (about, place), levels in sorted(places.items()):
+        alike: dict[str, list[str]] = {}
+        for level, names in levels.items():
+            alike.setdefault(", ".join(names), []).append(level)
+        for names, some in alike.items():
+            yield about, "; ".join(t for t in (place, " and ".join(some)) if t), names
 
 
 def weak_white_box(plan: Plan, records: Records) -> dict[int, str]:

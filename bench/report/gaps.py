@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..plan import Plan
-from .columns import measure_names, metric_names
-from .reading import Records
+import pandas as pd
+
+from ..plan import Node, Plan
+from .columns import PLACE, measure_names, metric_names
+from .reading import Records, error_line
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class Failure:
 
     Attributes:
         what: what it was, for a person.
-        message: type and text of the error.
+        message: type and text of the error, in one line.
         traceback: where it was raised; empty where none is stored.
     """
 
@@ -46,18 +48,18 @@ class Skip:
 def failures(plan: Plan, records: Records) -> list[Failure]:
     """Returns everything that failed, in the order of the plan."""
     out = []
+    many = len({(t["dataset"], t["backbone"], t["cut"]) for t in plan.targets}) > 1
     for node in plan.nodes.values():
         record = records.get(node.kind, node.key)
         if record is None:
             continue
         if record["status"] == "failed":
             error = record["error"]
-            what = node.title if node.title.startswith(node.kind) else f"{node.kind} {node.title}"
-            out.append(Failure(what, f"{error['type']}: {error['message']}", error["traceback"]))
+            out.append(Failure(_what(plan, node, many), error_line(error), error["traceback"]))
         for name, found in _parts(record):
             if found["status"] == "failed":
                 trace = (found["error"] or {}).get("traceback", "")
-                out.append(Failure(f"{name} of {node.title}", found["reason"], trace))
+                out.append(Failure(f"{name} of {node.title}", found["reason"].splitlines()[0], trace))
     return out
 
 
@@ -74,6 +76,18 @@ def skips(plan: Plan, records: Records) -> list[Skip]:
         Skip(reason, len(where), tuple(dict.fromkeys(where)), not planned)
         for (planned, reason), where in sorted(found.items(), key=lambda f: f[0][0])
     ]
+
+
+def incomplete(summary: pd.DataFrame) -> list[tuple[str, list[str]]]:
+    """Returns what rows of the summary lack and ought to have, each lack with the rows: (what, rows)."""
+    out: dict[str, list[str]] = {}
+    many = len(summary[list(PLACE)].drop_duplicates()) > 1
+    for row in summary.to_dict("records"):
+        where = f"{row['defense']} at {row['cut']}" if many else str(row["defense"])
+        for lack in str(row["incomplete"] or "").split("; "):
+            if lack and lack != "nan":
+                out.setdefault(lack, []).append(f"{where} ({row['knowledge']})")
+    return list(out.items())
 
 
 def counts(plan: Plan, records: Records) -> list[tuple[str, dict[str, int]]]:
@@ -106,6 +120,16 @@ def empty(plan: Plan, records: Records) -> list[tuple[str, str]]:
             if reason:
                 out[name, reason] = out.get((name, reason), 0) + 1
     return [(name, f"{reason} ({count} ×)" if count > 1 else reason) for (name, reason), count in out.items()]
+
+
+def _what(plan: Plan, node: Node, many: bool) -> str:
+    """Returns what a node is; where there are several places, also which one."""
+    what = node.title if node.title.startswith(node.kind) else f"{node.kind} {node.title}"
+    target: Any = ("target", node.identity.get("target"))
+    if not many or target not in plan.nodes:
+        return what
+    identity = plan.nodes[target].identity
+    return f"{what} ({identity['dataset']['name']}, {identity['backbone']['name']} at {identity['cut']})"
 
 
 def _parts(record: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

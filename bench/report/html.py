@@ -17,6 +17,7 @@ from .findings import find
 from .flags import collect, explain
 from .page_tables import CELLS, SUMMARY, cell_row, control_row, heads, summary_groups
 from .reading import Records
+from .style import joints
 from .tables import Results
 
 
@@ -52,6 +53,7 @@ def page(
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["joints"] = joints
     template = environment.from_string((files("splitaudit.report") / "templates" / "report.html").read_text())
     cells = tables.cells.to_dict("records")
     flags = collect(tables.summary)
@@ -63,7 +65,7 @@ def page(
         counts=gaps.counts(plan, records),
         findings=find(tables),
         summary_heads=heads(SUMMARY, plan),
-        summary=summary_groups(tables.summary, list(flags)),
+        summary=summary_groups(tables.summary, flags),
         claim_heads=CLAIM_HEADS,
         claims=claim_rows(tables.claims),
         claim_notes=claim_notes(tables.claims),
@@ -78,8 +80,9 @@ def page(
         failures=gaps.failures(plan, records),
         lost=[s for s in skips if s.owed],
         skips=[s for s in skips if not s.owed],
-        flags=[(i, flag, where, explain(flag)) for i, (flag, where) in enumerate(flags.items(), start=1)],
+        flags=[(i, flag, explain(flag.kind)) for i, flag in enumerate(flags, start=1)],
         empty=gaps.empty(plan, records),
+        lacking=gaps.incomplete(tables.summary),
         outdated=outdated,
         provenance=_provenance(plan, records),
     )

@@ -10,11 +10,12 @@ import pandas as pd
 
 from ..plan import Plan
 from .columns import PLACE, describe
-from .terminal import bracket, number, present, said
+from .findings import grants
+from .flags import Raised, kind_of, raised_in
+from .texts import bracket, fixed, number, present, said, undistinguished
 
 SUMMARY = (
     ("defense", "defense"),
-    ("knowledge", "knowledge"),
     ("worst_attack", "worst attack"),
     ("leakage", "leakage score"),
     ("leakage_change", "change against none"),
@@ -73,21 +74,20 @@ def heads(columns: Sequence[tuple[str, str]], plan: Plan) -> list[tuple[str, str
     return out
 
 
-def summary_groups(summary: pd.DataFrame, flags: Sequence[str]) -> list[tuple[str, list[list[Value]]]]:
-    """Returns (place, rows) of the summary; the place is empty where there is only one. Flags become their numbers."""
-    places = list(dict.fromkeys(summary[list(PLACE)].itertuples(index=False, name=None)))
-    numbers = {flag: i for i, flag in enumerate(flags, start=1)}
-    out = []
-    for place in places:
-        rows = [r for r in summary.to_dict("records") if tuple(r[n] for n in PLACE) == place]
-        label = "" if len(places) == 1 else ", ".join(str(p) for p in place)
-        out.append((label, [_summary_row(r, numbers) for r in rows]))
-    return out
+def summary_groups(summary: pd.DataFrame, flags: Sequence[Raised]) -> list[tuple[str, list[list[Value]]]]:
+    """Returns (title, rows) per place and knowledge level: only within one are figures comparable."""
+    numbers = {flag.kind: i for i, flag in enumerate(flags, start=1)}
+    many = len(summary[list(PLACE)].drop_duplicates()) > 1
+    groups: dict[str, list[list[Value]]] = {}
+    for row in summary.to_dict("records"):
+        place = f"{', '.join(str(row[n]) for n in PLACE)}: " if many else ""
+        title = f"{place}{row['knowledge']}, {grants(row['knowledge'])}"
+        groups.setdefault(title, []).append(_summary_row(row, numbers))
+    return list(groups.items())
 
 
-def cell_row(row: Mapping[str, Any]) -> list[Value]:
+def cell_row(row: Mapping[Any, Any]) -> list[Value]:
     """Returns a row of the table of cells."""
-    row = dict(row)
     note = "; ".join(str(t) for t in (row["flags"], row["reason"] if row["status"] != "done" else "") if t)
     return [
         Value(str(row["defense"]), ", ".join(str(row[n]) for n in PLACE)),
@@ -103,9 +103,8 @@ def cell_row(row: Mapping[str, Any]) -> list[Value]:
     ]
 
 
-def control_row(row: Mapping[str, Any], *, many: bool) -> list[Value]:
+def control_row(row: Mapping[Any, Any], *, many: bool) -> list[Value]:
     """Returns a row of the table of reference rows; ``many``: there are several datasets."""
-    row = dict(row)
     name = str(row["attack"]).replace("_", " ")
     return [
         Value(f"{name} ({row['dataset']})" if many else name),
@@ -126,32 +125,29 @@ def information(text: str) -> Value:
     return Value(text)
 
 
-def _figure(row: dict[str, Any], name: str, digits: int, note: str = "") -> Value:
-    """Returns a figure with its interval under it, and a note after the value."""
+def _figure(row: Mapping[Any, Any], name: str, digits: int, *, mark: bool = False) -> Value:
+    """Returns a figure with its interval under it; with ``mark`` it says if it is not distinguishable from 0."""
     text = number(row, name, digits)
     if text == "-":
         return Value(text)
-    return Value(text + (f" {note}" if note else ""), bracket(row, name, digits), "num")
+    note = f" {undistinguished(row, name)}" if mark else ""
+    return Value((text + note).rstrip(), bracket(row, name, digits), "num")
 
 
-def _summary_row(row: dict[str, Any], numbers: Mapping[str, int]) -> list[Value]:
-    def mark(column: str) -> str:
-        return "n.d." if said(row, column) != "-" else ""
-
+def _summary_row(row: Mapping[Any, Any], numbers: Mapping[str, int]) -> list[Value]:
     unfinished = said(row, "incomplete") != "-"
-    flags = tuple(sorted(numbers[f] for f in str(row["flags"] or "").split("; ") if f in numbers))
+    flags = tuple(sorted({numbers[kind_of(f)] for f in raised_in(row)}))
     none = Value("-")
     return [
         Value(str(row["defense"]), "incomplete" if unfinished else "", bad=unfinished),
-        Value(str(row["knowledge"])),
         Value(said(row, "worst_attack")),
         _figure(row, "leakage", 3),
-        none if row["defense"] == "none" else _figure(row, "leakage_change", 3, mark("leakage_change_note")),
+        none if row["defense"] == "none" else _figure(row, "leakage_change", 3, mark=True),
         _figure(row, "ssim", 3),
         _figure(row, "equivalent_resolution", 1),
         _figure(row, "accuracy", 3),
-        none if row["defense"] == "none" else _figure(row, "accuracy_drop", 3, mark("accuracy_drop_note")),
+        none if row["defense"] == "none" else _figure(row, "accuracy_drop", 3, mark=True),
         information(said(row, "mi_text")),
-        Value(f"{row['edge_macs'] / 1e6:.2f}" if present(row.get("edge_macs")) else "-", kind="num"),
+        Value(fixed(row["edge_macs"] / 1e6, 2) if present(row.get("edge_macs")) else "-", kind="num"),
         Value("" if flags else "-", links=flags),
     ]

@@ -14,7 +14,7 @@ from .criterion import Point
 from .legend import Legend
 from .plot_convergence import log_ticks
 from .style import GRID, MUTED, NORMAL, PAGE_WIDTH, SMALL, marker_size, styles
-from .terminal import present
+from .texts import present
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

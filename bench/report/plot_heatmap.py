@@ -13,7 +13,7 @@ from .canvas import axes_at, fitted, new, nothing, text_height, text_width, wide
 from .columns import HIGH, LOW, figure
 from .frames import numbers, select
 from .style import MUTED, NORMAL, PAGE_WIDTH, SMALL, wrapped
-from .terminal import fixed
+from .texts import fixed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,13 +70,13 @@ def heatmap(matrix: pd.DataFrame, name: str) -> Figure:
 def decimals(values: Sequence[float]) -> int:
     """Returns how many decimals show three significant digits of the greatest value."""
     top = max((abs(v) for v in values if math.isfinite(v)), default=0.0)
-    return min(5, max(0, 2 - math.floor(math.log10(top)))) if top > 0 else 2
+    return min(4, max(0, 2 - math.floor(math.log10(top)))) if top > 0 else 2
 
 
 def short(value: float, digits: int) -> str:
-    """Returns a number without the zero before its point and without a minus before a zero: an interval has to fit."""
+    """Returns a number without the zero before two decimals or more: an interval has to fit into a cell."""
     text = fixed(value, digits)
-    return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text
+    return text.replace("0.", ".", 1) if digits > 1 and text.lstrip("-").startswith("0.") else text
 
 
 def _arranged(
@@ -106,11 +106,11 @@ def colour_scale(matrix: pd.DataFrame, name: str) -> tuple[tuple[float, float], 
     every = numbers(matrix, name)
     shown = numbers(select(matrix, ~matrix["control"].astype(bool)), name) or every
     if not shown:
-        return (0.0, 1.0), "neither"
+        return (0.0, 0.0), "neither"
     low, high = min(shown), max(shown)
     beyond = (min(every) < low, max(every) > high)
     extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[beyond]
-    return (low, max(high, low + 1e-9)), extend
+    return (low, high), extend
 
 
 def _panel(
@@ -124,7 +124,7 @@ def _panel(
     import matplotlib
     from matplotlib.colors import Normalize
 
-    colours, norm = matplotlib.colormaps[MAP], Normalize(*scale, clip=True)
+    colours, norm = matplotlib.colormaps[MAP], Normalize(scale[0], max(scale[1], scale[0] + 1e-9), clip=True)
     ends = np.cumsum([0, *heights])
     for i, line in enumerate(found):
         middle = (ends[i] + ends[i + 1]) / 2
@@ -171,11 +171,14 @@ def _colour_bar(fig: Figure, left: float, top: float, scale: tuple[float, float]
     from matplotlib.colors import Normalize
     from matplotlib.ticker import MaxNLocator
 
+    note = "mean over images and seeds\n[95 % interval]"
+    if scale[1] - scale[0] < 10.0**-digits:  # one value, or none: there is nothing to tell apart
+        write(fig, left, top, note, SMALL, color=MUTED)
+        return
     ax = axes_at(fig, left, top, 2.4, 0.12)
     bar = fig.colorbar(
         ScalarMappable(Normalize(*scale), MAP), cax=ax, orientation="horizontal", ticks=MaxNLocator(4),
         extend=extend, format=f"%.{digits}f" if digits < 3 else None,
     )  # fmt: skip
     bar.ax.tick_params(labelsize=SMALL, length=2)
-    note = "mean over images and seeds\n[95 % interval]"
     write(fig, left + 2.4 + 0.3 + text_width("0.00", SMALL) / 2, top - 0.02, note, SMALL, color=MUTED)

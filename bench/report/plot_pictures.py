@@ -29,14 +29,17 @@ def reconstructions(lines: Sequence[Line]) -> Figure:
     count = max(len(images) for _, images in lines if not isinstance(images, str))
     across = SIDE * width / height
     left = widest((label for label, _ in lines), NORMAL) + 0.25
-    tall = [max(SIDE, text_height(label, NORMAL)) + GAP for label, _ in lines]
+    # A line without pictures needs no more room than its words.
+    sides = [text_height(label, NORMAL) + 0.1 if isinstance(images, str) else SIDE for label, images in lines]
+    tall = [max(side, text_height(label, NORMAL)) + GAP for side, (label, _) in zip(sides, lines, strict=True)]
     whole = left + count * (across + GAP) + 0.05
     fig = new(whole, sum(tall) + 0.1)
     top = 0.05
-    for (label, images), room in zip(lines, tall, strict=True):
-        write(fig, left - 0.1, top + (SIDE - text_height(label, NORMAL)) / 2, label, ha="right", multialignment="right")
+    for (label, images), side, room in zip(lines, sides, tall, strict=True):
+        at = top + max(0.0, (side - text_height(label, NORMAL)) / 2)
+        write(fig, left - 0.1, at, label, ha="right", multialignment="right")
         if isinstance(images, str):
-            write(fig, left, top + SIDE / 2 - 0.06, _cut(images, whole - left - 0.1), SMALL, color=MUTED)
+            write(fig, left, top + side / 2 - 0.06, _cut(images, whole - left - 0.1), SMALL, color=MUTED)
         else:
             row = _joined(images, max(1, round(GAP / across * width)))
             ax = axes_at(fig, left, top, len(images) * (across + GAP) - GAP, SIDE)

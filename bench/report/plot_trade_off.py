@@ -13,7 +13,7 @@ from .columns import HIGH, LOW
 from .frames import numbers, select
 from .legend import Legend
 from .style import GRID, MUTED, NORMAL, PAGE_WIDTH, SMALL, dot, styles
-from .terminal import present
+from .texts import present
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -17,8 +17,11 @@ PAGE_WIDTH = 9.6
 CSS_PER_INCH = 100
 """Pixels of the page per inch of a figure, so that a text of 8 points is 11 px high."""
 
-DPI = 150
-"""Pixels of the picture per inch: half as many again as the page's, for print and dense screens."""
+DPI = 200
+"""Pixels of the picture per inch: twice as many as the page's, for print and dense screens."""
+
+PHOTOGRAPH_DPI = 125
+"""The same for grids of pictures, which have few pixels of their own and take most of the page's size."""
 
 NORMAL, SMALL = 9.0, 8.0
 """Sizes of texts in points: labels; and ticks, intervals and notes. Nothing is smaller."""
@@ -59,6 +62,11 @@ def wrapped(text: str, width: int = 22) -> str:
             out.append(line[:width])
             line = line[width:]
     return "\n".join(part.strip() for part in [*out, line] if part.strip())
+
+
+def joints(text: str) -> list[str]:
+    """Returns the pieces of a label between which a line may be broken."""
+    return _JOINTS.findall(text)
 
 
 _JOINTS = re.compile(r".[^+(,@ ]*[+, ]?")

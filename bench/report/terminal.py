@@ -1,126 +1,121 @@
-"""The summary for a terminal, for Markdown and for LaTeX."""
+"""The summary for a terminal of any width."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+from rich import box
+from rich.console import Console, ConsoleOptions
+from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
-from .columns import HIGH, LOW, PLACE
+from .columns import PLACE
+from .flags import collect
+from .frames import select
+from .style import wrapped
 from .tables import Results
+from .texts import bracket, fixed, number, present, said, undistinguished
 
-HEAD = (
-    "defense",
-    "knowledge",
-    "worst attack",
-    "leakage",
-    "SSIM",
-    "eq. res. px",
-    "accuracy",
-    "drop",
-    "MI nats",
-    "edge MACs",
-)
+HEAD = ("defense", "knowledge", "worst\nattack", "leakage", "accuracy", "equiv.\npx", "SSIM", "drop")
+HEAD += ("MI nats", "edge\nMACs")
+
+SHAPES = ((10, True), (10, False), (8, True), (8, False), (7, False), (6, False), (5, False), (4, False))
+"""Columns shown, and whether figures other than the leakage score have their interval; the first that fits is taken."""
+
+NAME = 16
+"""Characters after which a name is broken."""
 
 
-def summary_rows(summary: pd.DataFrame) -> list[tuple[str, ...]]:
-    """Returns the summary's main columns as texts, value and interval in one."""
-    many = len(summary[list(PLACE)].drop_duplicates()) > 1
-    out = []
-    for row in summary.to_dict("records"):
-        place = f" ({row['dataset']}, {row['backbone']}, {row['cut']})" if many else ""
-        drop = number(row, "accuracy_drop", 3)
-        if said(row, "accuracy_drop_note") != "-" and drop != "-":
-            drop += " (n.d.)"
-        unfinished = " (incomplete)" if said(row, "incomplete") != "-" else ""
-        out.append(
-            (
-                f"{row['defense']}{place}{unfinished}",
-                str(row["knowledge"]),
-                said(row, "worst_attack"),
-                number(row, "leakage", 3, interval=True),
-                number(row, "ssim", 3),
-                number(row, "equivalent_resolution", 1),
-                number(row, "accuracy", 3),
-                "-" if row["defense"] == "none" else drop,
-                said(row, "mi_text"),
-                f"{row['edge_macs'] / 1e6:.2f} M" if present(row.get("edge_macs")) else "-",
-            )
-        )
-    return out
+class SummaryTable:
+    """The summary as something that rich prints; a narrow terminal gets fewer columns and is told so.
+
+    Args:
+        summary: the table of that name.
+    """
+
+    def __init__(self, summary: pd.DataFrame) -> None:
+        self.summary = summary
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
+        yield Text("Worst case over attacks (each selected with the truth in hand), with 95 % intervals", style="bold")
+        least = SHAPES[0]
+        places = list(dict.fromkeys(self.summary[list(PLACE)].itertuples(index=False, name=None)))
+        for place in places:
+            if len(places) > 1:
+                yield Text(f"\n{', '.join(place)}", style="bold")
+            mask = (self.summary[list(PLACE)] == list(place)).all(axis=1)
+            rows = select(self.summary, mask).to_dict("records")
+            shape = next((s for s in SHAPES if _fits(_table(rows, *s), console, options)), SHAPES[-1])
+            least = min(least, shape)
+            yield _table(rows, *shape)
+        yield from (Text(line, style="dim") for line in self._notes(least))
+
+    def _notes(self, shape: tuple[int, bool]) -> list[str]:
+        notes = ["n.d.: not distinguishable from the undefended target."]
+        if any(said(r, "incomplete") != "-" for r in self.summary.to_dict("records")):
+            notes.append("incomplete: something failed or was not run, so the true worst case may be higher.")
+        flags = collect(self.summary)
+        if flags:
+            notes.append(f"!: validity flags, explained in the report: {', '.join(f.kind for f in flags)}.")
+        if shape != SHAPES[0]:
+            notes.append("A wider terminal shows more; everything is in summary.csv and in the report.")
+        return notes
 
 
-def present(value: Any) -> bool:
-    """Says whether a table's value is there."""
-    return value is not None and not (isinstance(value, float) and value != value) and value is not pd.NA
-
-
-def said(row: dict[str, Any], name: str) -> str:
-    """Returns a text of a table; '-' where there is none."""
-    value = row.get(name)
-    return str(value) if present(value) and value else "-"
-
-
-def number(row: dict[str, Any], name: str, digits: int, *, interval: bool = False) -> str:
-    """Returns a figure as text, with its interval if asked for; '-' where there is none."""
-    value = row.get(name)
-    if not present(value):
-        return "-"
-    text = fixed(value, digits)
-    bounds = bracket(row, name, digits) if interval else ""
-    return f"{text} {bounds}" if bounds else text
-
-
-def bracket(row: dict[str, Any], name: str, digits: int) -> str:
-    """Returns the interval of a figure as text; empty where there is none."""
-    low, high = row.get(name + LOW), row.get(name + HIGH)
-    return f"[{fixed(low, digits)}, {fixed(high, digits)}]" if present(low) and present(high) else ""
-
-
-def fixed(value: Any, digits: int) -> str:
-    """Returns a number with a fixed count of decimals, and no minus before a zero."""
-    text = f"{value:.{digits}f}"
-    return text if float(text) else text.lstrip("-")
-
-
-def summary_table(results: Results) -> Table:
+def summary_table(results: Results) -> SummaryTable:
     """Returns the summary as a table for the terminal."""
-    table = Table(
-        title="worst case over attacks, per defense and knowledge level (attack selected with the truth in hand)",
-        title_justify="left",
-        caption="n.d.: not distinguishable from the undefended target",
-        caption_justify="left",
-    )
-    for i, name in enumerate(HEAD):
-        table.add_column(name, overflow="fold", no_wrap=i == 0, justify="left" if i < 3 else "right")
-    for row in summary_rows(results.summary):
-        table.add_row(*row)
+    return SummaryTable(results.summary)
+
+
+def _fits(table: Table, console: Console, options: ConsoleOptions) -> bool:
+    return Measurement.get(console, options.update_width(1000), table).maximum <= options.max_width
+
+
+def _table(rows: Sequence[Mapping[Any, Any]], columns: int, intervals: bool) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for i, name in enumerate(HEAD[:columns]):
+        table.add_column(name, no_wrap=True, justify="left" if i < 3 else "right")
+    for row in rows:
+        table.add_row(*_texts(row, intervals)[:columns])
     return table
 
 
-def markdown(summary: pd.DataFrame) -> str:
-    """Returns the summary as a Markdown table."""
-    lines = [f"| {' | '.join(HEAD)} |", f"|{'---|' * len(HEAD)}"]
-    for row in summary_rows(summary):
-        lines.append("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |")
-    return (
-        "\n".join(lines) + "\n\nWorst case over attacks, selected with the truth in hand. n.d.: not distinguishable.\n"
-    )
+def _texts(row: Mapping[Any, Any], intervals: bool) -> list[Text]:
+    """Returns the cells of a row, values over their intervals."""
+    unfinished = said(row, "incomplete") != "-"
+
+    def below(name: str, digits: int) -> str:
+        return bracket(row, name, digits) if intervals else ""
+
+    drop = "-" if row["defense"] == "none" else number(row, "accuracy_drop", 3)
+    return [
+        _over(
+            wrapped(str(row["defense"]), NAME), "incomplete" if unfinished else "", style="red" if unfinished else ""
+        ),
+        Text(str(row["knowledge"])),
+        Text(wrapped(said(row, "worst_attack"), NAME) + (" !" if said(row, "flags") != "-" else "")),
+        _over(number(row, "leakage", 3), bracket(row, "leakage", 3), undistinguished(row, "leakage_change")),
+        _over(number(row, "accuracy", 3), below("accuracy", 3)),
+        _over(number(row, "equivalent_resolution", 1), below("equivalent_resolution", 1)),
+        _over(number(row, "ssim", 3), below("ssim", 3)),
+        _over(drop, below("accuracy_drop", 3) if drop != "-" else "", undistinguished(row, "accuracy_drop")),
+        _over(*_information(said(row, "mi_text"))),
+        Text(f"{fixed(row['edge_macs'] / 1e6, 2)} M" if present(row.get("edge_macs")) else "-"),
+    ]
 
 
-_LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}"}
-_LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", ">": r"$>$", "<": r"$<$"}
+def _over(value: str, below: str, mark: str = "", *, style: str = "") -> Text:
+    """Returns a value and its mark over what belongs below it."""
+    text = Text(value + (f" {mark}" if mark else ""), style=style)
+    return Text("\n").join((text, Text(below.strip(), style="dim"))) if below else text
 
 
-def latex(summary: pd.DataFrame) -> str:
-    """Returns the summary as a LaTeX tabular (booktabs)."""
-
-    def escaped(text: str) -> str:
-        return "".join(_LATEX.get(c, c) for c in text)
-
-    lines = [r"\begin{tabular}{lll" + "r" * (len(HEAD) - 3) + "}", r"\toprule"]
-    lines.append(" & ".join(escaped(h) for h in HEAD) + r" \\")
-    lines.append(r"\midrule")
-    lines += [" & ".join(escaped(c) for c in row) + r" \\" for row in summary_rows(summary)]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+def _information(text: str) -> tuple[str, str]:
+    """Returns the mutual information and, below it, its interval or why there is no value."""
+    if ";" in text:
+        return text.replace("; ", ";\n"), ""
+    at = min((i for i in (text.find(" ["), text.find(" (")) if i > 0), default=len(text))
+    return text[:at], text[at:]

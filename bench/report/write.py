@@ -14,11 +14,12 @@ from ..plan import Plan
 from ..store import Store, write_text
 from ..store.atomic import write_bytes
 from .claims_text import claims_markdown
+from .exported import latex, markdown
 from .figures import Drawn, draw_figures
 from .frames import csv
 from .html import Picture, page
+from .style import DPI, PHOTOGRAPH_DPI
 from .tables import Results, build_tables
-from .terminal import latex, markdown
 
 if TYPE_CHECKING:
     import torch
@@ -81,7 +82,8 @@ def _rendered(drawn: Drawn) -> tuple[bytes, str]:
     import matplotlib
 
     png, svg = io.BytesIO(), io.StringIO()
-    drawn.figure.savefig(png, format="png", metadata={"Software": None})
+    dpi = PHOTOGRAPH_DPI if drawn.photographs else DPI
+    drawn.figure.savefig(png, format="png", dpi=dpi, metadata={"Software": None})
     with matplotlib.rc_context({"svg.hashsalt": "splitaudit", "svg.fonttype": "path"}):
         drawn.figure.savefig(svg, format="svg", metadata={"Date": None})
     return png.getvalue() if drawn.photographs else _with_palette(png), svg.getvalue()

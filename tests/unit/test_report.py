@@ -15,7 +15,7 @@ from splitaudit.report import timing_columns
 from splitaudit.report.plot_trade_off import pareto
 from splitaudit.report.style import styles, wrapped
 from splitaudit.report.summary import _information
-from splitaudit.report.terminal import latex, markdown
+from splitaudit.report.exported import latex, markdown
 
 TOY: dict[str, Any] = {
     "name": "report",

@@ -1,0 +1,47 @@
+"""How values of the tables are said: with a fixed count of decimals, their interval, and '-' where there are none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from .columns import HIGH, LOW
+
+
+def present(value: Any) -> bool:
+    """Says whether a table's value is there."""
+    return value is not None and not (isinstance(value, float) and value != value) and value is not pd.NA
+
+
+def said(row: Mapping[Any, Any], name: str) -> str:
+    """Returns a text of a table; '-' where there is none."""
+    value = row.get(name)
+    return str(value) if present(value) and value else "-"
+
+
+def number(row: Mapping[Any, Any], name: str, digits: int, *, interval: bool = False) -> str:
+    """Returns a figure as text, with its interval if asked for; '-' where there is none."""
+    value = row.get(name)
+    if not present(value):
+        return "-"
+    bounds = bracket(row, name, digits) if interval else ""
+    return f"{fixed(value, digits)} {bounds}" if bounds else fixed(value, digits)
+
+
+def bracket(row: Mapping[Any, Any], name: str, digits: int) -> str:
+    """Returns the interval of a figure as text; empty where there is none."""
+    low, high = row.get(name + LOW), row.get(name + HIGH)
+    return f"[{fixed(low, digits)}, {fixed(high, digits)}]" if present(low) and present(high) else ""
+
+
+def fixed(value: Any, digits: int) -> str:
+    """Returns a number with a fixed count of decimals, and no minus before a zero."""
+    text = f"{value:.{digits}f}"
+    return text if float(text) else text.lstrip("-")
+
+
+def undistinguished(row: Mapping[Any, Any], name: str) -> str:
+    """Returns ``n.d.`` where a difference from the undefended target is not distinguishable from 0, else nothing."""
+    return "n.d." if said(row, f"{name}_note") != "-" and present(row.get(name)) else ""
