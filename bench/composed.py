@@ -100,6 +100,9 @@ class Composed(Defense):
     _stages: list[torch.Tensor]
 
     def visible(self, received: torch.Tensor) -> torch.Tensor | None:
-        # Only the last part's mask can be read off the wire; what an earlier part zeroed may have been refilled.
-        last = list(self._each())[-1]
-        return last.visible(received)
+        # Only the mask of the last part that acts on the wire can be read off it: what an earlier one zeroed may have been
+        # refilled. Parts after it that act on training alone (nopeek, adversarial) leave the wire as it is.
+        for part in reversed(list(self._each())):
+            if part.acts_on_wire or type(part).protect is not Defense.protect:
+                return part.visible(received)
+        return None
