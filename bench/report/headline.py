@@ -48,12 +48,7 @@ def leakage_difference(a: Array, b: Array, reference: Reference) -> Interval | N
     """Returns the leakage score of errors a less that of errors b, paired: both over the same images and seeds, (S, N)."""
     if why_not(reference, a) or why_not(reference, b):
         return None
-    x, y, prior = np.atleast_2d(a), np.atleast_2d(b), np.atleast_2d(_prior(reference))
-    drawn = stats.resampler(x.shape[1], reference.groups, max(len(x), len(y)))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        resampled = (drawn.means(y) - drawn.means(x)) / drawn.means(prior)
-    value = (y.mean() - x.mean()) / prior.mean()
-    return drawn.interval(float(value), resampled[np.isfinite(resampled)])
+    return stats.scaled_interval(b, a, _prior(reference), reference.groups)
 
 
 def why_not(reference: Reference, mse: Array | None = None) -> str:

@@ -13,6 +13,7 @@ from splitaudit.stats import (
     mean_interval,
     paired_difference,
     ratio_interval,
+    scaled_interval,
     standard_error,
     wilson_interval,
 )
@@ -64,15 +65,92 @@ def test_groups_of_one_image_change_nothing() -> None:
     assert standard_error(v) == pytest.approx(v.std(ddof=1) / 60**0.5)
 
 
-def test_seeds_are_resampled_besides_the_images() -> None:
-    """Seeds that differ by 1 widen the interval; equal seeds leave that of the images."""
+def test_groups_that_repeat_their_image_leave_every_figure_its_interval() -> None:
+    """Each group repeats one image 10 times: 20 observations, not 200. A figure that ignores groups is too sure."""
+    groups = np.repeat(np.arange(20), 10)
+    mse, prior = values(20), values(20, 1) + 2
+    thumbnails = {s: prior * f for s, f in [(1, 0.8), (2, 0.5), (4, 0.2)]}
+
+    def repeated(v: np.ndarray) -> np.ndarray:
+        return np.repeat(v, 10, axis=-1)
+
+    many = {s: repeated(t) for s, t in thumbnails.items()}
+    assert mean_interval(repeated(mse), groups) == pytest.approx(mean_interval(mse))
+    assert ratio_interval(repeated(mse), repeated(prior), groups) == pytest.approx(ratio_interval(mse, prior))
+    assert paired_difference(repeated(mse), repeated(prior), groups) == pytest.approx(paired_difference(mse, prior))
+    assert scaled_interval(repeated(mse), repeated(prior), repeated(prior), groups) == pytest.approx(
+        scaled_interval(mse, prior, prior)
+    )
+    assert equivalent_resolution(repeated(mse), many, repeated(prior), 8, groups) == pytest.approx(
+        equivalent_resolution(mse, thumbnails, prior, 8)
+    )
+
+
+# -- seeds ------------------------------------------------------------------------------------------------------------
+
+
+def test_equal_seeds_leave_the_interval_of_the_images() -> None:
     v = values(400)
-    images_only = mean_interval(v)
-    assert mean_interval(np.stack([v, v, v])) == pytest.approx(images_only)
-    spread = mean_interval(np.stack([v - 1, v, v + 1]))
-    assert spread.value == pytest.approx(v.mean())
-    assert spread.high - spread.low > 1.3
-    assert mean_interval(v[None]) == images_only
+    assert mean_interval(np.stack([v, v, v])) == pytest.approx(mean_interval(v))
+    assert mean_interval(v[None]) == mean_interval(v)
+
+
+@pytest.mark.parametrize(("seeds", "student"), [(2, 12.706), (3, 4.303), (5, 2.776)])
+def test_seeds_alone_have_students_interval(seeds: int, student: float) -> None:
+    """Images that are all alike: ± t · s / √S. Resampling two seeds would give ± 1 instead of ± 12.7."""
+    means = np.arange(seeds, dtype=float)
+    i = mean_interval(np.repeat(means[:, None], 50, axis=1))
+    half = student * means.std(ddof=1) / seeds**0.5
+    assert i == pytest.approx((means.mean(), means.mean() - half, means.mean() + half), abs=0.01)
+
+
+def test_seeds_and_images_add_as_squares_and_what_both_contain_counts_once() -> None:
+    """Shared images and shifted seeds add up; noise of single images and seeds is Student's alone."""
+    v = values(400)
+    images = mean_interval(v)
+    shifted = mean_interval(np.stack([v - 0.05, v, v + 0.05]))
+    more = 4.303 * 0.05 / 3**0.5
+    assert shifted.high - v.mean() == pytest.approx(np.hypot(images.high - v.mean(), more), rel=1e-3)
+    noise = np.random.default_rng(0).normal(0, 1, (3, 400))
+    student = 4.303 * noise.mean(1).std(ddof=1) / 3**0.5
+    half = mean_interval(noise).high - noise.mean()
+    assert half == pytest.approx(max(student, 1.96 / 1200**0.5), rel=0.1)
+
+
+def test_every_figure_widens_with_its_seeds_and_stays_within_its_bounds() -> None:
+    """Before Student's part, two seeds 0.4 and 0.6 of the prior's error gave a leakage score of 0.4 to 0.6."""
+    prior = values(50, 1)
+    mse = np.stack([0.4 * prior, 0.6 * prior])
+    score = ratio_interval(mse, prior)
+    assert score.value == pytest.approx(0.5)
+    assert score.low == pytest.approx(0.5 - 12.706 * 0.1, rel=1e-3)
+    assert score.high == 1.0
+    assert scaled_interval(mse, prior, prior).high == pytest.approx(-0.5 + 1.2706, rel=1e-3)
+    assert mean_interval(mse / prior, bounds=(0, 1)) == pytest.approx((0.5, 0, 1))
+    side = equivalent_resolution(np.stack([0.2 * prior, 0.8 * prior]), {1: 0.9 * prior, 4: 0.1 * prior}, prior, 8)
+    assert (side.low, side.high) == (0, 8)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize(
+    ("training", "shared", "own"), [(1, 0.1, 0.5), (0.1, 1, 0.5), (0.1, 0.1, 1), (0.02, 1, 0), (0, 0, 1)]
+)
+def test_intervals_over_seeds_cover_the_true_mean(seeds: int, training: float, shared: float, own: float) -> None:
+    """Trainings, images, and images within trainings vary. Resampled seeds covered 0.655, 0.795 and 0.878 at worst.
+
+    Where trainings do not vary and images are shared, the interval is nearly that of the images.
+    """
+    rng, trials, n = np.random.default_rng(seeds), 1500, 100
+    hits, width = 0, []
+    for _ in range(trials):
+        v = rng.normal(0, training, (seeds, 1)) + rng.normal(0, shared, n) + rng.normal(0, own, (seeds, n))
+        i = mean_interval(v)
+        hits += i.low <= 0 <= i.high
+        width.append(i.high - i.low)
+    assert hits / trials >= 0.93
+    if (training, own) == (0.02, 0):
+        assert np.median(width) < (1.6 if seeds == 2 else 1.2) * 2 * 1.96 * shared / n**0.5
 
 
 def test_an_infinite_value_makes_the_mean_infinite_and_leaves_a_finite_lower_end() -> None:
@@ -169,7 +247,7 @@ def test_less_error_never_means_a_smaller_side_whatever_the_thumbnails(
     assert 0 <= b <= a <= side
 
 
-def test_equivalent_resolution_of_several_seeds_resamples_them_too() -> None:
+def test_equivalent_resolution_of_several_seeds_counts_their_spread() -> None:
     seeds = np.stack([0.2 * PRIOR, 0.3 * PRIOR, 0.5 * PRIOR])
     found = equivalent_resolution(seeds, THUMBNAILS, PRIOR, SIDE)
     assert found.low < 2 < found.high
