@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 
@@ -14,6 +14,9 @@ from .data.base import Part
 from .params import Params
 from .seeds import generator
 from .split import SplitModel
+
+if TYPE_CHECKING:
+    from .selftest import KnownAnswer
 
 Direction = Literal["more leakage", "less leakage", "more utility", "more cost", "neither"]
 
@@ -151,7 +154,19 @@ class MeasureContext:
             self._clean[id(part)] = (part, torch.cat(batches))
         return self._clean[id(part)][1]
 
+    def once(self, name: str, make: Callable[[], Any]) -> Any:
+        """Returns what ``make`` returns, made once per name and context: what several measures of a target share."""
+        if name not in self._shared:
+            self._shared[name] = make()
+        return self._shared[name]
+
+    @property
+    def self_tests(self) -> Mapping[str, str]:
+        """Measure to the verdict of its self-test (``passed`` or ``failed: …``); missing where none was run."""
+        return {k: v for k, v in self.extra.get("self_tests", {}).items() if v}
+
     _clean: dict[int, tuple[Part, torch.Tensor]] = field(default_factory=dict, repr=False)
+    _shared: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
 class Measure(AnyMetric):
@@ -160,6 +175,17 @@ class Measure(AnyMetric):
     columns: ClassVar[dict[str, Column]] = {}
     quiet: ClassVar[bool] = False
     """True where nothing else may run meanwhile (latency): done after everything else, one at a time."""
+
+    @classmethod
+    def self_test(cls, quick: bool = True) -> Iterable[KnownAnswer]:
+        """Measures what has a known answer and returns a row per task; nothing where the measure has no self-test.
+
+        The verdict is in the ``self_tests`` of every context of a run; a measure that failed gives no numbers.
+
+        Args:
+            quick: only what takes seconds; else everything, in a few minutes.
+        """
+        return ()
 
     @abstractmethod
     def measure(self, context: MeasureContext) -> Measurement:

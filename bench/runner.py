@@ -11,6 +11,7 @@ from .events import Counts, Event, Listener
 from .executors import Executor, Result
 from .plan import Plan
 from .plugins import METRICS, REGISTRIES
+from .selftest import self_tests
 from .state import Todo
 from .store import Store, new_record
 from .work import Job
@@ -52,6 +53,7 @@ class Runner:
         self._started: dict[str, float] = {}
         self._spent = self._predicted = 0.0
         self._plugins = _origins(plan)
+        self._verdicts: dict[str, str] = {}
 
     def run(self) -> Counts:
         """Runs until every job is done, failed or skipped.
@@ -86,6 +88,10 @@ class Runner:
         job = self._waiting.pop(ticket)
         self._started[ticket] = time.monotonic()
         self.counts.running += 1
+        if job.task == "measure":
+            # Here and not before the run: the other workers train meanwhile.
+            self_tests((s["name"] for s in job.metrics), self.store.folder / "cache", self._verdicts)
+            job = replace(job, extra={**job.extra, "self_tests": self._verdicts})
         self.executor.submit(ticket, job.dump())
         self._tell("started", ticket)
 

@@ -152,6 +152,7 @@ class Worker:
             seed=derive("measure", int(identity["seed"]), **names_of(identity)),
             device=self.device,
             threads=self.at.threads,
+            extra={"self_tests": job.extra.get("self_tests", {})},
         )
         for spec in job.metrics:
             started = time.perf_counter()

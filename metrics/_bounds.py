@@ -78,21 +78,34 @@ def read(table: torch.Tensor, weights: torch.Tensor) -> Reading:
     joint = w @ t.diagonal() / w.sum(1)
     pairs = w.sum(1).square() - w.square().sum(1)
     values = joint - (((w @ e) * w).sum(1) / pairs).log() - top
-    # An image drawn twice still stands once against the others: counted twice it would be its own rival.
-    peak = t.max(1, keepdim=True).values
-    rivals = w @ (others - peak).exp().T
-    own = t.diagonal() - peak[:, 0]
-    share = own - ((rivals + own.exp()) / (1 + w.sum(1, keepdim=True) - w)).log()
-    nces = (w * share).sum(1) / w.sum(1)
+    nce, nce_low = info_nce_limit(t, w)
     return Reading(
         value=float(donsker_varadhan(t)),
         low=float(values.quantile(0.025)),
         high=float(values.quantile(0.975)),
-        nce=float(info_nce(t)),
-        nce_low=float(nces.quantile(0.05)),
+        nce=nce,
+        nce_low=nce_low,
         ceiling=math.log(m),
         ess=float(ess),
     )
+
+
+def info_nce_limit(table: torch.Tensor, weights: torch.Tensor) -> tuple[float, float]:
+    """Returns the InfoNCE value of a table and its one-sided 95 % lower limit, by resampling images.
+
+    Args:
+        table: scores on test images, (M, M).
+        weights: how often each image is drawn in each resample, (R, M).
+    """
+    t = table.double()
+    w = weights.to(t)
+    # An image drawn twice still stands once against the others: counted twice it would be its own rival.
+    peak = t.max(1, keepdim=True).values
+    rivals = w @ (off_diagonal(t) - peak).exp().T
+    own = t.diagonal() - peak[:, 0]
+    share = own - ((rivals + own.exp()) / (1 + w.sum(1, keepdim=True) - w)).log()
+    nces = (w * share).sum(1) / w.sum(1)
+    return float(info_nce(t)), float(nces.quantile(0.05))
 
 
 def status(reading: Reading, structured: Reading) -> str:

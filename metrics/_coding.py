@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 LEVELS = 256
 BINS = 6
@@ -46,6 +47,25 @@ class Code:
             bits.append(self._bits[channel, contexts, levels].sum((1, 2, 3)))
             alone.append(self._alone[channel, levels].sum((1, 2, 3)))
         return np.concatenate(bits), np.concatenate(alone)
+
+    def noise_bits(self, maps: NDArray[np.float32], deviation: NDArray[np.float64]) -> float:
+        """Returns the entropy of the levels of maps plus Gaussian noise, in bits per map, mean over the maps given.
+
+        Args:
+            maps: without noise, (N, C, H, W).
+            deviation: of the noise, broadcastable to one map; elements without noise have none.
+        """
+        step = self._span / (LEVELS - 1)
+        edges = np.arange(LEVELS - 1) + 0.5
+        total = 0.0
+        noisy = np.broadcast_to(deviation, maps.shape[1:]) > 0
+        for one in maps:
+            at = ((one - self._low[0]) / step[0])[noisy]
+            spread = (np.broadcast_to(deviation, one.shape) / step[0])[noisy]
+            below = ndtr((edges - at[:, None]) / spread[:, None])
+            p = np.diff(below, axis=1, prepend=0.0, append=1.0)
+            total -= float((p * np.log2(np.maximum(p, 1e-300))).sum())
+        return total / len(maps)
 
     def _levels(self, maps: NDArray[np.float32]) -> NDArray[np.uint8]:
         scaled = (maps - self._low) / self._span * (LEVELS - 1)

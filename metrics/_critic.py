@@ -91,7 +91,7 @@ def train(
     for step in range(1, steps + 1):
         draw = int(torch.randint(len(wires), (), generator=generator))
         pick = torch.randperm(len(images), generator=generator)[:size].to(images.device)
-        table = tables[draw][pick][:, pick] + residual(images[pick], wires[draw][pick])
+        table = tables[draw][pick[:, None], pick] + residual(images[pick], wires[draw][pick])
         partition = off_diagonal(table).flatten().logsumexp(0) - pairs
         now = partition.detach()
         average = now if average is None else torch.logaddexp(average + math.log1p(-EMA), now + math.log(EMA))

@@ -1,17 +1,39 @@
-"""Mutual information between the image and what crosses the wire, at a declared reference noise."""
+"""Mutual information between the image and what crosses the wire, at declared reference noises."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 
 from splitaudit.metric import Column, Measure, MeasureContext, Measurement
-from splitaudit.metrics._mine import Estimate, estimate
-from splitaudit.metrics._splits import TooFew, divide
+from splitaudit.metrics._bounds import SLACK, Reading, status
+from splitaudit.metrics._information_columns import (
+    LEVEL,
+    REFERENCE_NOISES,
+    information_columns,
+    lower_at,
+    status_at,
+    upper_at,
+)
+from splitaudit.metrics._mine import estimate
+from splitaudit.metrics._prepared import NotMeasurable, Prepared, Settings, has_density, prepared
+from splitaudit.metrics._sandwich import Lower, Upper, lower, upper
+from splitaudit.metrics._threshold import crossing
+from splitaudit.metrics._twin import Twin, twin_of
 from splitaudit.params import Params
+from splitaudit.selftest import KnownAnswer
+
+Values = dict[str, float | int | str | None]
+
+RECOVERY = (0.8, 1.1)
+"""Share of its Gaussian twin's information that the estimator has to read, and may read."""
+
+TWIN_SLACK = 0.08
+"""Nats that it may be off in any case."""
 
 
 class MutualInformationParams(Params):
@@ -19,42 +41,46 @@ class MutualInformationParams(Params):
 
     sigma_over_rms: float = Field(
         32.0,
-        gt=0,
-        description="reference noise: standard deviation over the root mean square of the centred clean features",
+        ge=0,
+        description="reference noise that MINE is trained at: standard deviation over the root mean square of the centred "
+        "clean features; 0: the wire as it is",
     )
     images: int = Field(5000, ge=100, description="images at most, the first of part measure")
     division: Literal["images", "groups"] = Field(
         "images", description="what is divided 60/20/20 and resampled: images, or groups of them (crops of one tile)"
     )
-    steps: int = Field(1000, ge=0, description="training steps of the critic at most")
-    resamples: int = Field(200, ge=20, description="bootstrap resamples for the interval")
-
-
-_WHY = {
-    "at_ceiling": "the estimator is at its ceiling: {nce:.2f} of at most {ceiling:.2f} nats; the value is not known",
-    "low_ess": "{ess:.0f} effective pairs decide the estimate, 100 are needed; the value is not known",
-    "critic_limited": "the critic reads less than an untrained bound certifies; the value is not known",
-}
+    steps: int = Field(1000, ge=0, description="training steps of a critic at most")
+    seeds: int = Field(3, ge=1, description="critics that are trained; their median is reported")
+    resamples: int = Field(200, ge=20, description="bootstrap resamples for intervals")
+    memory_mb: int = Field(
+        1024, ge=1, description="memory for one copy of all features; larger ones are reduced to block means"
+    )
 
 
 class MutualInformation(Measure):
-    """Estimates I(x; z) in nats for z = protect(f(x)) + reference noise, with a MINE whose critic knows the channel.
+    """Bounds I(x; z) in nats from both sides, and estimates it with a MINE whose critic knows the channel.
 
-    A deterministic wire carries infinitely much, or ln N of N images, whatever an estimator prints; so the figure is
-    always that of the wire with Gaussian noise added, of a declared size relative to the root mean square of the
-    centred clean features. It is added to the wire of every target, also to one that is random itself, and figures
-    are compared at the same reference noise only. The default puts undefended feature maps of 2,000 to 8,000 elements
-    at one to three nats, inside the range of a few hundred test images; a smaller noise asks for more images.
+    A deterministic wire carries infinitely much, or ln N of N images, whatever an estimator prints; so the object is
+    always z = protect(f(x)) + reference noise, of declared sizes relative to the root mean square of the centred clean
+    features, for every target, also for one that is random itself. Figures are compared at the same noise only.
 
-    The critic is T = T₀ + R. T₀ = log p(z | x) − log q(z) is frozen: p is the channel (exact for a deterministic
-    wire; for a random defense a Gaussian about an estimated centre, with the total variance), q is fitted to train
-    images. R is a small trained network, unbounded; validation decides whether it is used. The estimate is the
-    Donsker–Varadhan value on test images with all off-diagonal pairs, read once. It is a *lower* bound in
-    expectation, its interval covers the sampling of test images only, and it cannot feed a bound on reconstruction,
-    which needs an upper bound.
+    ``mi_lower_nats`` and ``mi_upper_nats`` are one-sided 95 % limits that nothing is trained for. Lower: InfoNCE with
+    log p(z | x) of the channel; never above ln M of M test images (``mi_ceiling_nats``). Upper: the mean over test wires
+    of log p(z | x) − log q(z), with the best of several densities q fitted to other images; no ceiling. For a defense
+    that is random but does not add Gaussian noise the upper bound is that for an observer who knows the defense's random
+    numbers. At noises 8, 4, 2, 1, ½ and ¼ there are these two only. ``sigma_at_3nats`` is the noise at which they have
+    fallen to 3 nats; it never saturates.
 
-    The value is given only with status ``ok``: InfoNCE at most 0.85 ln M and at least 100 effective pairs. Otherwise it
-    is empty and ``mi_mine_lo`` holds InfoNCE's one-sided 95 % lower limit: two targets at the ceiling are not equal.
+    ``mi_mine_nats`` is the Donsker–Varadhan value on test images with all off-diagonal pairs. The critic is T = T₀ + R:
+    T₀ = log p(z | x) − log q(z) is frozen, R is a small trained network, unbounded; validation decides whether it is
+    used. The value is the median over seeds and is given only with status ``ok``: InfoNCE at most 0.85 ln M, at least
+    100 effective pairs, between the two bounds, and at least 80 % recovered of a Gaussian twin (same number of images,
+    covariance and noise; known answer). Otherwise the cell is empty and ``mi_mine_lo`` holds what is certified: two
+    targets at the ceiling are not equal. The default noise of MINE puts undefended feature maps of 2,000 to 8,000
+    elements at one to three nats, inside the range of a few hundred test images.
+
+    ``reid_top1`` is the share of test wires whose most likely image among all M is their own, ``reid_top1_max`` what
+    Fano's inequality leaves any attacker. None of the lower figures can feed a bound on reconstruction.
 
     Division: by images the distribution of x is that of crops of the part's own tiles, and train, validation and test
     are independent draws of it. By groups no tile is in two divisions; q then has to fit unseen tiles, and with the few
@@ -65,80 +91,191 @@ class MutualInformation(Measure):
     """
 
     Params = MutualInformationParams
-    version = 1
+    version = 2
     source = "Belghazi et al. 2018 (equation 12); ceiling: McAllester and Stratos 2020; InfoNCE: Poole et al. 2019"
-    columns: ClassVar[dict[str, Column]] = {
-        "mi_mine_nats": Column(
-            "nats",
-            "more leakage",
-            "mutual information of image and wire at the reference noise",
-            status="mi_mine_status",
-        ),
-        "mi_mine_lo": Column(
-            "nats", "more leakage", "lower end of its 95 % interval; InfoNCE's limit if it has no value"
-        ),
-        "mi_mine_hi": Column("nats", "more leakage", "upper end of its 95 % interval, for the sampling of test images"),
-        "mi_mine_status": Column("", "neither", "ok, at_ceiling, low_ess, critic_limited or too_few_images"),
-        "mi_ceiling_nats": Column(
-            "nats", "neither", "ln of the number of test images: nothing higher can be certified"
-        ),
-        "mi_ess": Column("pairs", "neither", "effective number of independent pairs behind the estimate"),
-        "mi_sigma_over_rms": Column("", "neither", "reference noise over the root mean square of the clean features"),
-        "channel": Column("", "neither", "what kind of wire the figure is for"),
-        "mi_n_train": Column("images", "neither", "images that the critic was fitted to"),
-        "mi_n_test": Column("images", "neither", "images that it was read on"),
-    }
+    columns: ClassVar[dict[str, Column]] = information_columns()
 
     @classmethod
     def cheap(cls) -> dict[str, int]:
-        return {"images": 400, "steps": 50, "resamples": 20}
+        return {"images": 400, "steps": 50, "seeds": 1, "resamples": 20}
+
+    @classmethod
+    def self_test(cls, quick: bool = True) -> Iterator[KnownAnswer]:
+        from splitaudit.metrics._selftest import known_answers
+
+        return known_answers(quick)
 
     def measure(self, context: MeasureContext) -> Measurement:
+        return self.measured(context)
+
+    def measured(self, context: MeasureContext, everywhere: bool = True) -> Measurement:
+        """Returns the values of the columns.
+
+        Args:
+            context: the target and its data.
+            everywhere: also at the reference noises; otherwise their columns stay empty.
+        """
         p = self.params
-        part = context.data if len(context.data) <= p.images else context.data.first(p.images)
-        stochastic = context.model.defense.stochastic
-        found: dict[str, float | int | str | None] = dict.fromkeys(self.columns)
-        found["mi_sigma_over_rms"] = p.sigma_over_rms
-        found["channel"] = f"{'stochastic' if stochastic else 'deterministic'}+reference noise"
-        # The division's generator is on the CPU, so that the images of each are the same on every device.
-        draws = torch.Generator().manual_seed(context.generator("division").initial_seed())
+        found: Values = dict.fromkeys(self.columns)
+        verdict = context.self_tests.get(self.name, "not run")
+        found |= {"mi_sigma_over_rms": p.sigma_over_rms, "mi_selftest": verdict}
+        if verdict.startswith("failed"):
+            return _nothing(found, "invalid", f"n/a (self-test {verdict})")
         try:
-            division = divide(part, draws, grouped=p.division == "groups")
-        except TooFew as exc:
-            return Measurement(found | {"mi_mine_status": "too_few_images"}, reason=str(exc))
-        found |= {"mi_n_train": len(division[0]), "mi_n_test": len(division[2])}
+            ready = prepared(context, Settings(p.images, p.division, p.memory_mb))
+        except NotMeasurable as exc:
+            if exc.status == "constant":
+                return _constant(found, str(exc))
+            return _nothing(found, exc.status, str(exc))
+        noise = "+reference noise" if p.sigma_over_rms > 0 else ""
+        found["channel"] = ready.wire.kind + noise + (", projected" if ready.wire.projection else "")
+        found["mi_projection"] = ready.wire.projection or "none"
+        found |= {"mi_n_train": len(ready.division[0]), "mi_n_test": len(ready.division[2])}
+        found["mi_ceiling_nats"] = math.log(len(ready.division[2]))
         with torch.no_grad():
-            clean = context.clean_features(part)
-        result = estimate(
-            clean,
-            context.model.protect,
-            stochastic,
-            p.sigma_over_rms,
-            division,
-            seed=context.seed,
-            groups=part.groups if p.division == "groups" else None,
-            steps=p.steps,
-            resamples=p.resamples,
-            batch=context.batch,
+            bounds = _Bounds(ready, ready.weights(p.resamples, context.seed))
+            lows, highs = self._here(found, bounds)
+        reasons: list[str] = []
+        flags: tuple[str, ...] = ()
+        if ready.wire.projection:
+            reasons.append("features were reduced to fit into memory, so there is no upper bound")
+            flags = (f"features were reduced: {ready.wire.projection}",)
+        if not self._has_density(ready):
+            found["mi_mine_status"] = "deterministic"
+            reasons.insert(
+                0, "a wire without noise carries infinitely much of continuous features: not a finite number"
+            )
+        else:
+            reason = self._mine(found, ready, context.seed)
+            reasons = [reason, *reasons] if reason else reasons
+        if found["mi_mine_status"] != "ok":
+            flags = (*flags, f"mutual information: {found['mi_mine_status']}")
+        if everywhere:
+            with torch.no_grad():
+                crossed = _elsewhere(found, bounds, lows, highs)
+            if not crossed:
+                reasons.append("a bound does not cross 3 nats at any noise that was tried")
+        return Measurement(found, "; ".join(reasons) or None, flags)
+
+    def _has_density(self, ready: Prepared) -> bool:
+        return self.params.sigma_over_rms > 0 or has_density(ready)
+
+    def _here(self, found: Values, bounds: _Bounds) -> tuple[dict[float, float], dict[float, float]]:
+        """Fills in the bounds at MINE's noise; returns noise to lower and to upper bound."""
+        noise = self.params.sigma_over_rms
+        if not self._has_density(bounds.ready):
+            return {}, {}
+        under = bounds.low(noise)
+        found |= {"mi_lower_nats": under.limit, "mi_lower_status": under.status, "reid_top1": under.top1}
+        if bounds.ready.wire.projection:
+            return {noise: under.limit}, {}
+        over = bounds.high(noise)
+        found |= {"mi_upper_nats": over.limit, "mi_upper_se": over.error, "mi_upper_form": over.form}
+        found["reid_top1_max"] = min(1.0, (over.limit + math.log(2)) / under.ceiling)
+        return {noise: under.limit}, {noise: over.limit}
+
+    def _mine(self, found: Values, ready: Prepared, seed: int) -> str | None:
+        """Fills in the estimate; returns why there is none."""
+        p, weights, sigma = (
+            self.params,
+            ready.weights(self.params.resamples, seed),
+            self.params.sigma_over_rms * ready.rms,
         )
-        return _reported(found, result)
+        result = estimate(ready.tables, sigma, weights, seed, seeds=p.seeds, steps=p.steps)
+        reading = result.readings[result.median]
+        found |= {"mi_ess": reading.ess, "mi_seeds": len(result.readings), "mi_critic": result.critics[result.median]}
+        # One seed that cannot be read censors them all: a median of values and limits is neither.
+        judged = [_judged(r, result.structured, found) for r in result.readings]
+        verdict, why = next((j for j in judged if j[0] != "ok"), ("ok", ""))
+        if verdict == "ok":
+            twin = twin_of(ready.tables, sigma, weights, seed, steps=p.steps)
+            found |= {"mi_twin_true": twin.true, "mi_twin_noise": twin.noise}
+            readable = status(twin.reading, twin.reading) == "ok"
+            if readable:
+                found["mi_twin_est"] = twin.reading.value
+                found["mi_recovery"] = twin.reading.value / twin.true if twin.true > TWIN_SLACK else 1.0
+            verdict, why = _recovered(twin, readable)
+        found["mi_mine_status"] = verdict
+        if verdict == "ok":
+            found |= {"mi_mine_nats": reading.value, "mi_mine_lo": reading.low, "mi_mine_hi": reading.high}
+            return None
+        # Never the Donsker–Varadhan value: beyond its range it exceeds the truth more often than not.
+        found["mi_mine_lo"] = max(float(found["mi_lower_nats"] or 0.0), 0.0)
+        return why
 
 
-def _reported(found: dict[str, float | int | str | None], result: Estimate) -> Measurement:
-    reading, structured = result.reading, result.structured
-    found["mi_mine_status"] = result.status
-    if reading is None or structured is None:
-        found |= {"mi_mine_nats": 0.0, "mi_mine_lo": 0.0, "mi_mine_hi": 0.0}
-        found["mi_ceiling_nats"] = math.log(int(found["mi_n_test"] or 1))
-        return Measurement(
-            found, reason="no pairs were needed: the features are constant", flags=("constant features",)
-        )
-    found |= {"mi_ceiling_nats": reading.ceiling, "mi_ess": reading.ess}
-    if result.status == "ok":
-        found |= {"mi_mine_nats": reading.value, "mi_mine_lo": reading.low, "mi_mine_hi": reading.high}
-        return Measurement(found)
-    # Never the Donsker–Varadhan value: beyond its range it exceeds the truth more often than not.
-    best = max(reading, structured, key=lambda r: r.nce_low)
-    found["mi_mine_lo"] = best.nce_low
-    why = _WHY[result.status].format(nce=best.nce, ceiling=best.ceiling, ess=reading.ess)
-    return Measurement(found, reason=why, flags=(f"mutual information: {result.status}",))
+class _Bounds:
+    """The bounds of a prepared wire by the noise over the root mean square."""
+
+    def __init__(self, ready: Prepared, weights: torch.Tensor) -> None:
+        self.ready, self._weights = ready, weights
+
+    def low(self, noise: float) -> Lower:
+        return lower(self.ready.tables, noise * self.ready.rms, self._weights)
+
+    def high(self, noise: float) -> Upper:
+        return upper(self.ready.frozen, noise * self.ready.rms, self.ready.test_groups)
+
+
+def _elsewhere(found: Values, bounds: _Bounds, lows: dict[float, float], highs: dict[float, float]) -> bool:
+    """Fills in the bounds at the reference noises and where they cross; returns whether both do."""
+    bounded = not bounds.ready.wire.projection
+    for noise in REFERENCE_NOISES:
+        under = bounds.low(noise)
+        found[lower_at(noise)], found[status_at(noise)] = under.limit, under.status
+        lows[noise] = under.limit
+        if bounded:
+            highs[noise] = bounds.high(noise).limit
+            found[upper_at(noise)] = highs[noise]
+    # Nothing is to be interpolated from a wire without noise.
+    ends = [{s: v for s, v in known.items() if s > 0} for known in (lows, highs)]
+    refine = 4 if bounds.ready.wire.isotropic else 1
+    low = crossing(lambda s: bounds.low(s).limit, LEVEL, ends[0], refine)
+    high = crossing(lambda s: bounds.high(s).limit, LEVEL, ends[1], refine) if bounded else None
+    found |= {"sigma_at_3nats_lo": low, "sigma_at_3nats_hi": high}
+    if low is not None and high is not None:
+        found["sigma_at_3nats"] = math.sqrt(low * max(high, low))
+    return low is not None and high is not None
+
+
+def _judged(reading: Reading, structured: Reading, found: Values) -> tuple[str, str]:
+    """Returns the status of a reading and, if it is not ok, why."""
+    name = status(reading, structured)
+    nce, ceiling = max(reading.nce, structured.nce), reading.ceiling
+    why = {
+        "ok": "",
+        "at_ceiling": f"the estimator is at its ceiling: {nce:.2f} of at most {ceiling:.2f} nats; the value is not known",
+        "low_ess": f"{reading.ess:.0f} effective pairs decide the estimate, 100 are needed; the value is not known",
+        "critic_limited": "the critic reads less than an untrained bound certifies; the value is not known",
+    }[name]
+    limit, certified = found["mi_upper_nats"], found["mi_lower_nats"]
+    if name == "ok" and isinstance(limit, float) and reading.value > limit + SLACK:
+        return "invalid", f"the estimate of {reading.value:.2f} nats exceeds the upper bound of {limit:.2f}"
+    if name == "ok" and isinstance(certified, float) and reading.high < certified - SLACK:
+        return "critic_limited", f"the critic reads less than the {certified:.2f} nats that are certified"
+    return name, why
+
+
+def _recovered(twin: Twin, readable: bool) -> tuple[str, str]:
+    """Returns ok if the estimator reads of its Gaussian twin what is there, else which way it fails."""
+    lowest, highest = RECOVERY
+    reading, true = twin.reading, twin.true
+    if not readable:
+        why = f"of a Gaussian twin with {true:.2f} nats no more than {reading.nce_low:.2f} can be read"
+        return ("ok", "") if reading.nce_low >= lowest * true else ("critic_limited", why)
+    if reading.value < lowest * true and true - reading.value > TWIN_SLACK:
+        return "critic_limited", f"the estimator reads {reading.value:.2f} of the {true:.2f} nats of a Gaussian twin"
+    if reading.low > highest * true and reading.low - true > TWIN_SLACK:
+        return "invalid", f"the estimator reads {reading.value:.2f} nats of a Gaussian twin that has {true:.2f}"
+    return "ok", ""
+
+
+def _nothing(found: Values, name: str, reason: str) -> Measurement:
+    return Measurement(found | {"mi_mine_status": name}, reason, (f"mutual information: {name}",))
+
+
+def _constant(found: Values, reason: str) -> Measurement:
+    none = {"mi_mine_nats": 0.0, "mi_mine_lo": 0.0, "mi_mine_hi": 0.0, "mi_lower_nats": 0.0, "mi_upper_nats": 0.0}
+    ends = {c: 0.0 for n in REFERENCE_NOISES for c in (lower_at(n), upper_at(n))}
+    fine = {"mi_lower_status": "ok", **{status_at(n): "ok" for n in REFERENCE_NOISES}}
+    return Measurement(found | none | ends | fine | {"mi_mine_status": "constant"}, reason, ("constant features",))

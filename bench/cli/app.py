@@ -223,6 +223,18 @@ def check(
     raise typer.Exit(check_command(names, plugin or [], as_json=as_json))
 
 
+@app.command()
+def selftest(
+    measure: Annotated[str, typer.Argument(help="A measure with known-answer tests: mi (mutual information).")],
+    quick: Annotated[bool, typer.Option("--quick", help="Only what takes seconds; a run does this by itself.")] = False,
+    as_json: JsonOpt = False,
+) -> None:
+    """Try an estimator on what is known: truth, estimate, bounds, status and verdict (mi: about two minutes)."""
+    from .selftest import selftest_command
+
+    raise typer.Exit(selftest_command(measure, quick=quick, as_json=as_json))
+
+
 def _suite(suite: str | None, preset: str | None) -> str:
     if suite is not None and preset is not None:
         raise typer.BadParameter(f"got both the suite '{suite}' and --preset {preset}, expected one of them")

@@ -164,6 +164,8 @@ DEFAULT_METRICS = (
     "mutual_information",
     "entropy",
     "effective_information_volume",
+    "fisher_information",
+    "reconstruction_floor",
     "cost",
     "latency",
 )

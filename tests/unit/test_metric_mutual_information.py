@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,11 +11,14 @@ from metric_targets import OnTheWire, context
 
 from splitaudit.defense import Defense
 from splitaudit.metric import Measurement
+from splitaudit.metrics import mutual_information
 from splitaudit.metrics._bounds import donsker_varadhan, info_nce, off_diagonal, read, status
-from splitaudit.metrics._channel import reference_channel
+from splitaudit.metrics._channel import Wire
 from splitaudit.metrics._critic import Residual
-from splitaudit.metrics._mine import estimate
-from splitaudit.metrics._reference import Reference, mixture_weights, principal_components
+from splitaudit.metrics._known import random_sign
+from splitaudit.metrics._mine import Estimate, estimate
+from splitaudit.metrics._reference import mixture_weights
+from splitaudit.metrics._tables import Tables
 from splitaudit.metrics.mutual_information import MutualInformation, MutualInformationParams
 from splitaudit.stats import bootstrap_weights
 
@@ -38,8 +42,15 @@ def gaussian(n: int, d: int, nats: float, falling: bool = False, seed: int = 0) 
 def measured(
     features: torch.Tensor, sigma: float, defense: Defense | None = None, seed: int = 1, **params: int
 ) -> Measurement:
-    measure = MutualInformation(MutualInformationParams(sigma_over_rms=sigma, **params))
-    return measure.measure(context(features, defense=defense, seed=seed))
+    """Measures at one noise, with one short critic unless told otherwise."""
+    measure = MutualInformation(MutualInformationParams(sigma_over_rms=sigma, **{"seeds": 1, "steps": 100, **params}))
+    return measure.measured(context(features, defense=defense, seed=seed), everywhere=False)
+
+
+def number(found: Measurement, column: str) -> float:
+    value = found.values[column]
+    assert isinstance(value, float), (column, value)
+    return value
 
 
 def nats(found: Measurement) -> float:
@@ -58,9 +69,9 @@ def random_wire(act: object) -> OnTheWire:
 @pytest.mark.parametrize(
     ("d", "true", "n", "falling"),
     [
-        (20, 1.0, 2500, False),
-        (50, 3.0, 2500, True),
-        (50, 5.0, 5000, False),
+        (20, 1.0, 1500, False),
+        (50, 3.0, 2000, True),
+        pytest.param(50, 5.0, 5000, False, marks=pytest.mark.full),
         pytest.param(1024, 4.0, 5000, True, marks=pytest.mark.full),
         pytest.param(20, 0.5, 5000, False, marks=pytest.mark.full),
         pytest.param(50, 5.0, 5000, True, marks=pytest.mark.full),
@@ -77,6 +88,11 @@ def test_a_gaussian_channel_is_read_within_10_percent(d: int, true: float, n: in
     assert isinstance(high, float)
     assert low < nats(found) < high
     assert found.flags == ()
+    assert number(found, "mi_lower_nats") <= true * 1.03 <= number(found, "mi_upper_nats") * 1.06
+    readable = 0.6 * number(found, "mi_ceiling_nats")
+    assert number(found, "mi_twin_true") == pytest.approx(min(true, readable), rel=0.05)
+    assert (number(found, "mi_twin_noise") == 1) is (true < readable)
+    assert number(found, "mi_recovery") == pytest.approx(1, abs=0.15)
 
 
 @pytest.mark.parametrize("d", [10, 50])
@@ -103,11 +119,20 @@ def test_a_nearly_noiseless_wire_never_gives_an_unflagged_number() -> None:
         assert all(math.isfinite(v) for v in found.values.values() if isinstance(v, float))
 
 
-def test_constant_features_carry_nothing() -> None:
-    found = measured(torch.ones(400, 3, 2, 2), 1.0)
+def test_constant_features_carry_nothing_and_have_a_status_of_their_own() -> None:
+    found = MutualInformation().measure(context(torch.ones(400, 3, 2, 2)))
     assert nats(found) == 0
-    assert found.values["mi_mine_status"] == "ok"
+    assert found.values["mi_mine_status"] == "constant"
     assert found.flags == ("constant features",)
+    assert "carry nothing" in str(found.reason)
+    bounds = [v for c, v in found.values.items() if c.startswith(("mi_lower_nats", "mi_upper_nats"))]
+    assert len(bounds) == 14
+    assert set(bounds) == {0.0}
+
+
+def test_features_that_vary_by_rounding_alone_are_constant() -> None:
+    found = measured(1000 + 1e-4 * torch.randn(400, 6, generator=seeded()), 1.0)
+    assert found.values["mi_mine_status"] == "constant"
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -132,9 +157,54 @@ def test_additive_noise_of_the_defense_counts_like_reference_noise() -> None:
     rms = float((features - features.mean(0)).square().mean().sqrt())
     noisy = random_wire(lambda z, g: z + sigma * rms * torch.randn(z.shape, generator=g))
     found = measured(features, sigma, noisy, steps=0)
-    assert found.values["channel"] == "stochastic+reference noise"
-    assert nats(found) == pytest.approx(nats(measured(features, sigma * 2**0.5, steps=0)), rel=0.1)
+    assert found.values["channel"] == "additive_gaussian+reference noise"
+    same = measured(features, sigma * 2**0.5, steps=0)
+    assert nats(found) == pytest.approx(nats(same), rel=0.02)
+    for column in ("mi_lower_nats", "mi_upper_nats"):
+        assert number(found, column) == pytest.approx(number(same, column), rel=0.02)
     assert nats(found) < 0.8 * nats(measured(features, sigma, steps=0))
+
+
+def test_a_wire_with_noise_of_its_own_can_be_read_without_reference_noise() -> None:
+    features, sigma = gaussian(1500, 20, 2.0)
+    rms = float((features - features.mean(0)).square().mean().sqrt())
+    own = random_wire(lambda z, g: z + sigma * rms * torch.randn(z.shape, generator=g))
+    found = measured(features, 0, own, steps=0)
+    assert found.values["channel"] == "additive_gaussian"
+    assert nats(found) == pytest.approx(2, rel=0.1)
+
+
+@pytest.mark.parametrize("wire", [None, random_wire(lambda z, g: z * (torch.rand(z.shape, generator=g) < 0.5))])
+def test_a_wire_without_noise_has_the_status_deterministic_and_never_a_number(wire: Defense | None) -> None:
+    found = MutualInformation(MutualInformationParams(sigma_over_rms=0, seeds=1, steps=0)).measure(
+        context(torch.randn(400, 12, generator=seeded()), defense=wire)
+    )
+    assert found.values["mi_mine_status"] == "deterministic"
+    for column in ("mi_mine_nats", "mi_mine_lo", "mi_mine_hi", "mi_lower_nats", "mi_upper_nats", "reid_top1"):
+        assert found.values[column] is None
+    assert "infinitely much" in str(found.reason)
+    # The reference noises are declared, so their bounds are there all the same.
+    assert number(found, "mi_upper_nats_at_0.25") > number(found, "mi_upper_nats_at_8") > 0
+
+
+def test_an_upper_bound_for_a_random_mask_is_that_for_an_observer_who_knows_the_mask() -> None:
+    """Half of the coordinates cross: given the mask this is a Gaussian channel, and without it no more can be read."""
+    features, sigma = gaussian(2500, 40, 4.0)
+    mask = random_wire(lambda z, g: z * (torch.rand(z.shape, generator=g) < 0.5))
+    found = measured(features, sigma, mask, steps=0)
+    assert found.values["channel"] == "stochastic_other+reference noise"
+    assert number(found, "mi_upper_nats") == pytest.approx(2, rel=0.35)
+    assert number(found, "mi_lower_nats") < nats(found) < number(found, "mi_upper_nats")
+
+
+def test_a_reading_of_a_wire_that_the_channel_model_misses_stays_below_the_truth() -> None:
+    """A random common sign leaves every centre at 0: the critic reads too little, and the upper bound says how much."""
+    features = torch.randn(2500, 5, generator=seeded())
+    flip = random_wire(lambda z, g: z * (torch.randint(2, (len(z), 1), generator=g) * 2 - 1))
+    found = measured(features, 0.78, flip)
+    true = random_sign(5, 0.78)
+    assert number(found, "mi_mine_lo") < true
+    assert number(found, "mi_upper_nats") > true
 
 
 def test_a_random_defense_with_another_shape_is_read_too() -> None:
@@ -184,18 +254,125 @@ def test_groups_are_divided_and_resampled_as_wholes_when_asked() -> None:
     features = features.repeat_interleave(5, 0)
     groups = torch.arange(1000).repeat_interleave(5)
     params = MutualInformationParams(sigma_over_rms=sigma, division="groups", steps=0)
-    found = MutualInformation(params).measure(context(features, groups=groups, seed=1)).values
+    found = MutualInformation(params).measured(context(features, groups=groups, seed=1), everywhere=False).values
     assert found["mi_n_test"] == 1000
     few = MutualInformation(params).measure(context(features, groups=groups % 8, seed=1))
     assert few.values["mi_mine_status"] == "too_few_images"
     assert "8 independent groups" in str(few.reason)
 
 
-def test_features_that_are_no_numbers_are_an_error_and_no_figure() -> None:
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_features_that_are_no_numbers_have_the_status_invalid_and_no_figure(bad: float) -> None:
     features = torch.randn(200, 4, generator=seeded())
-    features[5, 1] = float("inf")
-    with pytest.raises(ValueError, match="the target has diverged"):
-        measured(features, 1.0)
+    features[5, 1] = bad
+    found = MutualInformation().measure(context(features))
+    assert found.values["mi_mine_status"] == "invalid"
+    assert "the target has diverged" in str(found.reason)
+    assert found.flags == ("mutual information: invalid",)
+    known = {"mi_mine_status", "mi_sigma_over_rms", "mi_selftest"}
+    assert {c for c, v in found.values.items() if v is not None} == known
+
+
+def test_a_defense_that_sends_no_numbers_is_invalid_too() -> None:
+    broken = OnTheWire(lambda z, _: z / 0 * 0, stochastic=False)
+    assert measured(torch.randn(200, 4, generator=seeded()), 1.0, broken).values["mi_mine_status"] == "invalid"
+
+
+def test_too_few_images_are_a_status_with_its_reason() -> None:
+    found = MutualInformation().measure(context(torch.randn(60, 4, generator=seeded())))
+    assert found.values["mi_mine_status"] == "too_few_images"
+    assert "60 images are too few" in str(found.reason)
+    assert found.values["mi_mine_nats"] is None
+
+
+def test_a_part_of_one_class_is_measured_like_any_other() -> None:
+    features, sigma = gaussian(500, 10, 1.0)
+    measure = MutualInformation(MutualInformationParams(sigma_over_rms=sigma, seeds=1, steps=0))
+    one, two = (measure.measured(context(features, classes=n, seed=1), everywhere=False) for n in (1, 2))
+    assert one == two
+
+
+def test_features_too_large_for_memory_are_reduced_named_and_bounded_from_below_only() -> None:
+    """Smooth maps keep most of their information in block means; the noise stays the one that was declared."""
+    g = seeded()
+    fine = torch.randn(600, 2, 4, 4, generator=g)
+    features = torch.nn.functional.interpolate(fine, size=(32, 32), mode="bilinear").contiguous()
+    params = {"sigma_over_rms": 24.0, "seeds": 1, "steps": 0}
+    whole = MutualInformation(MutualInformationParams(**params)).measure(context(features))
+    small = MutualInformation(MutualInformationParams(**params, memory_mb=1)).measure(context(features))
+    assert whole.values["mi_projection"] == "none"
+    assert small.values["mi_projection"] == "block means of 4 x 4 positions: 128 of 2048 numbers"
+    assert small.values["channel"] == "deterministic+reference noise, projected"
+    assert small.flags[0].startswith("features were reduced: block means")
+    assert "no upper bound" in str(small.reason)
+    assert all(v is None for c, v in small.values.items() if c.startswith("mi_upper"))
+    low = number(small, "mi_lower_nats")
+    assert 0.6 * number(whole, "mi_lower_nats") < low < number(whole, "mi_upper_nats")
+
+
+def test_a_failed_self_test_leaves_no_numbers_and_says_why() -> None:
+    features, sigma = gaussian(500, 10, 1.0)
+    at = context(features)
+    at.extra = {"self_tests": {"mutual_information": "failed: 10 Gaussian features: read 7.00 nats of 1.00"}}
+    measure = MutualInformation(MutualInformationParams(sigma_over_rms=sigma, seeds=1, steps=0))
+    measure.name = "mutual_information"
+    found = measure.measure(at)
+    assert found.reason == "n/a (self-test failed: 10 Gaussian features: read 7.00 nats of 1.00)"
+    assert found.values["mi_mine_status"] == "invalid"
+    assert not any(isinstance(v, float) for c, v in found.values.items() if c != "mi_sigma_over_rms")
+    at.extra = {"self_tests": {"mutual_information": "passed"}}
+    assert measure.measured(at, everywhere=False).values["mi_selftest"] == "passed"
+
+
+# -- bounds at the reference noises -----------------------------------------------------------------------------------
+
+
+def test_bounds_at_the_reference_noises_hold_the_truth_and_only_the_lower_ones_saturate() -> None:
+    features = torch.randn(1500, 30, generator=seeded())
+    found = MutualInformation(MutualInformationParams(sigma_over_rms=8, seeds=1, steps=0)).measure(context(features))
+    ceiling = number(found, "mi_ceiling_nats")
+    for noise in (8, 4, 2, 1, 0.5, 0.25):
+        true = 30 / 2 * math.log1p(1 / noise**2)
+        low, high = number(found, f"mi_lower_nats_at_{noise}"), number(found, f"mi_upper_nats_at_{noise}")
+        assert low <= min(true + 0.05, ceiling)
+        assert true - 0.1 < high < 1.1 * true + 0.3
+        expected = "at_ceiling" if true > 7 else "ok"
+        assert found.values[f"mi_lower_status_at_{noise}"] == expected
+    # ½·30·ln(1 + 1/s²) = 3 at s = 2.13.
+    assert number(found, "sigma_at_3nats_lo") <= 2.13 * 1.02 <= number(found, "sigma_at_3nats_hi") * 1.04
+    assert number(found, "sigma_at_3nats") == pytest.approx(2.13, rel=0.05)
+
+
+def test_re_identification_stays_below_what_fano_allows() -> None:
+    features, sigma = gaussian(1500, 30, 3.0)
+    found = measured(features, sigma, steps=0)
+    assert 3 / 300 < number(found, "reid_top1") <= number(found, "reid_top1_max")
+    assert number(found, "reid_top1_max") == pytest.approx(
+        (number(found, "mi_upper_nats") + math.log(2)) / math.log(300), rel=1e-6
+    )
+    easy = measured(features, sigma / 30, steps=0)
+    assert number(easy, "reid_top1") == 1
+    assert number(easy, "reid_top1_max") == 1
+
+
+def test_the_value_of_several_seeds_is_their_median_and_one_that_cannot_be_read_censors_all() -> None:
+    one = read(torch.eye(100) * 3, everything(100))
+    readings = tuple(replace(one, value=v) for v in (2.0, 9.0, 1.0))
+    assert Estimate(readings, one, ("trained",) * 3).median == 0
+    assert Estimate(readings[:2], one, ("trained",) * 2).median == 0
+    features = torch.randn(600, 6, generator=seeded())
+    found = measured(features, 2.0, seeds=2, steps=50)
+    assert found.values["mi_seeds"] == 2
+    assert nats(found) > 0
+    fine = replace(one, value=2.6, low=2.4, high=2.8)
+    bad = (fine, replace(fine, ess=3.0), fine)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            mutual_information, "estimate", lambda *_, **__: Estimate(bad, replace(one, nce_low=1.0), ("trained",) * 3)
+        )
+        censored = measured(features, 0.8)
+    assert censored.values["mi_mine_status"] == "low_ess"
+    assert censored.values["mi_mine_nats"] is None
 
 
 # -- tables of scores -------------------------------------------------------------------------------------------------
@@ -284,9 +461,11 @@ def test_what_validation_chose_does_not_depend_on_the_test_images() -> None:
     division = (ids[:600], ids[600:800], ids[800:])
     changed = features.clone()
     changed[800:] = 0
-    one, other = (estimate(f, lambda z, _: z, False, sigma, division, seed=3, steps=200) for f in (features, changed))
-    assert one.critic == other.critic
-    assert one.reading != other.reading
+    weights = everything(200)
+    wires = (Wire("deterministic", f, torch.zeros(())) for f in (features, changed))
+    one, other = (estimate(Tables(w, division, 3), sigma, weights, 3, steps=200) for w in wires)
+    assert one.critics == other.critics
+    assert one.readings != other.readings
 
 
 # -- parts ------------------------------------------------------------------------------------------------------------
@@ -297,31 +476,46 @@ def test_the_frozen_start_is_the_exact_log_ratio_for_a_gaussian() -> None:
     d, n = 6, 4000
     deviation = torch.tensor([3.0, 2.0, 1.0, 1.0, 0.5, 0.1])
     features = torch.randn(n, d, generator=seeded()) * deviation
-    train = torch.arange(3000)
-    channel = reference_channel(features, lambda z, _: z, False, 1.0, train, seeded(1))
-    z = channel.draw()
-    test = torch.arange(3600, 4000)
-    reference = Reference(channel, train, seeded(2))
-    reference.fit(z[3000:3600])
-    table = reference.table(z[test], test, channel.centres[test])
+    ids = torch.arange(n)
+    tables = Tables(Wire("deterministic", features, torch.zeros(())), (ids[:3000], ids[3000:3600], ids[3600:]), 1)
+    view = tables.at(1.0)
+    table = view.reference.table(view.test)
+    centres = features[3600:]
+    z = centres + tables._drawn[600:]
     normal = torch.distributions.MultivariateNormal
-    given = normal(channel.centres[test][None], torch.eye(d)).log_prob(z[test][:, None])
-    exact = given - normal(torch.zeros(d), torch.diag(deviation**2 + 1)).log_prob(z[test])[:, None]
+    given = normal(centres[None], torch.eye(d)).log_prob(z[:, None])
+    exact = given - normal(torch.zeros(d), torch.diag(deviation**2 + 1)).log_prob(z)[:, None]
     # The kernel part and the fitted weights leave q a little off, by the same amount in a row.
     assert float((table - exact).diagonal().mean().abs()) < 0.15
     differences = (table - exact) - (table - exact)[:, :1]
     assert float(differences.abs().max()) < 1e-3
+    assert (
+        float(
+            (view.test.given - (given - normal(torch.zeros(d), torch.eye(d)).log_prob(z)[:, None]).diagonal())
+            .abs()
+            .max()
+        )
+        < 1e-3
+    )
 
 
-def test_principal_components_agree_with_the_full_decomposition() -> None:
-    x = torch.randn(300, 80, generator=seeded()) * torch.arange(1, 81).float() ** -1
-    values, vectors = principal_components(x, 10, seeded(1))
-    exact = torch.linalg.eigvalsh(x.T @ x / 300).flip(0)[:10]
-    torch.testing.assert_close(values[:6], exact[:6], rtol=0.01, atol=0)
-    torch.testing.assert_close(values, exact, rtol=0.1, atol=0)
-    torch.testing.assert_close(vectors.T @ vectors, torch.eye(10), atol=1e-4, rtol=0)
-    none, _ = principal_components(torch.zeros(20, 5), 10, seeded(1))
-    assert len(none) == 0
+def test_every_estimate_of_the_wires_density_is_a_density() -> None:
+    """By importance sampling from a wider Gaussian: its integral is 1, or the upper bound would be none."""
+    ids = torch.arange(3000)
+    features = torch.randn(3000, 3, generator=seeded()) * torch.tensor([2.0, 1.0, 0.1])
+    tables = Tables(Wire("deterministic", features, torch.zeros(())), (ids[:600], ids[600:1000], ids[1000:]), 1)
+    view = tables.at(1.0)
+    # Wires with these very coordinates, put in the place of the test wires.
+    wide = 3.0
+    z = wide * torch.randn(2000, 3, generator=seeded(1))
+    basis, _ = tables.spectrum(1.0)
+    kernel = (z @ features[:600].T - features[:600].square().sum(1) / 2).logsumexp(1) - math.log(600)
+    scores = replace(view.test, kernel=kernel, wires=z @ basis.vectors, squares=z.square().sum(1).double())
+    proposal = torch.distributions.Normal(0, wide).log_prob(z).sum(1) - torch.distributions.Normal(0, 1).log_prob(
+        z
+    ).sum(1)
+    for form, log_q in view.reference.log_densities(scores).items():
+        assert float((log_q - proposal).exp().mean()) == pytest.approx(1, abs=0.08), form
 
 
 def test_mixture_weights_find_the_part_that_the_points_come_from() -> None:

@@ -18,14 +18,24 @@ from splitaudit.metrics._splits import TooFew, divide
 from splitaudit.metrics.accuracy import Accuracy
 from splitaudit.metrics.cost import Cost, edge_parameters
 from splitaudit.metrics.effective_information_volume import EffectiveInformationVolume
-from splitaudit.metrics.entropy import Entropy
+from splitaudit.metrics.entropy import Entropy, EntropyParams
+from splitaudit.metrics.fisher_information import FisherInformation
 from splitaudit.metrics.latency import Latency, LatencyParams
+from splitaudit.metrics.reconstruction_floor import ReconstructionFloor
 from splitaudit.models.cnn4 import CNN4, CNN4Params
 from splitaudit.params import Params
 from splitaudit.plugins import METRICS
 from splitaudit.split import SplitInfo, SplitModel, cut_blocks
 
-MEASURES = ["accuracy", "cost", "latency", "effective_information_volume", "entropy", "mutual_information"]
+MEASURES = [
+    "accuracy",
+    "cost",
+    "latency",
+    "effective_information_volume",
+    "entropy",
+    "mutual_information",
+    "reconstruction_floor",
+]
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -207,6 +217,47 @@ def test_effective_information_volume_of_noisy_features_is_flagged_as_meaningles
     assert "random defense" in found.flags[0]
 
 
+def eiv(z: torch.Tensor, defense: Defense | None = None) -> dict[str, float]:
+    found = EffectiveInformationVolume().measure(context(z, defense=defense)).values
+    return {k: float(v) for k, v in found.items() if isinstance(v, float | int)}
+
+
+def test_bits_of_effective_information_volume_are_the_gaussian_information_over_the_noise() -> None:
+    """20 features over noise of half their deviation: ½·20·log₂(1 + 4) bits; the 8-bit steps add next to nothing."""
+    z = 3 * torch.randn(1500, 20, generator=seeded())
+    found = eiv(z, noise(1.5))
+    assert found["eiv_bits"] == pytest.approx(10 * math.log2(5), rel=0.03)
+    assert found["eiv_dims"] == pytest.approx(20, rel=0.02)
+
+
+def test_bits_over_8_bit_steps_count_the_bits_of_every_feature() -> None:
+    """Uniform features fill their range: the variance is range²/12, the floor (range/255)²/12, so log₂ 255 bits each."""
+    z = torch.rand(1500, 6, generator=seeded())
+    assert eiv(z)["eiv_bits"] == pytest.approx(6 * math.log2(255), rel=0.02)
+
+
+def test_fewer_images_than_features_do_not_inflate_bits_or_dimensions() -> None:
+    """Plug-in variances of 200 images in 1,000 dimensions would promise 200 dimensions; there are 5."""
+    basis = torch.linalg.qr(torch.randn(1000, 5, generator=seeded())).Q
+    z = torch.randn(300, 5, generator=seeded(1)) @ basis.T
+    assert eiv(z)["eiv_dims"] == pytest.approx(5, rel=0.15)
+    noisy = z + 0.01 * torch.randn(300, 1000, generator=seeded(2))
+    assert eiv(noisy, noise(1.0))["eiv_bits"] == pytest.approx(5 / 2, rel=0.25)
+
+
+def test_effective_dimensions_do_not_change_with_noise_on_the_wire_and_the_count_does() -> None:
+    z = maps()
+    clean, noisy = eiv(z), eiv(z, noise(0.1))
+    assert noisy["eiv_dims"] == pytest.approx(clean["eiv_dims"], rel=1e-3)
+    assert noisy["effective_information_volume"] == pytest.approx(48)
+    assert noisy["eiv_bits"] < clean["eiv_bits"]
+
+
+def test_effective_information_volume_of_constant_features_is_0_bits_in_0_dimensions() -> None:
+    found = eiv(torch.ones(200, 3, 4, 4))
+    assert (found["eiv_bits"], found["eiv_dims"], found["effective_information_volume"]) == (0, 0, 48)
+
+
 def test_effective_information_volume_of_a_random_mask_is_not_flagged() -> None:
     mask = OnTheWire(lambda z, g: z * (torch.rand(z.shape, generator=g) < 0.5), stochastic=True)
     found = EffectiveInformationVolume().measure(context(maps(), defense=mask))
@@ -267,11 +318,58 @@ def test_entropy_of_too_few_images_is_missing_with_the_reason() -> None:
     assert "60 images are too few" in str(found.reason)
 
 
-def test_features_that_are_no_numbers_are_an_error_and_no_figure() -> None:
+@pytest.mark.parametrize("measure", [Entropy, EffectiveInformationVolume, FisherInformation, ReconstructionFloor])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_features_that_are_no_numbers_give_no_figure_and_the_reason(measure: type[Measure], bad: float) -> None:
     z = maps()
-    z[3, 0, 0, 0] = float("nan")
-    with pytest.raises(ValueError, match="the target has diverged"):
-        Entropy().measure(context(z))
+    z[3, 0, 0, 0] = bad
+    found = measure().measure(context(z))
+    assert set(found.values.values()) == {None}
+    assert "the target has diverged" in str(found.reason)
+    assert found.flags[0].endswith(": invalid")
+
+
+def test_noise_bits_are_the_entropy_of_quantised_noise() -> None:
+    """Constant levels in mid-range plus noise of three steps: ½ log₂(2πe·9) bits an element, and nothing else is sent."""
+    z = torch.zeros(400, 2, 4, 4)
+    z[:, :, 0, 0] = torch.linspace(-1, 1, 400)[:, None]  # sets the range; the noise is 3/255 of it
+    found = Entropy().measure(context(z, defense=noise(3 * 2 / 255))).values
+    bits = found["noise_bits"]
+    assert isinstance(bits, float)
+    assert bits == pytest.approx(32 * 0.5 * math.log2(2 * math.pi * math.e * 9), rel=0.03)
+    assert Entropy().measure(context(z)).values["noise_bits"] == 0
+
+
+def test_what_is_left_of_the_code_after_the_noise_bounds_the_information_from_above() -> None:
+    """32 Gaussian features over noise as large carry 11.1 nats; the code is some bits longer than it would have to be."""
+    z = torch.randn(2000, 2, 4, 4, generator=seeded())
+    found = Entropy().measure(context(z, defense=noise(1.0))).values
+    upper = found["mi_upper_nats_8bit"]
+    assert isinstance(upper, float)
+    assert 32 / 2 * math.log(2) < upper < 1.5 * 32 / 2 * math.log(2)
+
+
+def test_the_noise_of_a_mask_has_no_known_entropy() -> None:
+    mask = OnTheWire(lambda z, g: z * (torch.rand(z.shape, generator=g) < 0.5), stochastic=True)
+    found = Entropy().measure(context(maps(), defense=mask))
+    assert found.values["noise_bits"] is None
+    assert "additive Gaussian noise only" in str(found.reason)
+    assert isinstance(found.values["mi_upper_nats_8bit"], float)
+
+
+def test_the_mean_absolute_activation_is_what_the_published_code_calls_entropy() -> None:
+    z = maps()
+    assert Entropy().measure(context(z)).values["mean_abs_activation"] == pytest.approx(float(z.abs().mean()), rel=1e-6)
+
+
+def test_entropy_of_features_too_large_for_memory_uses_fewer_images_and_says_so() -> None:
+    z = maps(300, channels=8, side=16)
+    found = Entropy(EntropyParams(memory_mb=1)).measure(context(z))
+    assert found.flags == ("entropy from the first 128 images: more do not fit into memory",)
+    assert isinstance(found.values["entropy_bits"], float)
+    none = Entropy(EntropyParams(memory_mb=1)).measure(context(maps(150, channels=16, side=16)))
+    assert set(none.values.values()) == {None}
+    assert "at least 100 are needed" in str(none.reason)
 
 
 # -- division ---------------------------------------------------------------------------------------------------------

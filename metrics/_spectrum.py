@@ -1,0 +1,91 @@
+"""Principal directions of the train images' centres, with the variances that other images have along them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """A Gaussian description of centres (N, D): variance along k directions, and the same for all others.
+
+    Attributes:
+        vectors: orthonormal, (D, k), by falling variance of the train centres.
+        values: variance of held-out centres along them, (k,).
+        rest: variance of held-out centres along every other direction, a scalar tensor.
+        dimensions: D.
+    """
+
+    vectors: torch.Tensor
+    values: torch.Tensor
+    rest: torch.Tensor
+    dimensions: int
+
+    @property
+    def free(self) -> int:
+        """The number of directions outside ``vectors``."""
+        return self.dimensions - self.vectors.shape[1]
+
+    def information(self, noise: float) -> float:
+        """Returns ½ Σ ln(1 + λ / noise) in nats: what a Gaussian with these variances carries over noise of a variance."""
+        known = (self.values / noise).double().log1p().sum() + self.free * (self.rest / noise).double().log1p()
+        return float(known) / 2
+
+    def effective_dimensions(self) -> float:
+        """Returns exp of the entropy of the variances' shares: 1 for one direction, k for k equal ones; 0 for none."""
+        values = self.values.double().clamp(min=0)
+        total = float(values.sum() + self.free * self.rest.double())
+        if total <= 0:
+            return 0.0
+        share = values / total
+        other = float(self.rest) / total
+        entropy = -torch.special.xlogy(share, share).sum()
+        if other > 0:
+            entropy = entropy - self.free * other * torch.tensor(other, dtype=torch.float64).log()
+        return float(entropy.exp())
+
+
+def spectrum(
+    train: torch.Tensor, held_out: torch.Tensor, gram: torch.Tensor | None = None, most: int | None = None
+) -> Spectrum:
+    """Fits directions to train centres and variances to others, both about 0.
+
+    The variances of the train centres themselves are too large along the first directions and nothing beyond the n-th:
+    with as many numbers as images they promise a code that other images do not keep. Those of held-out images are what
+    a Gaussian code has to have. They are averaged over bins that grow by an eighth, which takes out their own noise.
+
+    Args:
+        train: (n, D).
+        held_out: (m, D).
+        gram: ``train @ train.T`` if it is at hand.
+        most: directions at most; the others share one variance.
+    """
+    n, d = train.shape
+    if d <= n:
+        values, vectors = torch.linalg.eigh(train.T @ train)
+        vectors = vectors.flip(1)[:, :most]
+    else:
+        values, turn = torch.linalg.eigh(train @ train.T if gram is None else gram)
+        kept = values > 1e-6 * values[-1].clamp(min=1e-30)
+        vectors = train.T @ (turn[:, kept] / values[kept].sqrt()).flip(1)[:, :most]
+        # Rounding leaves the last ones askew; a density has to have directions that are orthonormal.
+        for _ in range(1 if vectors.shape[1] else 0):
+            factor = torch.linalg.cholesky(vectors.T @ vectors, upper=True)
+            vectors = torch.linalg.solve_triangular(factor, vectors, upper=True, left=False)
+    along = held_out @ vectors
+    raw = along.square().mean(0)
+    total = held_out.square().sum(1).double().mean()
+    free = d - vectors.shape[1]
+    rest = ((total - raw.double().sum()) / free).clamp(min=0) if free else total.new_zeros(())
+    return Spectrum(vectors, _smooth(raw), rest.to(raw), d)
+
+
+def _smooth(values: torch.Tensor) -> torch.Tensor:
+    sizes, start = [], 0
+    while start < len(values):
+        size = min(max(1, start // 8), len(values) - start)
+        sizes.append(size)
+        start += size
+    return torch.cat([part.mean().expand(len(part)) for part in values.split(sizes)]) if sizes else values
