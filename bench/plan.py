@@ -19,6 +19,7 @@ from .labels import sweep_labels
 from .plugins import ATTACKS, BACKBONES, DATASETS, DEFENSES, METRICS, identity
 from .store.layout import Name
 from .store.schema import Kind
+from .view import VERSION as VIEW
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,13 @@ class _Builder:
         info = self.opened[name][1]
         reference = self._add(
             "reference",
-            {"dataset": self._data(name), "private": info.sizes["private"], "aux": self._aux_identity(name)},
+            {
+                "dataset": self._data(name),
+                "private": info.sizes["private"],
+                # The groups of the measured images lie in this record.
+                "measure": info.sizes["measure"],
+                "aux": self._aux_identity(name),
+            },
             (),
             f"reference rows of {name}",
         )
@@ -267,6 +274,7 @@ class _Builder:
             "aux": aux,
             "seed": seed,
             "threads": self.suite.threads,
+            "view": VIEW,
         }
         needs = [target.name]
         fit_key = None

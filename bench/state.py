@@ -115,8 +115,7 @@ def find_todo(
             ):
                 todo.done += 1
             else:
-                extra = {"measure": _measure_size(plan, node.identity["dataset"])}
-                _add(todo, plan, node, Job("reference", "reference", node.key, node.identity, {}, metrics, extra))
+                _add(todo, plan, node, Job("reference", "reference", node.key, node.identity, {}, metrics))
         elif finished:
             todo.done += 1
         else:

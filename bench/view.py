@@ -15,6 +15,23 @@ from .knowledge import AdversaryKnowledge
 from .seeds import generator
 from .split import SplitModel
 
+VERSION = 2
+"""Raised when a View shows the same things in another way, so that attacks give other numbers; part of their keys."""
+
+
+def hidden_order(n: int, what: str, seed: int) -> torch.Tensor:
+    """Returns the order in which n images are shown to an attack, a permutation (n,).
+
+    Datasets interleave their classes, so the place of an image in its part says which class it has. Shown in this order
+    it says nothing, and the orders of two parts have nothing to do with each other.
+
+    Args:
+        n: how many.
+        what: which images (``"private"``, ``"aux_train"``, ``"aux_val"``).
+        seed: of the attack.
+    """
+    return torch.randperm(n, generator=generator("order shown", seed, what=what))
+
 
 class Pairs:
     """The attacker's image–feature pairs from its own queries: images it owns, features with fresh draws.
@@ -44,12 +61,16 @@ class View:
     """What an attack sees of a target: received features, and what its knowledge grants.
 
     Anything else raises :class:`~splitaudit.errors.KnowledgeError`. The private images are not in here at all. Every
-    access is recorded in :attr:`accessed`, queries are counted in :attr:`queries`.
+    access is recorded in :attr:`accessed`, queries are counted in :attr:`queries`. It protects from mistakes, not from
+    malice: attacks are trusted code.
+
+    The auxiliary parts are copies, in an order of their own (:func:`hidden_order`): an attack that changes them changes
+    them for itself alone, and the place of an image says nothing of its class.
 
     Args:
         knowledge: what is granted, already narrowed to what the attack requires.
-        received: features of the private images as they crossed the wire, (N, draws, *wire_shape); empty while fitting
-            a piece that several attacks share.
+        received: features of the private images as they crossed the wire, (N, draws, *wire_shape), in a hidden order;
+            empty while fitting a piece that several attacks share.
         image_shape: (C, H, W) of the images to reconstruct.
         model: the target; copied, so that an attack cannot change it.
         aux: the attacker's parts (train, val) or None.
@@ -80,7 +101,7 @@ class View:
         self._model = copy.deepcopy(model).to(self.device).eval().requires_grad_(False)
         if aux is not None and knowledge.aux_count is not None:
             aux = (aux[0].first(knowledge.aux_count), aux[1])
-        self._aux = aux
+        self._aux = None if aux is None else (self._shown(aux[0], "aux_train"), self._shown(aux[1], "aux_val"))
 
     # -- always there ---------------------------------------------------------------------------------------------
 
@@ -205,9 +226,13 @@ class View:
         self._grant("auxiliary images", self.knowledge.aux != "none" and self._aux is not None)
         if self._aux is None:  # for the type checker: _grant has raised
             raise KnowledgeError("no auxiliary images")
-        part = self._aux[which]
-        labels = part.labels if self.knowledge.labels else torch.full_like(part.labels, -1)
-        return Part(part.images, labels)
+        return self._aux[which]
+
+    def _shown(self, part: Part, what: str) -> Part:
+        """Returns a copy of a part as the attack may see it: reordered, without names and groups, which tell classes."""
+        order = hidden_order(len(part), what, self.seed).to(part.images.device)
+        labels = part.labels[order]
+        return Part(part.images[order], labels if self.knowledge.labels else torch.full_like(labels, -1))
 
     def _grant(self, what: str, granted: bool) -> None:
         self.accessed.add(what)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 import traceback
@@ -22,7 +23,7 @@ from .split import SplitModel
 from .store import Store
 from .targets import build, channel_statistics, check_wire, names_of, restore, stored_state
 from .training import TrainingParams, calibrate, train
-from .view import View, to_float
+from .view import View, hidden_order, to_float
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ class Worker:
 
     def _fit(self, job: Job) -> dict[str, Any]:
         started = time.perf_counter()
-        attack, view = self._attack(job, job.related["target"])
+        attack, view, _ = self._attack(job, job.related["target"])
         fitted = attack.fit(view)
         for name, tensor in fitted.items():
             if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
@@ -178,13 +179,13 @@ class Worker:
 
     def _cell(self, job: Job) -> dict[str, Any]:
         started = time.perf_counter()
-        attack, view = self._attack(job, job.related["target"], job.related.get("dataset"))
+        attack, view, order = self._attack(job, job.related["target"])
         fit = job.identity["fit"]
         fitted = self.store.read_artifact("fit", fit, self.device) if fit else {}
         guess = attack.reconstruct(view, fitted)
         attacked = time.perf_counter() - started
         warnings: list[str] = []
-        stored = quantised(guess, (len(view), *view.image_shape), attack.name, warnings)
+        stored = quantised(guess, (len(view), *view.image_shape), attack.name, warnings)[order.argsort()]
         if self.at.images:
             self.store.write_artifact("cell", job.key, {"guess": stored})
         scores, scored = self._scores(job, stored)
@@ -205,7 +206,7 @@ class Worker:
         identity = job.identity
         private = self.part(identity["dataset"], "private", int(identity["private"]))
         aux = self.part(identity["aux"]["dataset"], "aux_train", int(identity["aux"]["aux_train"]))
-        measure = self.part(identity["dataset"], "measure", int(job.extra["measure"]))
+        measure = self.part(identity["dataset"], "measure", int(identity["measure"]))
         truth = to_float(private.images)
         prior = to_float(aux.images).mean(0)
         rows = {}
@@ -217,6 +218,7 @@ class Worker:
                 "labels": private.labels.tolist(),
                 "names": list(private.names) if private.names else None,
                 "groups": None if private.groups is None else private.groups.tolist(),
+                "pixels_sha256": hashlib.sha256(private.images.numpy().tobytes()).hexdigest(),
             },
             "measure_groups": None if measure.groups is None else measure.groups.tolist(),
             "prior_mse": [float(v) for v in (truth - prior).square().mean((1, 2, 3))],
@@ -270,9 +272,8 @@ class Worker:
             self._models[key] = model
         return self._models[key]
 
-    def _attack(
-        self, job: Job, target: Mapping[str, Any], dataset: Mapping[str, Any] | None = None
-    ) -> tuple[Any, View]:
+    def _attack(self, job: Job, target: Mapping[str, Any]) -> tuple[Any, View, torch.Tensor]:
+        """Returns the attack, its view, and which private image each of the view's is, (N,)."""
         identity = job.identity
         spec = identity["attack"]
         cls = ATTACKS.get(spec["name"])
@@ -288,21 +289,25 @@ class Worker:
                 self.part(source, "aux_val", int(identity["aux"]["aux_val"])),
             )
         shape = tuple(model.defense.wire_shape(model.feature_shape))
+        # Neither the defense nor the attack's name is in the seed: attacks on different defenses are paired.
+        seed = derive("attack", int(identity["seed"]), **names_of(target))
+        order = torch.empty(0, dtype=torch.int64)
         received = torch.empty(0, knowledge.draws, *shape, device=self.device)
         if job.task == "cell":
             private = self.part(identity["dataset"], "private", int(identity["private"]))
+            order = hidden_order(len(private), "private", seed)
             received = receive(model, private, knowledge.draws, int(target["seed"]), self.device)
+            received = received[order.to(self.device)]
         view = View(
             knowledge=knowledge,
             received=received,
             image_shape=self.info(target["dataset"]).image_shape,
             model=model,
             aux=aux,
-            # Neither the defense nor the attack's name is in the seed: attacks on different defenses are paired.
-            seed=derive("attack", int(identity["seed"]), **names_of(target)),
+            seed=seed,
             device=self.device,
         )
-        return attack, view
+        return attack, view, order
 
     def _scores(self, job: Job, stored: torch.Tensor) -> tuple[dict[str, Any], float]:
         started = time.perf_counter()
@@ -318,13 +323,14 @@ def _halves(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def receive(model: SplitModel, private: Part, draws: int, seed: int, device: torch.device) -> torch.Tensor:
     """Returns what crossed the wire for the private images, (N, draws, *wire_shape).
 
-    Every attack on a target meets the same draws; more draws begin with the same first one.
+    Every attack on a target meets the same draws. Each draw has a generator of its own, so that more draws begin with
+    the same first ones, and more images leave the draws of the first as they are (on the CPU, for noise that is drawn
+    element by element; a GPU deals its random numbers out by the size of the whole).
     """
-    generator_ = generator("received", seed, device)
     model.eval()
     with torch.no_grad():
         z = torch.cat([model.clean(to_float(b.to(device))) for b in private.images.split(256)])
-        return torch.stack([model.protect(z, generator_) for _ in range(draws)], dim=1)
+        return torch.stack([model.protect(z, generator("received", seed, device, draw=k)) for k in range(draws)], dim=1)
 
 
 def quantised(guess: Any, shape: tuple[int, ...], name: str, warnings: list[str]) -> torch.Tensor:

@@ -128,7 +128,9 @@ class ReferenceRecord(Record):
     """What is computed once per dataset from the private images themselves, and labelled so. No artifact."""
 
     private: dict[str, JsonValue] = Field(
-        default_factory=dict, description="`labels`, `names` and `groups` of the private images (groups null: none)"
+        default_factory=dict,
+        description="`labels`, `names` and `groups` of the private images (groups null: none), and `pixels_sha256`, "
+        "the hash of their uint8 pixels (N, C, H, W)",
     )
     measure_groups: list[int] | None = Field(None, description="group of each image of `measure`; null: none")
     prior_mse: list[float] = Field(

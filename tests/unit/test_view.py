@@ -1,0 +1,133 @@
+"""What a view shows and what it keeps to itself."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_data_cifar import made, opened
+
+from splitaudit.data.base import DataContext, Dataset, Part, PartName
+from splitaudit.data.imagefolder import ImageFolder, ImageFolderParams
+from splitaudit.data.photos import Photos, PhotosParams
+from splitaudit.errors import KnowledgeError
+from splitaudit.knowledge import AdversaryKnowledge, level
+from splitaudit.testing import toy_part, toy_target
+from splitaudit.view import View, hidden_order
+
+LABELLED = AdversaryKnowledge(edge="query", aux="same", labels=True)
+
+
+@cache
+def target() -> Any:
+    return toy_target()
+
+
+def view_of(aux: tuple[Part, Part] | None, knowledge: AdversaryKnowledge = LABELLED, seed: int = 0) -> View:
+    return View(
+        knowledge=knowledge,
+        received=torch.empty(0, 1, *target().feature_shape),
+        image_shape=(3, 16, 16),
+        model=target(),
+        aux=aux,
+        seed=seed,
+    )
+
+
+def dataset(name: str, root: Path, images: Path) -> Dataset:
+    if name == "photos":
+        return Photos(PhotosParams(), {"private": 128, "aux_train": 160, "aux_val": 80})
+    if name == "imagefolder":
+        return ImageFolder(ImageFolderParams(private_share=0.5), None, DataContext(root=images))
+    return opened(made(root), root)
+
+
+def by_place(labels: torch.Tensor, classes: int) -> float:
+    """Returns how many standard errors of pure chance the place modulo the classes tells of the class."""
+    n = len(labels)
+    # A round of any offset counts: the best of them is what an attacker would find.
+    hits = max(int((labels == (torch.arange(n) + k) % classes).sum()) for k in range(classes))
+    return (hits / n - 1 / classes) / ((1 / classes) * (1 - 1 / classes) / n) ** 0.5
+
+
+@pytest.mark.parametrize("name", ["photos", "imagefolder", "cifar10"])
+def test_the_place_of_an_image_says_nothing_of_its_class(name: str, tmp_path: Path, images: Path):
+    """Fails where images are shown in the order of their part, which goes round the classes."""
+    data = dataset(name, tmp_path, images)
+    classes = len(data.prepare().classes)
+    parts: list[PartName] = ["private", "aux_train", "aux_val"]
+    part = {p: data.load(p) for p in parts}
+    view = view_of((part["aux_train"], part["aux_val"]))
+    private = part["private"]
+    shown = {
+        "private": private.labels[hidden_order(len(private), "private", view.seed)],
+        "aux_train": view.aux_train.labels,
+        "aux_val": view.aux_val.labels,
+    }
+    for p in parts:
+        if len(part[p]) >= 32:
+            assert by_place(part[p].labels, classes) > 5  # the order of the part itself gives them away
+        assert by_place(shown[p], classes) < 4
+        assert shown[p].bincount().tolist() == part[p].labels.bincount().tolist()
+    n = min(len(private), len(shown["aux_train"]))
+    same = float((shown["private"][:n] == shown["aux_train"][:n]).double().mean())
+    assert abs(same - 1 / classes) < 4 * ((1 / classes) * (1 - 1 / classes) / n) ** 0.5
+
+
+def test_orders_of_two_parts_and_of_two_seeds_have_nothing_in_common():
+    orders = [hidden_order(400, what, seed) for what in ("private", "aux_train", "aux_val") for seed in (0, 1)]
+    for i, one in enumerate(orders):
+        assert sorted(one.tolist()) == list(range(400))
+        for two in (torch.arange(400), *orders[:i]):
+            assert int((one == two).sum()) <= 6  # of two random orders one place in 400 agrees, on average
+            assert abs(float(torch.corrcoef(torch.stack([one, two]).double())[0, 1])) < 0.2
+
+
+def test_images_keep_their_labels_and_the_count_granted_is_the_first_of_the_part():
+    train, val = toy_part(40), toy_part(12, seed=1)
+    view = view_of((train, val), LABELLED.model_copy(update={"aux_count": 16}))
+    truth = {image.numpy().tobytes(): int(label) for image, label in zip(train.images[:16], train.labels)}
+    assert len(view.aux_train) == len(truth) == 16
+    assert {i.numpy().tobytes(): int(y) for i, y in zip(*_pair(view.aux_train), strict=True)} == truth
+    assert len(view.aux_val) == 12
+
+
+@pytest.mark.parametrize("name", ["query", "white-box", "query-other"])
+def test_labels_are_hidden_where_they_are_not_granted(name: str):
+    """Fails for a view that hands out the labels of the part whatever its level says."""
+    view = view_of((toy_part(16), toy_part(8, seed=1)), level(name))
+    for part in (view.aux_train, view.aux_val):
+        assert part.labels.tolist() == [-1] * len(part)
+        assert part.names is part.groups is None  # a file's name or a tile tells the class
+
+
+def test_labels_are_shown_where_they_are_granted():
+    view = view_of((toy_part(16), toy_part(8, seed=1)), LABELLED)
+    assert view.aux_train.labels.bincount().tolist() == [4] * 4
+
+
+def test_an_attack_that_changes_its_images_changes_no_other_view():
+    """Fails for a view that hands out the tensors which the worker keeps for later cells."""
+    train = Part(toy_part(16).images, toy_part(16).labels)
+    before = train.images.clone(), train.labels.clone()
+    spoiled = view_of((train, train))
+    for part in (spoiled.aux_train, spoiled.aux_val):
+        part.images.zero_()
+        part.labels.fill_(3)
+    assert torch.equal(train.images, before[0])
+    assert torch.equal(train.labels, before[1])
+    assert float(view_of((train, train)).prior.mean()) > 0.1
+
+
+def test_without_auxiliary_images_there_are_none_and_the_prior_is_grey():
+    view = view_of((toy_part(16), toy_part(8)), level("white-box-no-aux"))
+    with pytest.raises(KnowledgeError, match="auxiliary images"):
+        view.aux_train
+    assert (view.prior == 0.5).all()
+
+
+def _pair(part: Part) -> tuple[torch.Tensor, torch.Tensor]:
+    return part.images, part.labels
