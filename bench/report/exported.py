@@ -9,7 +9,7 @@ import pandas as pd
 
 from .columns import PLACE
 from .flags import Raised, collect, explain, kind_of, raised_in
-from .texts import fixed, number, present, said, undistinguished
+from .texts import ONE_SEED, fixed, number, one_seed, present, said, undistinguished
 
 HEAD = (
     "defense",
@@ -36,7 +36,7 @@ def markdown(summary: pd.DataFrame) -> str:
     lines = [f"| {' | '.join(HEAD)} |", f"|{'---|' * len(HEAD)}"]
     for row in summary_rows(summary, flags):
         lines.append("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |")
-    lines += ["", NOTE]
+    lines += ["", _note(summary)]
     if flags:
         lines += [
             "",
@@ -62,7 +62,7 @@ def latex(summary: pd.DataFrame) -> str:
     lines.append(" & ".join(escaped(h) for h in HEAD) + r" \\")
     lines.append(r"\midrule")
     lines += [" & ".join(escaped(c) for c in row) + r" \\" for row in summary_rows(summary, flags)]
-    lines += [r"\bottomrule", r"\end{tabular}", f"% {NOTE}"]
+    lines += [r"\bottomrule", r"\end{tabular}", f"% {_note(summary)}"]
     lines += [f"% flag {i}: {flag.kind}" for i, flag in enumerate(flags, start=1)]
     return "\n".join(lines) + "\n"
 
@@ -72,6 +72,11 @@ def summary_rows(summary: pd.DataFrame, flags: Sequence[Raised]) -> list[tuple[s
     many = len(summary[list(PLACE)].drop_duplicates()) > 1
     numbers = {flag.kind: i for i, flag in enumerate(flags, start=1)}
     return [_row(row, numbers, many) for row in summary.to_dict("records")]
+
+
+def _note(summary: pd.DataFrame) -> str:
+    alone = one_seed(summary.to_dict("records"))
+    return f"{NOTE} {ONE_SEED[:1].upper()}{ONE_SEED[1:]}: intervals are over images." if alone else NOTE
 
 
 def _row(row: Mapping[Any, Any], numbers: Mapping[str, int], many: bool) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 from ..knowledge import PRESETS
 from .columns import PLACE
 from .tables import Results
-from .texts import number, present, said, undistinguished
+from .texts import number, one_seed, present, said, undistinguished
 
 Rows = list[dict[str, Any]]
 
@@ -52,6 +52,11 @@ def find(tables: Results) -> list[Finding]:
     return out
 
 
+def complete(rows: Rows) -> Rows:
+    """Returns the rows that may be ranked: where an attack failed or was not run, the true worst case may be higher."""
+    return [r for r in rows if said(r, "incomplete") == "-"]
+
+
 def grants(level: str) -> str:
     """Returns what an attacker has at a knowledge level, in words."""
     given = PRESETS[level]
@@ -67,10 +72,13 @@ def grants(level: str) -> str:
 
 
 def _text(rows: Rows) -> str:
-    best = min(rows, key=lambda r: r["leakage"])
     control = next((r for r in rows if r["defense"] == "none"), None)
+    ranked = complete(rows)
     if len(rows) == 1:
-        return f"{'Undefended' if best is control else best['defense']}: {_figures(best)}."
+        return f"{'Undefended' if rows[0] is control else rows[0]['defense']}: {_figures(rows[0])}."
+    if not ranked:
+        return f"Incomplete, so none is named the least.{f' Undefended: {_figures(control)}.' if control else ''}"
+    best = min(ranked, key=lambda r: r["leakage"])
     text = f"Least leakage: {best['defense']} with {_figures(best)}"
     # The least of many figures is small by chance too.
     text += ", not distinguishable from the undefended target." if undistinguished(best, "leakage_change") else "."
@@ -81,13 +89,13 @@ def _text(rows: Rows) -> str:
 
 def _cautions(rows: Rows) -> tuple[str, ...]:
     out = []
-    alike = [r["defense"] for r in rows if said(r, "leakage_change_note") != "-"]
+    alike = [r["defense"] for r in rows if undistinguished(r, "leakage_change")]
     if alike:
         names = _list(alike, len(rows), "n.d. in the table")
         out.append(f"Leakage not distinguishable from that of the undefended target: {names}.")
     scored = [r for r in rows if present(r["leakage"])]
-    best = min(scored, key=lambda r: r["leakage"])
-    if "accuracy at chance" in said(best, "flags"):
+    best = min(complete(scored), key=lambda r: r["leakage"], default=None)
+    if best and "accuracy at chance" in said(best, "flags"):
         out.append(f"{best['defense']} no longer does its task: its accuracy is at chance.")
     missing = [r["defense"] for r in rows if not present(r["leakage"])]
     if missing:
@@ -96,7 +104,12 @@ def _cautions(rows: Rows) -> tuple[str, ...]:
     partial = [r["defense"] for r in scored if said(r, "incomplete") != "-"]
     if partial:
         names = _list(partial, len(rows), "marked in the table")
-        out.append(f"Incomplete, so that the true worst case may be higher: {names}.")
+        out.append(f"Incomplete, so that the true worst case may be higher, and not ranked: {names}.")
+    if one_seed(rows):
+        out.append(
+            "One seed: intervals are over images and leave out the training's own chance, so a difference may belong to "
+            "these trainings and not to the defense. Only several seeds can tell."
+        )
     return tuple(out)
 
 

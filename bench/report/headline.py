@@ -9,7 +9,9 @@ import numpy as np
 
 from .. import stats
 from ..stats import Interval
+from .frames import joined
 from .reading import Array, Reference
+from .texts import NOT_DISTINGUISHABLE, ONE_SEED
 
 
 def leakage(mse: Array, reference: Reference) -> Interval | None:
@@ -62,9 +64,18 @@ def why_not(reference: Reference, mse: Array | None = None) -> str:
     return ""
 
 
-def distinguishable(difference: Interval | None) -> str:
-    """Returns the mark of a difference whose interval holds 0."""
-    return "not distinguishable" if difference is not None and difference.low <= 0 <= difference.high else ""
+def note_on(difference: Interval | None, seeds: int) -> str:
+    """Returns what is to be said of a difference between defenses: that its interval holds 0, or leaves something out.
+
+    Args:
+        difference: with its interval; None where there is none.
+        seeds: trainings behind it. Of one training nobody can tell what chance did, so its difference is never simply
+            distinguishable.
+    """
+    if difference is None:
+        return ""
+    alike = NOT_DISTINGUISHABLE if difference.low <= 0 <= difference.high else ""
+    return joined((alike, ONE_SEED if seeds < 2 else ""))
 
 
 def by_seed(rows: Sequence[tuple[int, Array]]) -> Array:

@@ -11,7 +11,7 @@ import pandas as pd
 from .. import stats
 from ..plan import Plan
 from .cells import beats_prior
-from .columns import HIGH, LOW, PLACE, metric_names
+from .columns import HIGH, LOW, PLACE, figure, metric_names
 from .frames import Row, make_frame, spread
 from .headline import leakage, resolution
 from .reading import Records, State
@@ -55,7 +55,9 @@ def _figures(plan: Plan, records: Records, cells: Sequence[Mapping[str, Any]]) -
     row: Row = {}
     for name in metric_names(plan):
         values = values_over_seeds(records, cells, name, seeds)
-        row |= spread(name, None if values is None else stats.mean_interval(values, reference.groups))
+        row |= spread(
+            name, None if values is None else stats.mean_interval(values, reference.groups, bounds=figure(name).bounds)
+        )
         if name == "mse" and values is not None:
             row |= spread("leakage", leakage(values, reference))
             row |= spread("equivalent_resolution", resolution(values, reference))

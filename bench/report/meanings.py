@@ -36,6 +36,10 @@ _USABLE = interval(
     "usable information: d/2 ln(MSE of the prior / MSE of the attack), d numbers per image; empty for a perfect copy",
 )
 _ACCURACY = interval("accuracy", "share", "share of images classified rightly through the defended wire")
+_NOTE = (
+    "'not distinguishable' where the interval of {} holds 0; 'one seed: training noise not included' where it rests on a "
+    "single training, whose chance no interval over images contains"
+)
 
 TARGETS = {
     **_PLACE,
@@ -77,12 +81,17 @@ SUMMARY = {
     **_LEAKAGE,
     **_RESOLUTION,
     **_USABLE,
-    **interval("leakage_envelope", "", "leakage if for each image the best reconstruction of any attack counted"),
+    **interval(
+        "leakage_envelope",
+        "",
+        "leakage if for each image the best reconstruction of any attack counted; selected with the truth in hand: an upper "
+        "end that no attacker reaches, who cannot tell which one is best",
+    ),
     **interval("leakage_change", "", "leakage less that of the undefended target, paired over images"),
-    "leakage_change_note": ("", "'not distinguishable' where the interval of leakage_change holds 0"),
+    "leakage_change_note": ("", _NOTE.format("leakage_change")),
     **_ACCURACY,
     **interval("accuracy_drop", "share", "accuracy of the undefended target less this one's, paired over images"),
-    "accuracy_drop_note": ("", "'not distinguishable' where the interval of accuracy_drop holds 0"),
+    "accuracy_drop_note": ("", _NOTE.format("accuracy_drop")),
     "mi_nats": ("nats", "mean over seeds of the mutual information; empty unless every seed has a value"),
     "mi_text": (
         "",

@@ -13,7 +13,7 @@ from .columns import HIGH, LOW
 from .frames import numbers, select
 from .legend import Legend
 from .style import GRID, MUTED, NORMAL, PAGE_WIDTH, SMALL, dot, styles
-from .texts import present
+from .texts import present, said
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 PANEL = 3.4
 """Height of the data area in inches."""
 
-NOTE = "bars: 95 % intervals   dashes: Pareto front, what no other defense beats in both   dots: from the truth"
+NOTE = "bars: 95 % intervals   dashes: Pareto front, what no other defense beats in both\ndots: from the truth"
+HOLLOW = "   hollow: incomplete, and so not on the front"
 
 
 def trade_off(summary: pd.DataFrame, controls: Mapping[str, float] | None = None) -> Figure:
@@ -43,7 +44,8 @@ def trade_off(summary: pd.DataFrame, controls: Mapping[str, float] | None = None
     lines = math.ceil(len(levels) / across)
     width = PAGE_WIDTH if across > 1 else 6.4
     panel_width = (width - 0.75 - 0.15 - 0.3 * (across - 1)) / across
-    legend = Legend(shown, width, NOTE)
+    legend = Legend(shown, width, NOTE + ("" if all(_whole(r) for r in rows.to_dict("records")) else HOLLOW))
+    legend.height += 0.15  # the note's second line
     line_height = 0.75 + PANEL + 0.55
     fig = new(width, lines * line_height + 0.15 + legend.height)
     limits = _limits(rows)
@@ -64,10 +66,11 @@ def trade_off(summary: pd.DataFrame, controls: Mapping[str, float] | None = None
 
 
 def front_of(summary: pd.DataFrame, level: str) -> list[str]:
-    """Returns the defenses on the Pareto front of a knowledge level, by leakage."""
+    """Returns the defenses on the Pareto front of a knowledge level, by leakage; incomplete rows are not on it."""
     rows = select(summary, (summary["knowledge"] == level) & summary["leakage"].notna() & summary["accuracy"].notna())
-    points = [(float(x), float(y)) for x, y in zip(rows["leakage"], rows["accuracy"], strict=True)]
-    names = dict(zip(reversed(points), reversed(list(rows["defense"])), strict=True))
+    whole = [r for r in rows.to_dict("records") if _whole(r)]
+    points = [(float(r["leakage"]), float(r["accuracy"])) for r in whole]
+    names = dict(zip(reversed(points), (str(r["defense"]) for r in reversed(whole)), strict=True))
     return [names[p] for p in pareto(points)]
 
 
@@ -88,11 +91,18 @@ def _panel(ax: Axes, rows: pd.DataFrame, look: Mapping[str, tuple[str, str]]) ->
             ends = _ends(row, name)
             at = (ends, [y, y]) if across else ([x, x], ends)
             ax.plot(*at, color=look[row["defense"]][0], linewidth=0.8, alpha=0.45, zorder=2)
-        ax.plot(x, y, zorder=3, **dot(look[row["defense"]]))
-        points.append((x, y))
+        style = dot(look[row["defense"]])
+        if _whole(row):
+            points.append((x, y))
+        else:
+            style |= {"markerfacecolor": "white", "markeredgecolor": style["color"], "markeredgewidth": 1.2}
+        ax.plot(x, y, zorder=3, **style)
     front = pareto(points)
     # Steps, not straight lines: between two defenses there is nothing to choose.
-    ax.plot(*zip(*front, strict=True), color="#777777", linewidth=1, linestyle="--", drawstyle="steps-post", zorder=1)
+    if front:
+        ax.plot(
+            *zip(*front, strict=True), color="#777777", linewidth=1, linestyle="--", drawstyle="steps-post", zorder=1
+        )
     ax.set_xlabel("worst-case leakage score (right: leaks more)", fontsize=NORMAL)
     ax.grid(color=GRID, linewidth=0.5)
     ax.tick_params(labelsize=SMALL)
@@ -125,6 +135,11 @@ def _mark_controls(ax: Axes, controls: Mapping[str, float], width: float) -> Non
             text, (value, 1), (0, 2), xycoords=("data", "axes fraction"), textcoords="offset points",
             ha="center", va="bottom", fontsize=SMALL, color=MUTED, linespacing=1.05,
         )  # fmt: skip
+
+
+def _whole(row: Mapping[Any, Any]) -> bool:
+    """Says whether nothing is missing behind a row: only then is its worst case one to compare."""
+    return said(row, "incomplete") == "-"
 
 
 def _ends(row: Mapping[str, Any], name: str) -> list[float]:

@@ -12,10 +12,10 @@ import pandas as pd
 from .. import stats
 from ..plan import Plan
 from .cells import attack_facts
-from .columns import HIGH, LOW, PLACE, TIMING, USABLE, measure_columns, measure_names, metric_names
+from .columns import HIGH, LOW, PLACE, TIMING, USABLE, figure, measure_columns, measure_names, metric_names
 from .flags import NOT_CONVERGED, weak_white_box
 from .frames import Row, joined, make_frame, spread
-from .headline import by_seed, distinguishable, leakage, leakage_difference, resolution, usable_information
+from .headline import by_seed, leakage, leakage_difference, note_on, resolution, usable_information
 from .reading import Array, Records, Reference
 from .targets import accuracy_per_image, measure_reasons, target_flags, target_values
 
@@ -120,7 +120,9 @@ def _metrics(plan: Plan, records: Records, cells: Sequence[Mapping[str, Any]], w
     chosen = [c for c in cells if c["attack"] == worst]
     for name in metric_names(plan):
         values = values_over_seeds(records, chosen, name, {c["seed"] for c in chosen})
-        row |= spread(name, None if values is None else stats.mean_interval(values, reference.groups))
+        row |= spread(
+            name, None if values is None else stats.mean_interval(values, reference.groups, bounds=figure(name).bounds)
+        )
     return row
 
 
@@ -145,7 +147,9 @@ def _change(
     if best.shape != errors.shape:
         return {}
     difference = leakage_difference(errors, best, reference)
-    return spread("leakage_change", difference) | {"leakage_change_note": distinguishable(difference)}
+    return spread("leakage_change", difference) | {
+        "leakage_change_note": note_on(difference, len({c["seed"] for c in cells}))
+    }
 
 
 def _targets(
@@ -160,12 +164,12 @@ def _targets(
     groups = reference.measure_groups
     known = reference.state.status == "done"
     if accuracy is not None and known:
-        row |= spread("accuracy", stats.mean_interval(accuracy, groups))
+        row |= spread("accuracy", stats.mean_interval(accuracy, groups, bounds=(0.0, 1.0)))
         undefended = [r for r in plan.targets if all(r[n] == v for n, v in {**place, "defense": "none"}.items())]
         control = _accuracy(plan, records, undefended)
         if control is not None and control.shape == accuracy.shape and place["defense"] != "none":
             drop = stats.paired_difference(control, accuracy, groups)
-            row |= spread("accuracy_drop", drop) | {"accuracy_drop_note": distinguishable(drop)}
+            row |= spread("accuracy_drop", drop) | {"accuracy_drop_note": note_on(drop, len(targets))}
     values = [target_values(plan, records, t["key"]) if records.done("target", t["key"]) else {} for t in targets]
     row |= _information(values)
     statuses = {n: c.status for m in measure_names(plan) for n, c in measure_columns(m).items()}

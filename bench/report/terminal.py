@@ -17,7 +17,7 @@ from .flags import collect
 from .frames import select
 from .style import wrapped
 from .tables import Results
-from .texts import bracket, fixed, number, present, said, undistinguished
+from .texts import ONE_SEED, bracket, fixed, number, one_seed, present, said, undistinguished
 
 HEAD = ("defense", "knowledge", "worst\nattack", "leakage", "accuracy", "equiv.\npx", "SSIM", "drop")
 HEAD += ("MI nats", "edge\nMACs")
@@ -55,6 +55,8 @@ class SummaryTable:
 
     def _notes(self, shape: tuple[int, bool]) -> list[str]:
         notes = ["n.d.: not distinguishable from the undefended target."]
+        if one_seed(self.summary.to_dict("records")):
+            notes.append(f"{ONE_SEED[:1].upper()}{ONE_SEED[1:]}: intervals are over images.")
         if any(said(r, "incomplete") != "-" for r in self.summary.to_dict("records")):
             notes.append("incomplete: something failed or was not run, so the true worst case may be higher.")
         flags = collect(self.summary)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
 from .columns import HIGH, LOW
+
+NOT_DISTINGUISHABLE = "not distinguishable"
+"""In a note on a difference: its interval holds 0."""
+
+ONE_SEED = "one seed: training noise not included"
+"""In a note on a difference: its interval is over images only, so it may belong to one training, not to the defense."""
 
 
 def present(value: Any) -> bool:
@@ -44,4 +50,9 @@ def fixed(value: Any, digits: int) -> str:
 
 def undistinguished(row: Mapping[Any, Any], name: str) -> str:
     """Returns ``n.d.`` where a difference from the undefended target is not distinguishable from 0, else nothing."""
-    return "n.d." if said(row, f"{name}_note") != "-" and present(row.get(name)) else ""
+    return "n.d." if NOT_DISTINGUISHABLE in said(row, f"{name}_note") and present(row.get(name)) else ""
+
+
+def one_seed(rows: Iterable[Mapping[Any, Any]]) -> bool:
+    """Says whether any difference from the undefended target rests on a single training."""
+    return any(ONE_SEED in said(r, f"{n}_note") for r in rows for n in ("leakage_change", "accuracy_drop"))

@@ -1,0 +1,237 @@
+"""The summary and what is said of it: seeds, groups, failures, and which rows may be ranked. Records are made by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from splitaudit import stats
+from splitaudit.canonical import key_of
+from splitaudit.plan import Node, Plan
+from splitaudit.report.cells import build_cells
+from splitaudit.report.exported import markdown
+from splitaudit.report.figures import _trade_off_caption
+from splitaudit.report.findings import find
+from splitaudit.report.matrix import build_matrix
+from splitaudit.report.meanings import SUMMARY
+from splitaudit.report.plot_trade_off import front_of, trade_off
+from splitaudit.report.reading import Records
+from splitaudit.report.summary import build_summary
+from splitaudit.report.tables import Results
+
+PLACE = {"dataset": "d", "backbone": "b", "cut": "c"}
+GROUPS = [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 3, 3]
+N = len(GROUPS)
+NOISE = np.random.default_rng(0).uniform(0.8, 1.2, N)
+PRIOR = np.ones(N)
+THUMBNAILS = {1: 0.9 * PRIOR, 2: 0.6 * PRIOR, 4: 0.1 * PRIOR}
+METRICS = {"mse": "k-mse", "accuracy": "k-accuracy"}
+
+Errors = dict[tuple[str, str, int], float | None]
+"""(defense, attack, seed) to the mean error; None: the attack failed."""
+
+
+def audited(errors: Errors, accuracy: dict[str, float] | None = None) -> tuple[Plan, Records]:
+    """Returns plan and records of cells with errors per image: the mean error times common noise."""
+    suite = {"metrics": [{"name": n, "params": {}} for n in METRICS]}
+    plan = Plan(suite, metrics=METRICS, references={"d": "r"})
+    plan.datasets = {"d": {"image_shape": [3, 8, 8], "classes": ["a", "b"], "sizes": {"measure": N}}}
+    data = {"name": "d"}
+    plan.nodes["reference", "r"] = Node("reference", "r", {"dataset": data})
+    found: dict[tuple[str, str], Any] = {("reference", "r"): reference()}
+    measure = key_of({"measure": METRICS["accuracy"], "images": N})
+    for (defense, attack, seed), mean in errors.items():
+        target, cell = f"{defense}-{seed}", f"{defense}-{attack}-{seed}"
+        labels = {**PLACE, "defense": defense, "seed": seed}
+        if ("target", target) not in plan.nodes:
+            plan.nodes["target", target] = Node("target", target, {"dataset": data})
+            plan.targets.append({**labels, "key": target, "skip": None})
+            right = (accuracy or {}).get(defense, 0.75)
+            measured = {
+                "key": measure,
+                "status": "done",
+                "reason": "",
+                "flags": [],
+                "values": {"accuracy": right},
+                "timing_values": {},
+                "per_image": {"accuracy": [float(i < right * N) for i in range(N)]},
+            }
+            training = {"loss": [1.0], "val_accuracy": [0.5], "kept_epoch": 1, "val_rising": False}
+            found["target", target] = {
+                "status": "done",
+                "measurements": {"accuracy": measured},
+                "training": training,
+                "warnings": [],
+                "timing": {},
+            }
+        identity = {"attack": {"name": attack}, "knowledge": {"edge": "query"}, "fit": None}
+        plan.nodes["cell", cell] = Node("cell", cell, identity)
+        plan.cells.append(
+            {**labels, "attack": attack, "knowledge": "query", "attack_seed": 0, "target": target, "key": cell}
+            | {"skip": None}
+        )
+        record: dict[str, Any] = {"status": "failed", "error": {"type": "E", "message": "no memory"}, "scores": {}}
+        if mean is not None:
+            values = (mean * NOISE).tolist()
+            score = {"key": METRICS["mse"], "status": "done", "values": values, "reason": "", "flags": []}
+            record = {"status": "done", "scores": {"mse": score}, "identity": identity, "attack": {}}
+            record |= {"warnings": [], "timing": {}}
+        found["cell", cell] = record
+    return plan, Records(plan, lambda kind, key: found.get((kind, key)))
+
+
+def reference() -> dict[str, Any]:
+    return {
+        "status": "done",
+        "private": {"groups": GROUPS, "labels": [0] * N},
+        "measure_groups": GROUPS,
+        "prior_mse": PRIOR.tolist(),
+        "thumbnails": {s: v.tolist() for s, v in THUMBNAILS.items()},
+        "rows": {},
+    }
+
+
+def summary(errors: Errors, accuracy: dict[str, float] | None = None) -> pd.DataFrame:
+    return build_summary(*audited(errors, accuracy))
+
+
+def row(frame: pd.DataFrame, defense: str) -> dict[str, Any]:
+    (found,) = frame[frame["defense"] == defense].to_dict("records")
+    return {str(k): v for k, v in found.items()}
+
+
+def told(frame: pd.DataFrame) -> Any:
+    """Returns the only finding on a summary."""
+    (finding,) = find(Results(*[frame] * 6, suite={}))
+    return finding
+
+
+def ends(found: dict[str, Any], name: str) -> tuple[float, float, float]:
+    return found[name], found[f"{name}_lo"], found[f"{name}_hi"]
+
+
+# -- seeds ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_failed_seed_leaves_the_figure_of_its_attack_empty_everywhere() -> None:
+    """Nothing is averaged over survivors: the strong attack failed on seed 1, so it is no figure at all."""
+    errors: Errors = {("none", "strong", 0): 0.1, ("none", "strong", 1): None, ("none", "weak", 0): 0.8}
+    plan, records = audited(errors | {("none", "weak", 1): 0.8})
+    found = row(build_summary(plan, records), "none")
+    assert found["worst_attack"] == "weak"
+    assert found["incomplete"] == "strong, seed 1: failed"
+    assert found["leakage_envelope"] == pytest.approx(1 - 0.8 * NOISE.mean(), rel=1e-5)
+    matrix = build_matrix(plan, records).set_index("attack")
+    assert pd.isna(matrix.loc["strong", "leakage"])
+    assert matrix.loc["strong", "state"] == "1 of 2\nfailed"
+
+
+def test_a_defense_whose_only_attack_failed_on_one_seed_has_no_figure() -> None:
+    found = row(summary({("none", "strong", 0): 0.1, ("none", "strong", 1): None}), "none")
+    assert pd.isna(found["leakage"])
+    assert pd.isna(found["mse"])
+
+
+def test_one_training_never_gives_a_plain_verdict_and_several_do() -> None:
+    """With one seed a huge difference was once printed as if it were the defense's; its note says what is missing."""
+    once = summary({("none", "a", 0): 0.2, ("far", "a", 0): 0.9, ("near", "a", 0): 0.2}, {"far": 0.25})
+    assert row(once, "far")["leakage_change_note"] == "one seed: training noise not included"
+    assert row(once, "far")["accuracy_drop_note"] == "one seed: training noise not included"
+    assert row(once, "near")["leakage_change_note"] == "not distinguishable; one seed: training noise not included"
+    errors: Errors = {}
+    for seed in range(3):
+        errors |= {
+            ("none", "a", seed): 0.2 + seed / 100,
+            ("far", "a", seed): 0.9,
+            ("near", "a", seed): 0.23 - seed / 100,
+        }
+    several = summary(errors)
+    assert row(several, "far")["leakage_change_note"] == ""
+    assert row(several, "near")["leakage_change_note"] == "not distinguishable"
+    assert "One seed" in " ".join(told(once).cautions)
+    assert "One seed" not in " ".join(told(several).cautions)
+
+
+def test_the_mark_of_no_difference_is_not_set_by_the_note_on_one_seed() -> None:
+    lines = markdown(summary({("none", "a", 0): 0.2, ("far", "a", 0): 0.9, ("near", "a", 0): 0.2})).splitlines()
+    (far,), (near,) = ([line for line in lines if line.startswith(f"| {d}")] for d in ("far", "near"))
+    assert "n.d." in near
+    assert "n.d." not in far.split("|")[4]
+    assert any("One seed: training noise not included" in line for line in lines)
+
+
+def test_two_attack_seeds_on_one_target_are_still_one_training() -> None:
+    plan, records = audited({("none", "a", 0): 0.2, ("far", "a", 0): 0.9})
+    for cell in list(plan.cells):
+        plan.cells.append({**cell, "attack_seed": 1})
+    found = row(build_summary(plan, records), "far")
+    assert found["leakage_change_note"] == "one seed: training noise not included"
+
+
+# -- groups -----------------------------------------------------------------------------------------------------------
+
+
+def test_every_interval_of_a_table_is_over_groups_of_images() -> None:
+    """Crops of one tile are not independent: an interval over single images would be another one (asserted too)."""
+    plan, records = audited({("none", "a", 0): 0.5})
+    errors = 0.5 * NOISE
+    expected = {
+        "mse": stats.mean_interval(errors, GROUPS),
+        "leakage": stats.ratio_interval(errors, PRIOR, GROUPS),
+        "equivalent_resolution": stats.equivalent_resolution(errors, THUMBNAILS, PRIOR, 8, GROUPS),
+    }
+    assert stats.mean_interval(errors) != pytest.approx(expected["mse"], rel=1e-3)
+    cell = row(build_cells(plan, records).iloc[:1], "none")
+    of_attack = row(build_matrix(plan, records), "none")
+    worst = row(build_summary(plan, records), "none")
+    for name, interval in expected.items():
+        for found in (cell, of_attack, worst):
+            assert ends(found, name) == pytest.approx(interval, rel=1e-5), name
+    right = stats.mean_interval([float(i < 9) for i in range(N)], GROUPS)
+    assert ends(worst, "accuracy") == pytest.approx(right, rel=1e-5)
+
+
+# -- ranking ----------------------------------------------------------------------------------------------------------
+
+BROKEN: Errors = {
+    ("none", "weak", 0): 0.8,
+    ("none", "strong", 0): 0.1,
+    ("broken", "weak", 0): 1.0,
+    ("broken", "strong", 0): None,
+    ("fine", "weak", 0): 0.9,
+    ("fine", "strong", 0): 0.4,
+}
+
+
+def test_a_defense_with_a_failed_attack_never_wins_the_headline() -> None:
+    """It once read 'Least leakage: broken with 0.000', because the attack that breaks it had failed."""
+    frame = summary(BROKEN)
+    assert row(frame, "broken")["leakage"] < row(frame, "fine")["leakage"]
+    finding = told(frame)
+    assert finding.text.startswith("Least leakage: fine with")
+    assert any("not ranked: broken" in c for c in finding.cautions)
+
+
+def test_a_defense_with_a_failed_attack_is_on_no_pareto_front() -> None:
+    frame = summary(BROKEN)
+    assert front_of(frame, "query") == ["fine"]
+    assert "front at query: fine." in _trade_off_caption(frame)
+    fig = trade_off(frame)
+    ax = fig.axes[0]
+    (front,) = [line for line in ax.lines if line.get_linestyle() == "--"]
+    assert list(front.get_xdata()) == [pytest.approx(row(frame, "fine")["leakage"])]
+    assert any("hollow: incomplete" in text.get_text() for text in fig.texts)
+
+
+def test_where_everything_is_incomplete_nothing_is_ranked() -> None:
+    frame = summary({k: None if k[1] == "strong" else v for k, v in BROKEN.items()})
+    assert "none is named the least" in told(frame).text
+    assert front_of(frame, "query") == []
+    assert not [line for line in trade_off(frame).axes[0].lines if line.get_linestyle() == "--"]
+
+
+def test_the_envelope_is_labelled_as_chosen_with_the_truth_in_hand() -> None:
+    assert "selected with the truth in hand" in SUMMARY["leakage_envelope"][1]
