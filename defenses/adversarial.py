@@ -27,7 +27,9 @@ class Adversarial(Defense):
     """Trains the edge to defeat a decoder, and the decoder to defeat the edge (min–max).
 
     The decoder D minimises the mean squared error of D(z). The network minimises CE + λ·max(0, 1 − MSE(D(z), x)/V) with V
-    the mean squared error of the batch's mean image: the share of the images' variance that D explains.
+    the mean squared error of the batch's mean image: the share of the images' variance that D explains. D sees features
+    that are standardised per channel by the batch's own mean and deviation, and the gradient passes through both: shifting
+    or scaling a channel hides nothing, so the penalty has no gradient that way.
 
     Source: the common core of DeepObfuscator (Li et al. 2021) and ResSFL (Li et al. 2022). Departures: the penalty is
     normalised and bounded, so that pushing the error beyond that of a constant guess gains nothing, where the plain
@@ -35,7 +37,7 @@ class Adversarial(Defense):
     """
 
     Params = AdversarialParams
-    version = 1
+    version = 2
     source = "Li et al., IoTDI 2021; Li et al., CVPR 2022"
     helpers = ("decoder",)
 
@@ -58,10 +60,8 @@ class Adversarial(Defense):
             self.decoder.requires_grad_(True)
             self._optimizer = torch.optim.Adam(self.decoder.parameters(), lr=self.params.lr)
         for _ in range(self.params.steps):
-            # The features' scale moves while the edge trains; the decoder always sees standardised ones.
-            self.decoder.set_scale(z)
             self._optimizer.zero_grad(set_to_none=True)
-            F.mse_loss(self.decoder(z), x).backward()
+            F.mse_loss(self.decoder(standardised(z)), x).backward()
             self._optimizer.step()
 
     def extra_loss(
@@ -71,8 +71,19 @@ class Adversarial(Defense):
             return None
         for p in self.decoder.parameters():  # the gradient goes through the decoder, not into it
             p.requires_grad_(False)
-        error = F.mse_loss(self.decoder(z), x)
+        error = F.mse_loss(self.decoder(standardised(z)), x)
         for p in self.decoder.parameters():
             p.requires_grad_(True)
         variance = (x - x.mean(0, keepdim=True)).square().mean()
         return self.params.weight * torch.clamp(1 - error / variance.clamp_min(1e-8), min=0)
+
+
+def standardised(z: torch.Tensor) -> torch.Tensor:
+    """Returns features (N, ...) with mean 0 and deviation 1 over the batch, per channel of maps, else per element.
+
+    The gradient passes through the statistics. A channel that is constant over the batch becomes 0.
+    """
+    axes = [0, 2, 3] if z.ndim == 4 else [0]
+    centred = z - z.mean(axes, keepdim=True)
+    variance = centred.square().mean(axes, keepdim=True)
+    return centred / torch.where(variance > 1e-24, variance, 1.0).sqrt()
