@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from .data.base import DataContext, DataInfo, Dataset, Part, PartName
+from .data.base import PARTS, DataContext, DataInfo, Dataset, Part, PartName
 from .knowledge import AdversaryKnowledge
 from .metric import Measure, MeasureContext, Metric
 from .plugins import ATTACKS, DATASETS, METRICS
@@ -247,7 +247,8 @@ class Worker:
         at = str(dataset["fingerprint"]) + dataset["name"]
         if at not in self._data:
             cls = DATASETS.get(dataset["name"])
-            made = cls(cls.Params(**dataset["params"]), {}, self.at.context)
+            # One image of each part: shape and classes are wanted here; the parts are loaded when they are needed.
+            made = cls(cls.Params(**dataset["params"]), dict.fromkeys(PARTS, 1), self.at.context)
             self._data[at] = (made, made.prepare())
         return self._data[at]
 

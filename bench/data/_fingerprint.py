@@ -1,4 +1,4 @@
-"""What each image file holds (content hash, size, colour), remembered between runs."""
+"""What each image file holds (content hash, size, colour, pixels), remembered between runs."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from ..errors import DataError
@@ -47,9 +48,7 @@ def facts_of(root: Path, files: Sequence[ImageFile], cache: Path | None) -> list
     Raises:
         DataError: a file that cannot be read or is no image; the cache folder cannot be written.
     """
-    place = None
-    if cache is not None:
-        place = cache / f"files-{hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]}.json"
+    place = None if cache is None else _place(cache, "files", root)
     known = {} if place is None else _read(place)
     fresh: dict[str, list] = {}
     facts = []
@@ -76,6 +75,46 @@ def _inspect(path: Path) -> FileFacts:
         raise DataError(unreadable(path, exc)) from exc
 
 
+def pixel_hashes(
+    root: Path,
+    files: Sequence[ImageFile],
+    facts: Sequence[FileFacts],
+    decode: Callable[[ImageFile], np.ndarray],
+    conversion: str,
+    cache: Path | None,
+) -> list[str]:
+    """Returns a hash of each file's pixels as they are used; equal for copies saved with other metadata.
+
+    Files of equal bytes are decoded once, and those whose bytes are in the cache are not decoded again.
+
+    Args:
+        root: the dataset's folder; decides the name of the cache file.
+        files: what to decode.
+        facts: of the files.
+        decode: returns a file's pixels, uint8.
+        conversion: says how files are decoded; another one has a cache file of its own.
+        cache: folder for the cache; None: no cache.
+
+    Raises:
+        DataError: a file that cannot be decoded; the cache folder cannot be written.
+    """
+    place = None if cache is None else _place(cache, "pixels", root, conversion)
+    known = {} if place is None else _read_pixels(place)
+    fresh: dict[str, str] = {}
+    for file, fact in zip(files, facts, strict=True):
+        if fact.sha256 not in fresh:
+            old = known.get(fact.sha256)
+            fresh[fact.sha256] = hashlib.sha256(decode(file).tobytes()).hexdigest() if old is None else old
+    if place is not None and fresh != known:
+        _write(place, fresh)
+    return [fresh[fact.sha256] for fact in facts]
+
+
+def _place(cache: Path, what: str, root: Path, more: str = "") -> Path:
+    text = os.fsencode(root.resolve()) + more.encode()
+    return cache / f"{what}-{hashlib.sha256(text).hexdigest()[:16]}.json"
+
+
 def unreadable(path: Path, exc: Exception) -> str:
     """Returns the message for a file that is no readable image."""
     return f"imagefolder: {path} is not a readable image ({type(exc).__name__}: {exc}). Replace or remove it."
@@ -97,7 +136,16 @@ def _read(place: Path) -> dict[str, tuple[list[int], FileFacts]]:
     return known if sound else {}
 
 
-def _write(place: Path, files: dict[str, list]) -> None:
+def _read_pixels(place: Path) -> dict[str, str]:
+    try:
+        stored = json.loads(place.read_bytes())
+        known = stored["files"] if stored["format"] == _FORMAT else {}
+        return known if all(isinstance(v, str) and len(v) == 64 for v in known.values()) else {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _write(place: Path, files: Mapping[str, object]) -> None:
     text = json.dumps({"format": _FORMAT, "files": files}, separators=(",", ":"))
     temporary: str | None = None
     try:

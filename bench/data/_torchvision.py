@@ -146,7 +146,7 @@ class TorchvisionDataset(Dataset):
         ]
         return divide(items, {"train": TRAIN_SHARES, "test": _TEST_SHARES})
 
-    @functools.cached_property
+    @property
     def _sizes(self) -> dict[str, int]:
         limits = {part: len(mine) for part, mine in self._parts.items()}
         return resolve_sizes(self.name, self.sizes, limits, limits)

@@ -85,7 +85,8 @@ class Dataset(ABC):
     Args:
         params: validated parameters.
         sizes: part name to number of images; parts that are missing have the dataset's own size. Smaller sizes take the
-            first n of a part, so a smaller suite sees a prefix of the larger one's images.
+            first n of a part, so a smaller suite sees a prefix of the larger one's images. A worker asks for a part at a
+            time: :meth:`load` goes by :attr:`sizes` as they are then.
         context: run-time surroundings.
     """
 

@@ -17,7 +17,7 @@ from ..errors import DataError
 from ..params import Params
 from ._divide import TRAIN_SHARES, Item, divide
 from ._files import LAYOUT, Folder, ImageFile, survey
-from ._fingerprint import FileFacts, facts_of, unreadable
+from ._fingerprint import FileFacts, facts_of, pixel_hashes, unreadable
 from ._parts import resolve_sizes
 from ._pixels import converted, resized, stacked
 from .base import PARTS, DataInfo, Dataset, Part, PartName
@@ -39,8 +39,9 @@ class ImageFolder(Dataset):
 
     Layout: ``train/CLASS/*`` and ``test/CLASS/*`` (train/ feeds the client's and the auxiliary parts, test/ feeds
     ``private`` and ``measure``), or ``CLASS/*``, each class of which is divided over all six parts. A hash of the file
-    name decides who goes where, classes are interleaved. Copies (equal bytes) stay in one part; a file of train/
-    that equals one of test/ goes where that one goes. Where there are copies, ``groups`` numbers the contents.
+    name decides who goes where, classes are interleaved. Copies (equal pixels, however they are saved) stay in one part;
+    a file of train/ that equals one of test/ goes where that one goes. Where there are copies, ``groups`` numbers the
+    contents. So every file is decoded once, before any part is handed out; a cache remembers its hash.
 
     Sub-folders of a class are read too; hidden files and files with other suffixes than those of images are not images
     of the dataset; folders beside train/ and test/ are not read. Any size and shape. Transparency is laid over white,
@@ -49,11 +50,11 @@ class ImageFolder(Dataset):
     """
 
     Params = ImageFolderParams
-    version = 1
+    version = 2
     source = "the user's files"
 
     def prepare(self) -> DataInfo:
-        """Checks every file's header and decodes the images of all parts, which :meth:`load` then returns.
+        """Checks every file and decodes the images of all parts, which :meth:`load` then returns.
 
         Raises:
             DataError: a missing folder, another layout, an empty class, an unreadable file, sizes or channels that
@@ -70,10 +71,10 @@ class ImageFolder(Dataset):
         return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
     def load(self, part: PartName) -> Part:
-        files, facts = self._folder.files, self._facts
+        files, contents = self._folder.files, self._contents
         mine = self._parts[part][: self._sizes[part]]
-        numbers = {content: k for k, content in enumerate(sorted({f.sha256 for f in facts}))}
-        groups = None if len(numbers) == len(files) else torch.tensor([numbers[facts[i].sha256] for i in mine])
+        numbers = {content: k for k, content in enumerate(sorted(set(contents)))}
+        groups = None if len(numbers) == len(files) else torch.tensor([numbers[contents[i]] for i in mine])
         labels = torch.tensor([files[i].label for i in mine])
         return Part(self._pixels(part), labels, groups, tuple(files[i].name for i in mine))
 
@@ -92,6 +93,20 @@ class ImageFolder(Dataset):
         return facts_of(self._root, self._folder.files, self.context.cache)
 
     @functools.cached_property
+    def _contents(self) -> list[str]:
+        """The hash of each file's pixels after conversion and resizing."""
+        shape, grey = self._shape, self._grey
+        conversion = f"{'grey' if grey else 'colour'} {shape[0]}x{shape[1]}"
+        return pixel_hashes(
+            self._root,
+            self._folder.files,
+            self._facts,
+            lambda file: _decode(file, grey, shape),
+            conversion,
+            self.context.cache,
+        )
+
+    @functools.cached_property
     def _parts(self) -> dict[PartName, list[int]]:
         test: dict[PartName, float] = {"private": self.params.private_share, "measure": 1 - self.params.private_share}
         t = self.params.test_share
@@ -101,12 +116,12 @@ class ImageFolder(Dataset):
         if self._folder.split:
             shares = {"train": TRAIN_SHARES, "test": test}
         items = [
-            Item(f.name, f.label, fact.sha256, "test" if f.test else "train")
-            for f, fact in zip(self._folder.files, self._facts, strict=True)
+            Item(f.name, f.label, content, "test" if f.test else "train")
+            for f, content in zip(self._folder.files, self._contents, strict=True)
         ]
         return divide(items, shares)
 
-    @functools.cached_property
+    @property
     def _sizes(self) -> dict[str, int]:
         limits = {part: len(files) for part, files in self._parts.items()}
         return resolve_sizes(f"imagefolder: {self._root}", self.sizes, limits, limits)
@@ -140,12 +155,14 @@ class ImageFolder(Dataset):
         return fact.height, fact.width
 
     def _pixels(self, part: PartName) -> torch.Tensor:
-        if part not in self._decoded:
-            size = self._sizes[part]
-            shape, grey = self._shape, self._grey
-            files = [self._folder.files[i] for i in self._parts[part][:size]]
-            self._decoded[part] = stacked([_decode(file, grey, shape) for file in files])
-        return self._decoded[part]
+        """Returns the part's first images as many as are asked for, decoding those that have not been."""
+        shape, grey, size = self._shape, self._grey, self._sizes[part]
+        done = self._decoded.get(part)
+        missing = self._parts[part][0 if done is None else len(done) : size]
+        if missing:
+            more = stacked([_decode(self._folder.files[i], grey, shape) for i in missing])
+            done = self._decoded[part] = more if done is None else torch.cat([done, more])
+        return self._decoded[part][:size]
 
     @functools.cached_property
     def _decoded(self) -> dict[str, torch.Tensor]:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from splitaudit.data import _fingerprint, imagefolder
 from splitaudit.data._divide import TRAIN_SHARES, Item, counts, divide
@@ -19,6 +20,7 @@ from splitaudit.data._parts import interleave, per_class
 from splitaudit.data.base import PARTS, DataContext
 from splitaudit.data.imagefolder import ImageFolder, ImageFolderParams
 from splitaudit.errors import DataError
+from splitaudit.work import Surroundings, Worker
 
 
 def write(path: Path, seed: int, size: tuple[int, int] = (8, 8), mode: str = "RGB") -> None:
@@ -138,6 +140,45 @@ def test_a_training_file_that_equals_a_test_file_leaves_training(tmp_path: Path)
     assert where["train/cat/twin.png"] == where["test/cat/003.png"] in ("private", "measure")
 
 
+@pytest.mark.parametrize("test", [0, 10])
+def test_copies_saved_with_other_metadata_or_in_another_format_stay_in_one_part(tmp_path: Path, test: int):
+    """Fails if images are told apart by the bytes of their files."""
+    make(tmp_path, train=20, test=test)
+    notes = PngInfo()
+    notes.add_text("copy", "1")
+    for i, path in enumerate(sorted(tmp_path.rglob("*.png"))):
+        with Image.open(path) as image:
+            # Into the train side where there is one: a copy of a test image has to leave training.
+            home = tmp_path / ("train" if test else ".") / "dog"
+            if i % 2:
+                image.save(home / f"copy{i}.png", pnginfo=notes)
+            else:
+                image.save(home / f"copy{i}.bmp")
+    data = dataset(tmp_path)
+    seen: dict[bytes, set[str]] = {}
+    groups: dict[bytes, set[int]] = {}
+    for part in PARTS:
+        loaded = data.load(part)
+        assert loaded.groups is not None
+        for image, group in zip(loaded.images, loaded.groups.tolist(), strict=True):
+            seen.setdefault(image.numpy().tobytes(), set()).add(part)
+            groups.setdefault(image.numpy().tobytes(), set()).add(group)
+    assert len(seen) == 2 * (20 + test)
+    assert all(len(parts) == 1 for parts in seen.values())
+    assert all(len(g) == 1 for g in groups.values())
+    assert len(set().union(*groups.values())) == len(groups)
+
+
+def test_images_that_equal_each_other_only_after_conversion_are_copies(tmp_path: Path):
+    make(tmp_path, train=20, test=0)
+    for path in sorted((tmp_path / "cat").iterdir()):
+        with Image.open(path) as image:
+            image.convert("L").save(tmp_path / "dog" / f"grey{path.name}")
+    where = {name: part for part, names in all_names(dataset(tmp_path, grey=True)).items() for name in names}
+    for i in range(20):
+        assert where[f"cat/{i:03d}.png"] == where[f"dog/grey{i:03d}.png"]
+
+
 def test_without_copies_every_image_is_its_own_group(tmp_path: Path):
     assert dataset(make(tmp_path)).load("measure").groups is None
 
@@ -171,9 +212,9 @@ def test_shrinking_averages_instead_of_picking_pixels(tmp_path: Path):
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = 200
     for i in range(12):
-        for label in ("a", "b"):
+        for k, label in enumerate(("a", "b")):
             (tmp_path / label).mkdir(exist_ok=True)
-            stripes[0, 0] = i
+            stripes[:4] = 20 * i + 10 * k  # beyond the reach of all rows but the first: no two images are copies
             Image.fromarray(stripes).save(tmp_path / label / f"{label}{i}.png")
     images = dataset(tmp_path, image_size=8).load("client_train").images.float()
     assert float((images[:, :, 1:] - 100).abs().max()) < 12
@@ -207,11 +248,37 @@ def test_only_the_images_asked_for_are_decoded_and_each_once(tmp_path: Path, mon
     calls: list[str] = []
     decode = imagefolder._decode
     monkeypatch.setattr(imagefolder, "_decode", lambda file, *a: calls.append(file.name) or decode(file, *a))
-    data = dataset(make(tmp_path), dict.fromkeys(PARTS, 2))
+    root, cache = make(tmp_path / "images"), tmp_path / "cache"
+    dataset(root, dict.fromkeys(PARTS, 2), cache).prepare()
+    assert len(set(calls)) == 60  # all of them once, to find copies
+    assert len(calls) == 60 + 12
+    calls.clear()
+    data = dataset(root, dict.fromkeys(PARTS, 2), cache)
     data.prepare()
     for part in PARTS:
         data.load(part)
     assert len(calls) == len(set(calls)) == 12
+
+
+def test_a_worker_decodes_what_it_is_asked_for_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Fails if a worker opens a dataset with all images of all parts."""
+    root, cache = make(tmp_path / "images"), tmp_path / "cache"
+    planned = dataset(root, dict.fromkeys(PARTS, 2), cache)
+    planned.prepare()
+    whole = dataset(root, cache=cache).load("measure")
+    calls: list[str] = []
+    decode = imagefolder._decode
+    monkeypatch.setattr(imagefolder, "_decode", lambda file, *a: calls.append(file.name) or decode(file, *a))
+    worker = Worker(Surroundings(str(tmp_path / "run"), data_root=str(root), cache=str(cache)))
+    identity = {"name": "imagefolder", "params": ImageFolderParams().dump(), "fingerprint": planned.fingerprint()}
+    assert worker.info(identity).image_shape == (3, 8, 8)
+    assert len(calls) == 6  # one of each part
+    for n in (2, 9, 5):
+        part = worker.part(identity, "measure", n)
+        assert torch.equal(part.images, whole.images[:n])
+        assert part.names == (whole.names or ())[:n]
+    worker.part(identity, "private", 1)
+    assert len(calls) == len(set(calls)) == 5 + 9
 
 
 # -- problems ---------------------------------------------------------------------------------------------------------
@@ -349,10 +416,21 @@ def test_a_damaged_cache_is_ignored_and_rebuilt(tmp_path: Path, text: str):
     assert place.read_text() == good
 
 
+@pytest.mark.parametrize("text", ["", "[]", '{"format": 99, "files": {}}', '{"format": 1, "files": {"a": 1}}'])
+def test_a_damaged_cache_of_pixels_is_ignored_and_rebuilt(tmp_path: Path, text: str):
+    root, cache = make(tmp_path / "images"), tmp_path / "cache"
+    first = all_names(dataset(root, cache=cache))
+    (place,) = cache.glob("pixels-*.json")
+    good = place.read_text()
+    place.write_text(text)
+    assert all_names(dataset(root, cache=cache)) == first
+    assert place.read_text() == good
+
+
 def test_cached_facts_of_a_wrong_type_are_not_believed(tmp_path: Path):
     root, cache = make(tmp_path / "images"), tmp_path / "cache"
     dataset(root, cache=cache).prepare()
-    (place,) = cache.iterdir()
+    (place,) = cache.glob("files-*.json")
     stored = json.loads(place.read_text())
     for entry in stored["files"].values():
         entry[1][1] = "eight"
