@@ -12,8 +12,9 @@ from typing import Any
 
 from .canonical import key_of
 from .config.suite import AttackSpec, BackboneSpec, DatasetSpec, DefenseSpec, Suite
+from .data._overlap import refuse_overlap
 from .data.base import DataContext, DataInfo, Dataset
-from .errors import Unsupported
+from .errors import ConfigError, Unsupported
 from .knowledge import AdversaryKnowledge, level
 from .labels import sweep_labels
 from .plugins import ATTACKS, BACKBONES, DATASETS, DEFENSES, METRICS, identity
@@ -106,8 +107,8 @@ def make_plan(suite: Suite, context: DataContext | None = None) -> Plan:
     """Returns the plan of a suite.
 
     Raises:
-        DataError: if a dataset cannot be used.
-        ConfigError: if auxiliary images of the level ``-other`` have another shape.
+        DataError: if a dataset cannot be used, or auxiliary images of the levels ``-other`` are private images.
+        ConfigError: if auxiliary images of the levels ``-other`` have another shape.
     """
     context = context or DataContext()
     opened = open_datasets(suite, context)
@@ -124,10 +125,27 @@ def make_plan(suite: Suite, context: DataContext | None = None) -> Plan:
         for (name, (dataset, _)), spec in zip(opened.items(), specs, strict=False)
     }
     other = names[-1] if suite.other else None
+    if other is not None:
+        _check_other(suite, opened, other)
     builder = _Builder(suite, plan, opened, identities, other)
     for name in names[: len(suite.dataset)]:
         builder.dataset(name)
     return plan
+
+
+def _check_other(suite: Suite, opened: Mapping[str, tuple[Dataset, DataInfo]], other: str) -> None:
+    lender, shape = opened[other][0], opened[other][1].image_shape
+    for name in list(opened)[: len(suite.dataset)]:
+        dataset, info = opened[name]
+        if info.image_shape != shape:
+            raise ConfigError(
+                [
+                    f"other: images of {other} have the shape {shape}, expected that of {name}, {info.image_shape}. "
+                    "Set image_size (and grey) in the parameters of other."
+                ]
+            )
+        if any(level(k).aux == "other" for k in suite.knowledge):  # else none of its images is used
+            refuse_overlap((name, dataset), (other, lender))
 
 
 def metric_key(name: str, params: Mapping[str, Any]) -> str:

@@ -40,6 +40,12 @@ def resolve(suite: Suite) -> tuple[Suite, list[str]]:
             ],
         }
     )
+    if suite.other is not None and suite.other.name in {s.name for s in suite.dataset}:
+        one = " All folders of imagefolder come from the one --data-root." if suite.other.name == "imagefolder" else ""
+        problems.append(
+            f"other: got '{suite.other.name}', which is the attacked dataset: it is no other distribution, and with other "
+            f"parameters its auxiliary images may hold private ones.{one} Choose another dataset."
+        )
     for name in suite.knowledge:
         if name not in PRESETS:
             problems.append(
