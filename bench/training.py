@@ -23,7 +23,9 @@ class TrainingParams(Params):
     epochs: int = Field(12, ge=1, description="passes over client_train")
     batch: int = Field(64, ge=4, description="images per step")
     lr: float = Field(2e-3, gt=0, description="peak learning rate")
-    optimizer: Literal["adam", "adamw", "sgd"] = Field("adamw", description="optimiser (sgd: Nesterov momentum 0.9)")
+    optimizer: Literal["adam", "adamw", "amsgrad", "sgd"] = Field(
+        "adamw", description="optimiser (sgd: Nesterov momentum 0.9; amsgrad: Adam with AMSGrad and betas 0.5, 0.999)"
+    )
     weight_decay: float = Field(5e-4, ge=0, description="weight decay")
     schedule: Literal["one-cycle", "cosine", "constant"] = Field("one-cycle", description="course of the learning rate")
     selection: Literal["last", "best"] = Field(
@@ -163,6 +165,10 @@ def _helper_parameters(model: SplitModel) -> list[tuple[str, nn.Parameter]]:
 def _optimizer(params: TrainingParams, trained: list[nn.Parameter]) -> torch.optim.Optimizer:
     if params.optimizer == "sgd":
         return torch.optim.SGD(trained, lr=params.lr, momentum=0.9, nesterov=True, weight_decay=params.weight_decay)
+    if params.optimizer == "amsgrad":  # as in the code of arXiv 2501.00824
+        return torch.optim.Adam(
+            trained, lr=params.lr, betas=(0.5, 0.999), amsgrad=True, weight_decay=params.weight_decay
+        )
     kind = torch.optim.Adam if params.optimizer == "adam" else torch.optim.AdamW
     return kind(trained, lr=params.lr, weight_decay=params.weight_decay)
 
