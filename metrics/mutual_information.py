@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 
 from splitaudit.metric import Column, Measure, MeasureContext, Measurement
-from splitaudit.metrics._bounds import SLACK, Reading, status
+from splitaudit.metrics._bounds import status
 from splitaudit.metrics._information_columns import (
     LEVEL,
     REFERENCE_NOISES,
@@ -19,21 +19,14 @@ from splitaudit.metrics._information_columns import (
     status_at,
     upper_at,
 )
+from splitaudit.metrics._judging import TWIN_SLACK, Values, judged, recovered
 from splitaudit.metrics._mine import estimate
 from splitaudit.metrics._prepared import NotMeasurable, Prepared, Settings, has_density, prepared
 from splitaudit.metrics._sandwich import Lower, Upper, lower, upper
 from splitaudit.metrics._threshold import crossing
-from splitaudit.metrics._twin import Twin, twin_of
+from splitaudit.metrics._twin import twin_of
 from splitaudit.params import Params
 from splitaudit.selftest import KnownAnswer
-
-Values = dict[str, float | int | str | None]
-
-RECOVERY = (0.8, 1.1)
-"""Share of its Gaussian twin's information that the estimator has to read, and may read."""
-
-TWIN_SLACK = 0.08
-"""Nats that it may be off in any case."""
 
 
 class MutualInformationParams(Params):
@@ -185,8 +178,8 @@ class MutualInformation(Measure):
         reading = result.readings[result.median]
         found |= {"mi_ess": reading.ess, "mi_seeds": len(result.readings), "mi_critic": result.critics[result.median]}
         # One seed that cannot be read censors them all: a median of values and limits is neither.
-        judged = [_judged(r, result.structured, found) for r in result.readings]
-        verdict, why = next((j for j in judged if j[0] != "ok"), ("ok", ""))
+        verdicts = [judged(r, result.structured, found) for r in result.readings]
+        verdict, why = next((j for j in verdicts if j[0] != "ok"), ("ok", ""))
         if verdict == "ok":
             twin = twin_of(ready.tables, sigma, weights, seed, steps=p.steps)
             found |= {"mi_twin_true": twin.true, "mi_twin_noise": twin.noise}
@@ -194,7 +187,7 @@ class MutualInformation(Measure):
             if readable:
                 found["mi_twin_est"] = twin.reading.value
                 found["mi_recovery"] = twin.reading.value / twin.true if twin.true > TWIN_SLACK else 1.0
-            verdict, why = _recovered(twin, readable)
+            verdict, why = recovered(twin, readable)
         found["mi_mine_status"] = verdict
         if verdict == "ok":
             found |= {"mi_mine_nats": reading.value, "mi_mine_lo": reading.low, "mi_mine_hi": reading.high}
@@ -236,38 +229,6 @@ def _elsewhere(found: Values, bounds: _Bounds, lows: dict[float, float], highs: 
     if low is not None and high is not None:
         found["sigma_at_3nats"] = math.sqrt(low * max(high, low))
     return low is not None and high is not None
-
-
-def _judged(reading: Reading, structured: Reading, found: Values) -> tuple[str, str]:
-    """Returns the status of a reading and, if it is not ok, why."""
-    name = status(reading, structured)
-    nce, ceiling = max(reading.nce, structured.nce), reading.ceiling
-    why = {
-        "ok": "",
-        "at_ceiling": f"the estimator is at its ceiling: {nce:.2f} of at most {ceiling:.2f} nats; the value is not known",
-        "low_ess": f"{reading.ess:.0f} effective pairs decide the estimate, 100 are needed; the value is not known",
-        "critic_limited": "the critic reads less than an untrained bound certifies; the value is not known",
-    }[name]
-    limit, certified = found["mi_upper_nats"], found["mi_lower_nats"]
-    if name == "ok" and isinstance(limit, float) and reading.value > limit + SLACK:
-        return "invalid", f"the estimate of {reading.value:.2f} nats exceeds the upper bound of {limit:.2f}"
-    if name == "ok" and isinstance(certified, float) and reading.high < certified - SLACK:
-        return "critic_limited", f"the critic reads less than the {certified:.2f} nats that are certified"
-    return name, why
-
-
-def _recovered(twin: Twin, readable: bool) -> tuple[str, str]:
-    """Returns ok if the estimator reads of its Gaussian twin what is there, else which way it fails."""
-    lowest, highest = RECOVERY
-    reading, true = twin.reading, twin.true
-    if not readable:
-        why = f"of a Gaussian twin with {true:.2f} nats no more than {reading.nce_low:.2f} can be read"
-        return ("ok", "") if reading.nce_low >= lowest * true else ("critic_limited", why)
-    if reading.value < lowest * true and true - reading.value > TWIN_SLACK:
-        return "critic_limited", f"the estimator reads {reading.value:.2f} of the {true:.2f} nats of a Gaussian twin"
-    if reading.low > highest * true and reading.low - true > TWIN_SLACK:
-        return "invalid", f"the estimator reads {reading.value:.2f} nats of a Gaussian twin that has {true:.2f}"
-    return "ok", ""
 
 
 def _nothing(found: Values, name: str, reason: str) -> Measurement:
