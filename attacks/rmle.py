@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -10,16 +11,17 @@ from pydantic import Field
 from splitaudit.attack import Attack, Expected, Work
 from splitaudit.knowledge import AdversaryKnowledge
 from splitaudit.nn.image_prior import GaussianPrior
-from splitaudit.nn.ridge import Ridge
-from splitaudit.nn.scale import channel_moments
+from splitaudit.nn.ridge import Ridge, most_images
 from splitaudit.params import Params
 from splitaudit.view import View, to_float
+
+from ._inversion import Objective, channel_scale, descend
 
 
 class RmleParams(Params):
     """Parameters of :class:`Rmle`."""
 
-    steps: int = Field(150, ge=1, description="greatest number of optimiser steps per start")
+    steps: int = Field(150, ge=1, description="optimiser steps per start; a tenth as many follow as a test")
     restarts: int = Field(
         1, ge=1, description="starts; the first at the mean image, the others at draws from the prior"
     )
@@ -34,7 +36,6 @@ class RmleParams(Params):
     )
     tv: float = Field(0.1, ge=0, description="weight of the total variation, relative to the Gaussian prior's weight")
     draws: int = Field(4, ge=1, description="draws of a random defense averaged at each step")
-    patience: int = Field(40, ge=1, description="steps without a gain of 0.1 % in the mean loss before a start ends")
     adaptive: bool = Field(True, description="false: pretend that there is no defense on the wire")
 
 
@@ -44,93 +45,99 @@ GRID = (0.01, 0.1, 1.0, 3.0)
 CALIBRATION = 24
 """Auxiliary validation images on which the weight is chosen."""
 
+TOLERANCE = 0.05
+"""Greatest relative gain of the mean loss after the budget that counts as converged."""
+
+AT_ONCE = 3 * 10**7
+"""Greatest number of values of features and images (four times) that are optimised in one batch."""
+
+Fitted = dict[str, torch.Tensor]
+
 
 class Rmle(Attack):
-    """Minimises the normalised feature error plus total variation plus a Gaussian prior, all images at once.
+    """Minimises the normalised feature error plus total variation plus a Gaussian prior, many images at once.
 
     For each image: mean over visible elements of ((E[protect(f(x))] − z)_c / s_c)² + v·(d_x/d_z)·(mean of squared
     standardised coefficients + tv·TV(x)) + the squared excess outside [0, 1]. s_c is channel c's standard deviation over
-    defended features of auxiliary images (over the received features without any): differences cancel the mean, so the
-    features' scale and offset give no false protection. v is the assumed variance of the normalised feature error: with
-    additive Gaussian noise of that variance this is the maximum a posteriori. The variable is the image's standardised
-    cosine coefficients, the start is a ridge inversion fitted to auxiliary pairs. A random defense is met with fresh
-    draws at every step; elements that it visibly masks are left out. The losses are separable, so one batch holds all
-    images.
+    defended features of auxiliary images (of draws from the prior without any), at least 5 % of the channels' root mean
+    square: the features' scale and offset give no false protection, and a nearly dead channel does not drown the others.
+    v is the assumed variance of the normalised feature error: with additive Gaussian noise of that variance this is the
+    maximum a posteriori. The variable is the image's standardised cosine coefficients, the start is a ridge inversion of
+    auxiliary pairs, fitted anew for each reconstruction (multiplied out it would be the largest artifact of a run). A
+    random defense is met with fresh draws at every step; elements that it visibly masks are left out.
+
+    Images do not depend on each other: each runs the whole budget and keeps its best iterate by its own loss (under a
+    random defense by its loss on draws that are always the same). A rate that decays to zero flattens any loss, so
+    ``converged`` is judged by a run after the budget, a tenth as long (at least ten steps) at a tenth of the first rate:
+    its gain in the mean loss is at most 5 %.
 
     Source: He et al. 2019 (regularised maximum likelihood). Departures: normalised loss; coefficients instead of pixels;
     a linear start instead of a constant one (from the mean image a trained edge often leads into a wrong valley, see
-    docs/measurements.md); Gaussian prior beside the total variation, its weight chosen on auxiliary images; all images at
-    once; early stopping and the choice between restarts by its own loss.
+    docs/measurements.md); Gaussian prior beside the total variation, its weight chosen on auxiliary images; many images
+    at once; the choice between iterates and between restarts by its own loss.
     """
 
     Params = RmleParams
-    version = 2
+    version = 3
     source = "He et al., ACSAC 2019"
     requires = AdversaryKnowledge(edge="weights")
     uses = AdversaryKnowledge(edge="weights", aux="same")
     expected = Expected(identity_mse=1e-3)
 
-    def fit(self, view: View) -> dict[str, torch.Tensor]:
+    def fit(self, view: View) -> Fitted:
         prior = GaussianPrior(view.image_shape).to(view.device)
-        out: dict[str, torch.Tensor] = {}
-        ridge: Ridge | None = None
-        if view.knowledge.aux != "none":
-            images = to_float(view.aux_train.images.to(view.device))
-            prior.fit(images)
-            with torch.no_grad():
-                features = torch.cat([view.edge(b) for b in images.split(256)])
-                # As they are sent: a channel of noise alone would drown the others if its scale were the clean one's.
-                out["feature_scale"] = _scale(view.protect(features, view.generator("rmle scale draws")))
-            ridge = self._ridge(view, images, features, out["feature_scale"])
-        out |= prior.state_dict()
-        weight = self.params.gaussian
-        if weight is None and ridge is not None:
-            weight = self._choose(view, prior, out["feature_scale"], ridge)
-        out["weight"] = torch.tensor(0.03 if weight is None else weight, device=view.device)
-        return out if ridge is None else out | {f"ridge.{k}": v for k, v in ridge.state().items()}
+        weight, penalty = self.params.gaussian, torch.zeros(0)
+        if view.knowledge.aux == "none":
+            w = torch.empty(64, *view.image_shape, device=view.device)
+            guesses = prior(w.normal_(generator=view.generator("rmle prior draws"))).clamp(0, 1)
+            scale = channel_scale(_defended(view, guesses, "rmle scale draws"))
+        else:
+            prior.fit(_own(view, "train", 0, 1))
+            images = _own(view, "train", 1, 1)
+            z = _defended(view, images, "rmle ridge draws")
+            # As they are sent: a channel of noise alone would drown the others if its scale were the clean one's.
+            scale = channel_scale(z)
+            held_out = _own(view, "val", 4, 4)
+            ridge = Ridge(z / scale, images, _defended(view, held_out, "rmle held-out draws") / scale, held_out)
+            view.note(ridge_aux_val_mse=ridge.error, ridge_penalty=ridge.penalty)
+            penalty = torch.tensor([ridge.penalty])
+            if weight is None:
+                weight = self._choose(view, prior, scale, ridge)
+        weight = torch.tensor(0.03 if weight is None else weight)
+        return prior.state_dict() | {"feature_scale": scale, "weight": weight, "ridge_penalty": penalty}
 
-    def reconstruct(self, view: View, fitted: dict[str, torch.Tensor]) -> torch.Tensor:
+    def reconstruct(self, view: View, fitted: Fitted) -> torch.Tensor:
         prior = GaussianPrior(view.image_shape).to(view.device)
-        prior.load_state_dict({k: fitted[k] for k in prior.state_dict()})
-        scale = fitted["feature_scale"] if "feature_scale" in fitted else _scale(view.z)
-        weight = fitted["weight"].expand(len(view))
-        start = None
-        if "ridge.solved" in fitted:
-            start = Ridge.load({k.removeprefix("ridge."): v for k, v in fitted.items()})(view.z / scale)
-        guess, _ = self._optimise(view, view.z, prior, scale, weight, "loss", start)
-        view.note(prior_weight=float(fitted["weight"]))
+        prior.load_state_dict({k: fitted[k].to(view.device) for k in prior.state_dict()})
+        scale, start = fitted["feature_scale"].to(view.device), None
+        if len(fitted["ridge_penalty"]):
+            images = _own(view, "train", 1, 1)
+            z = _defended(view, images, "rmle ridge draws")
+            start = Ridge(z / scale, images, penalties=(float(fitted["ridge_penalty"]),))(view.z / scale)
+        weight = torch.full((len(view),), float(fitted["weight"]), device=view.device)
+        guess, loss, before = self._optimise(view, view.z, prior, scale, weight, "loss", start, self.params.restarts)
+        gain = 1 - float(loss.mean()) / max(float(before.mean()), 1e-30)
+        view.note(prior_weight=float(fitted["weight"]), gain_after_budget=gain, converged=gain <= TOLERANCE)
         return guess
 
     def work(
         self, n_private: int, n_aux: int, image_shape: tuple[int, int, int], feature_shape: tuple[int, ...]
     ) -> Work:
         images = n_private * self.params.restarts + (CALIBRATION * len(GRID) if self.params.gaussian is None else 0)
-        return Work(edge_passes=n_aux + 3 * self.params.steps * images, gflop=150)
+        return Work(edge_passes=2 * n_aux + 3.3 * self.params.steps * images, gflop=150)
 
     @classmethod
     def cheap(cls) -> dict[str, Any]:
         return {"steps": 60}
 
-    def _ridge(self, view: View, images: torch.Tensor, features: torch.Tensor, scale: torch.Tensor) -> Ridge:
-        """Fits the linear inversion on defended auxiliary features."""
-        draws = view.generator("rmle ridge draws")
-        own = to_float(view.aux_val.images.to(view.device))
-        with torch.no_grad():
-            held_out = torch.cat([view.edge(b) for b in own.split(256)])
-            z, z_val = view.protect(features, draws) / scale, view.protect(held_out, draws) / scale
-        ridge = Ridge(z, images, z_val, own)
-        view.note(ridge_aux_val_mse=ridge.error, ridge_penalty=ridge.penalty)
-        return ridge
-
     def _choose(self, view: View, prior: GaussianPrior, scale: torch.Tensor, ridge: Ridge) -> float:
-        """Attacks some of the attacker's own images with each weight, in one batch, and returns the best weight."""
+        """Attacks some of the attacker's own images with each weight and returns the best weight."""
         own = to_float(view.aux_val.images[:CALIBRATION].to(view.device))
-        with torch.no_grad():
-            z = view.protect(view.edge(own), view.generator("rmle own draws"))
+        z = _defended(view, own, "rmle own draws")
         many = z.repeat(len(GRID), *([1] * (z.ndim - 1)))
         weight = torch.tensor(GRID, device=view.device).repeat_interleave(len(own))
         start = ridge(z / scale).repeat(len(GRID), 1, 1, 1)
-        guess, _ = self._optimise(view, many, prior, scale, weight, "calibration_loss", start, restarts=1)
+        guess, _, _ = self._optimise(view, many, prior, scale, weight, "calibration_loss", start, restarts=1)
         errors = (guess - own.repeat(len(GRID), 1, 1, 1)).square().reshape(len(GRID), -1).mean(1)
         view.note(grid={str(w): float(e) for w, e in zip(GRID, errors, strict=True)})
         return GRID[int(errors.argmin())]
@@ -144,104 +151,62 @@ class Rmle(Attack):
         weight: torch.Tensor,
         curve: str,
         first: torch.Tensor | None,
-        restarts: int | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Runs every start and returns the best images (N, C, H, W) in [0, 1] and their losses (N,)."""
-        start_draws, wire_draws = view.generator(f"rmle starts {curve}"), view.generator(f"rmle wire {curve}")
-        visible = view.visible(z) if self.params.adaptive else None
-        best = torch.zeros(len(z), *view.image_shape, device=view.device)
-        best_loss = torch.full((len(z),), float("inf"), device=view.device)
-        weight = weight * (best[0].numel() / z[0].numel())
-        for start in range(restarts or self.params.restarts):
-            w = torch.zeros(len(z), *view.image_shape, device=view.device)
-            if first is not None and start == 0:
-                w = prior.encode(first.clamp(0, 1))
-            elif start > (first is not None):
-                w.normal_(generator=start_draws)
-            x, loss, converged = self._descend(view, z, w, prior, scale, weight, visible, wire_draws, curve, start)
-            better = loss < best_loss
-            best[better], best_loss[better] = x[better], loss[better]
-            if start == 0 and curve == "loss":
-                view.note(converged=converged)
-        return best, best_loss
+        restarts: int,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Runs every start; returns images (N, C, H, W) in [0, 1], losses (N,), losses at the end of the budget (N,)."""
+        objective = Objective(view, prior, scale, self.params.tv, self.params.draws, self.params.adaptive)
+        starts = view.generator(f"rmle starts {curve}")
+        pixels, features = math.prod(view.image_shape), z[0].numel()
+        weight = weight * (pixels / features)
+        totals: dict[int, float] = {}
+        parts: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+        for at in torch.arange(len(z), device=view.device).split(max(1, AT_ONCE // (features + 4 * pixels))):
+            best: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
+            for number in range(restarts):
+                w = torch.zeros(len(at), *view.image_shape, device=view.device)
+                if first is not None and number == 0:
+                    w = prior.encode(first[at].clamp(0, 1))
+                elif number > (first is not None):
+                    w.normal_(generator=starts)
 
-    def _descend(
-        self,
-        view: View,
-        z: torch.Tensor,
-        w: torch.Tensor,
-        prior: GaussianPrior,
-        scale: torch.Tensor,
-        weight: torch.Tensor,
-        visible: torch.Tensor | None,
-        draws: torch.Generator,
-        curve: str,
-        start: int,
-    ) -> tuple[torch.Tensor, torch.Tensor, bool]:
-        w = w.detach().requires_grad_(True)
-        optimizer = torch.optim.Adam([w], lr=self.params.lr)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.params.steps)
-        means: list[float] = []
-        loss = torch.empty(0)
-        for step in range(1, self.params.steps + 1):
-            x = prior(w)
-            error = self._feature_error(view, x, z, scale, visible, draws)
-            penalty = w.square().flatten(1).mean(1) + self.params.tv * _total_variation(x)
-            outside = (x - x.clamp(0, 1)).square().flatten(1).mean(1)
-            loss = error + weight * penalty + outside
-            optimizer.zero_grad(set_to_none=True)
-            loss.sum().backward()
-            optimizer.step()
-            schedule.step()
-            means.append(float(loss.detach().mean()))
-            if start == 0 and (step == 1 or step % max(1, self.params.steps // 40) == 0):
-                view.log(curve, step, means[-1])
-            past = means[-self.params.patience - 1] if len(means) > self.params.patience else None
-            if past is not None and min(means[-self.params.patience :]) > 0.999 * past:
-                break
-        tail = means[-max(2, len(means) // 10) :]
-        converged = tail[0] - tail[-1] <= 0.02 * abs(tail[0])
-        with torch.no_grad():
-            return prior(w).clamp(0, 1), loss.detach(), converged
+                def log(step: int, total: float, shown: bool = number == 0) -> None:
+                    if shown:
+                        totals[step] = totals.get(step, 0.0) + total / len(z)
 
-    def _feature_error(
-        self,
-        view: View,
-        x: torch.Tensor,
-        z: torch.Tensor,
-        scale: torch.Tensor,
-        visible: torch.Tensor | None,
-        draws: torch.Generator,
-    ) -> torch.Tensor:
-        clean = view.edge(x)
-        sent = self._expected_wire(view, clean, visible is not None, draws) if self.params.adaptive else clean
-        error = ((sent - z) / scale).square()
-        if visible is None:
-            return error.flatten(1).mean(1)
-        return (error * visible).flatten(1).sum(1) / visible.flatten(1).sum(1).clamp_min(1)
+                def generators(role: str, name: str = f"rmle {curve} {number} {int(at[0])}") -> torch.Generator:
+                    return view.generator(f"{name} {role}")
 
-    def _expected_wire(self, view: View, clean: torch.Tensor, masked: bool, draws: torch.Generator) -> torch.Tensor:
-        """Returns the mean of fresh draws of the defended features; with a visible mask, given that they are visible."""
-        if not view.stochastic:
-            return view.protect(clean, draws)
-        total, count = torch.zeros_like(clean), torch.zeros_like(clean)
-        for _ in range(self.params.draws):
-            sent = view.protect(clean, draws)
-            total = total + sent
-            seen = view.visible(sent.detach()) if masked else None
-            count += 1 if seen is None else seen.to(count.dtype)
-        # An element that no draw shows counts as zero, so an edge output of zero is no way out of the loss.
-        return total / count.clamp_min(1)
+                found = descend(objective, z[at], w, weight[at], self.params.lr, self.params.steps, generators, log)
+                with torch.no_grad():
+                    now = prior(found.w).clamp(0, 1), found.loss, found.before
+                best = now if best is None else _better(best, now)
+            parts += [] if best is None else [best]
+        every = max(1, self.params.steps // 40)
+        for step, total in totals.items():
+            if step == 1 or step % every == 0:
+                view.log(curve, step, total)
+        image, loss, before = zip(*parts, strict=True)
+        return torch.cat(image), torch.cat(loss), torch.cat(before)
 
 
-def _scale(features: torch.Tensor) -> torch.Tensor:
-    """Returns each channel's standard deviation; dead channels get the greatest one, so they weigh next to nothing."""
-    _, std = channel_moments(features)
-    return torch.where(std > 1e-6 * std.max(), std, std.max().clamp_min(1e-12))
+def _better(
+    one: tuple[torch.Tensor, torch.Tensor, torch.Tensor], other: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Returns, image by image, the start with the lower loss."""
+    keep = one[1] <= other[1]
+    image = torch.where(keep[:, None, None, None], one[0], other[0])
+    return image, torch.where(keep, one[1], other[1]), torch.where(keep, one[2], other[2])
 
 
-def _total_variation(x: torch.Tensor) -> torch.Tensor:
-    """Returns the mean isotropic total variation per image (N,), smoothed at 1e-3."""
-    down = x[:, :, 1:, :-1] - x[:, :, :-1, :-1]
-    across = x[:, :, :-1, 1:] - x[:, :, :-1, :-1]
-    return (down.square() + across.square() + 1e-6).sqrt().flatten(1).mean(1)
+def _own(view: View, part: str, features: int, pixels: int) -> torch.Tensor:
+    """Returns own images in [0, 1], as many as fit in memory together with their features, each counted so often."""
+    images = (view.aux_train if part == "train" else view.aux_val).images
+    n = most_images(features * math.prod(view.feature_shape), pixels * math.prod(view.image_shape), len(images))
+    return to_float(images[:n].to(view.device))
+
+
+def _defended(view: View, images: torch.Tensor, role: str) -> torch.Tensor:
+    """Returns one draw of the defended features (N, ...) of images in [0, 1]; a role gives the same draws each time."""
+    draws = view.generator(role)
+    with torch.no_grad():
+        return torch.cat([view.protect(view.edge(b), draws) for b in images.split(64)])
