@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 import torch
 from torch import nn
 
+from splitaudit.attacks._inversion import FLOOR, channel_scale, descend
 from splitaudit.attacks.rmle import Rmle
 from splitaudit.defense import Defense
+from splitaudit.knowledge import AdversaryKnowledge
 from splitaudit.params import Params
-from splitaudit.testing import attacked, control_edge, control_target
-from splitaudit.testing.data import SHAPE
+from splitaudit.testing import attacked, control_edge, control_target, toy_target
+from splitaudit.testing.attacking import Attacked, HalfTheChannels, ScaledWire, Sizes
+from splitaudit.testing.data import SHAPE, part
+
+NO_AUX = AdversaryKnowledge(edge="weights")
+QUICK = {"steps": 20, "gaussian": 0.03}
 
 
 class Noisy(Defense):
@@ -23,6 +32,27 @@ class Noisy(Defense):
         return z + 0.2 * torch.empty_like(z).normal_(generator=generator)
 
 
+class Turned(Defense):
+    """Sends the channels in another order and upside down: nothing is lost, but nothing is where it was."""
+
+    def protect(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return -z.roll(5, 1)
+
+
+class Masked(Defense):
+    """Zeroes half of the elements, for all to see."""
+
+    @property
+    def stochastic(self) -> bool:
+        return True
+
+    def protect(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return z * (torch.empty_like(z).uniform_(generator=generator) >= 0.5)
+
+    def visible(self, received: torch.Tensor) -> torch.Tensor | None:
+        return received != 0
+
+
 class Dimmed(nn.Module):
     """Leaves next to nothing of every other channel, as a bottleneck's unused channels."""
 
@@ -32,8 +62,139 @@ class Dimmed(nn.Module):
         return z * share[:, None, None]
 
 
+def leakage(target: Any, **params: Any) -> float:
+    return attacked(Rmle, target, params={**QUICK, **params}).leakage()
+
+
 def test_channels_of_noise_alone_do_not_drown_the_others() -> None:
     """Normalised by the clean features' deviation, their errors weigh a million times the rest (leakage below -3)."""
     edge = nn.Sequential(*control_edge("orthogonal", SHAPE), Dimmed())
     run = attacked(Rmle, control_target(edge, Noisy(Params())))
     assert run.leakage() > 0.8
+
+
+@pytest.mark.parametrize("made", [lambda d: control_target("orthogonal", d), toy_target], ids=["orthogonal", "toy net"])
+def test_the_scale_of_the_wire_changes_nothing(made: Any) -> None:
+    """Without normalisation the prior outweighs features of a thousandth of their scale."""
+    plain = leakage(made(ScaledWire(1.0)))
+    assert plain > 0.5
+    assert [leakage(made(ScaledWire(factor))) for factor in (1e-3, 1e3)] == pytest.approx([plain] * 2, abs=0.01)
+
+
+def test_a_wire_of_half_the_channels_is_attacked_in_its_own_shape() -> None:
+    """The mean over draws had the shape of the edge's output."""
+    run = attacked(Rmle, control_target("orthogonal", HalfTheChannels(Params())), params=QUICK)
+    assert run.leakage() > 0.5
+
+
+def test_the_defense_is_part_of_the_loss() -> None:
+    target = control_target("orthogonal", Turned(Params()))
+    assert leakage(target) > 0.8
+    assert leakage(target, adaptive=False) < 0.3
+
+
+def test_what_is_visibly_masked_is_no_evidence() -> None:
+    assert leakage(control_target("orthogonal", Masked(Params())), steps=60) > 0.8
+
+
+def test_a_guess_does_not_depend_on_the_other_private_images() -> None:
+    """A stop by the mean loss of all images ended a hard image's descent when the others had settled."""
+    images = part("private", 8)
+    both, alone = (attacked(Rmle, params=QUICK, private=p).guess for p in (images, images.first(4)))
+    torch.testing.assert_close(both[:4], alone, atol=1e-4, rtol=0)
+
+
+def run_of(steps: int) -> Attacked:
+    return attacked(
+        Rmle, "orthogonal", knowledge=NO_AUX, params={"steps": steps, "gaussian": 0.03}, sizes=Sizes(private=4)
+    )
+
+
+def test_a_short_run_has_not_converged_and_a_long_one_has() -> None:
+    """A learning rate that has decayed to zero keeps any loss flat at the end."""
+    notes = {steps: run_of(steps).views[-1].notes for steps in (10, 150)}
+    assert {steps: n["converged"] for steps, n in notes.items()} == {10: False, 150: True}
+    assert notes[10]["gain_after_budget"] > 0.1 > 0.05 > notes[150]["gain_after_budget"]
+
+
+def test_a_single_image_of_vector_features_without_auxiliary_images_is_still_attacked() -> None:
+    """The deviation over one image is zero: a scale of 1e-12 made the loss 1e17 and the guess worse than grey."""
+    run = attacked(Rmle, toy_target(vector=True), knowledge=NO_AUX, params={"steps": 60}, sizes=Sizes(private=1))
+    assert float(run.errors().mean()) < float(run.prior_errors().mean())
+    assert run.views[-1].curves["loss"][0][1] < 1e3
+
+
+def test_the_stored_fit_is_of_the_size_of_some_images() -> None:
+    """The ridge map alone took 50 MB for each target at 32 px."""
+    fitted = attacked_fit((3, 32, 32))
+    assert sum(v.numel() * v.element_size() for v in fitted.values()) < 100_000
+
+
+def attacked_fit(shape: tuple[int, int, int]) -> dict[str, torch.Tensor]:
+    kept: list[dict[str, torch.Tensor]] = []
+
+    class Keeps(Rmle):
+        def reconstruct(self, view: Any, fitted: dict[str, torch.Tensor]) -> torch.Tensor:
+            kept.append(fitted)
+            return view.prior.expand(len(view), *view.image_shape)
+
+    attacked(Keeps, "orthogonal", params=QUICK, image_shape=shape)
+    return kept[0]
+
+
+def test_a_nearly_dead_channel_gets_a_share_of_the_typical_scale() -> None:
+    g = torch.Generator().manual_seed(0)
+    z = torch.randn(50, 4, 3, 3, generator=g) * torch.tensor([1.0, 2.0, 1e-4, 0.0])[:, None, None]
+    scale = channel_scale(z).flatten()
+    exact = z.std((0, 2, 3), unbiased=False)
+    torch.testing.assert_close(scale[:2], exact[:2])
+    torch.testing.assert_close(scale[2:], FLOOR * exact.square().mean().sqrt().expand(2))
+
+
+def test_features_that_never_vary_are_scaled_by_their_size() -> None:
+    assert channel_scale(torch.tensor([[3.0, -4.0]])).flatten().tolist() == pytest.approx([12.5**0.5] * 2)
+    assert channel_scale(torch.zeros(5, 3)).tolist() == [[1.0] * 3]
+
+
+class Valley:
+    """A stand-in for the objective: |w| in each coefficient, with a random part where it is noisy."""
+
+    def __init__(self, noisy: bool) -> None:
+        self.noisy = noisy
+        self.seen: list[torch.Tensor] = []
+
+    def visible(self, z: torch.Tensor) -> None:
+        return None
+
+    def __call__(self, w: torch.Tensor, z: Any, weight: Any, visible: Any, g: torch.Generator) -> torch.Tensor:
+        loss = w.abs().flatten(1).mean(1)
+        if self.noisy:
+            loss = loss + torch.rand(len(w), generator=g)
+        self.seen.append(loss.detach())
+        return loss
+
+
+def descent(valley: Valley, start: torch.Tensor) -> Any:
+    def generators(role: str) -> torch.Generator:
+        return torch.Generator().manual_seed({"wire": 1, "judge": 2}[role])
+
+    nothing = torch.zeros(len(start))
+    return descend(valley, nothing, start, nothing, 0.5, 5, generators, lambda step, total: None)  # pyright: ignore
+
+
+def test_each_image_keeps_its_best_iterate() -> None:
+    """Steps of half a unit overshoot a minimum that one image starts at and another has far to go to."""
+    valley = Valley(noisy=False)
+    found = descent(valley, torch.tensor([0.01, 3.0])[:, None, None, None])
+    torch.testing.assert_close(found.loss, torch.stack(valley.seen).amin(0))
+    torch.testing.assert_close(found.w.abs().flatten(1).mean(1), found.loss)
+    assert float(found.loss[0]) <= 0.01 + 1e-6
+
+
+def test_under_a_random_defense_iterates_are_compared_on_the_same_draws() -> None:
+    valley = Valley(noisy=True)
+    found = descent(valley, torch.tensor([0.01, 3.0])[:, None, None, None])
+    draws = torch.rand(2, generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(found.loss - draws, found.w.abs().flatten(1).mean(1))
+    assert float(found.w[0].abs()) <= 0.01 + 1e-6
+    assert float(found.w[1].abs()) < 2.5
