@@ -135,6 +135,20 @@ def test_a_defense_whose_only_attack_failed_on_one_seed_has_no_figure() -> None:
     assert pd.isna(found["mse"])
 
 
+def test_a_failed_attack_seed_counts_as_much_as_a_failed_target_seed() -> None:
+    """The other attack seed of the same target is there, so that every target seed has a value: still no mean of one."""
+    plan, records = audited({("none", "strong", 0): 0.1, ("none", "weak", 0): 0.8, ("none", "strong", 1): None})
+    plan.targets.pop()
+    repeated = plan.cells.pop()
+    plan.cells.append({**repeated, "seed": 0, "attack_seed": 1})
+    assert row(build_summary(plan, records), "none")["worst_attack"] == "weak"
+
+
+def test_an_attack_without_a_cell_for_one_seed_is_no_figure() -> None:
+    found = row(summary({("none", "strong", 0): 0.1, ("none", "weak", 0): 0.8, ("none", "weak", 1): 0.8}), "none")
+    assert found["worst_attack"] == "weak"
+
+
 def test_one_training_never_gives_a_plain_verdict_and_several_do() -> None:
     """With one seed a huge difference was once printed as if it were the defense's; its note says what is missing."""
     once = summary({("none", "a", 0): 0.2, ("far", "a", 0): 0.9, ("near", "a", 0): 0.2}, {"far": 0.25})
