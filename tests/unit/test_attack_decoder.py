@@ -1,0 +1,112 @@
+"""What the decoder learns from and which weights it keeps."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from splitaudit.attacks.decoder import Decoder
+from splitaudit.data.base import Part
+from splitaudit.defense import Defense
+from splitaudit.params import Params
+from splitaudit.split import SplitModel
+from splitaudit.testing import control_target
+from splitaudit.testing.attacking import STRONGEST
+from splitaudit.testing.data import SHAPE, toy_part
+from splitaudit.view import View, to_float
+
+SMALL = {"width": 8, "depth": 0, "batch": 8, "flips": False, "lr": 1e-2}
+PAIRS = 24
+
+
+class Recorded(Defense):
+    """Adds noise and writes down each batch's size and draw."""
+
+    calls: ClassVar[list[tuple[int, float]]] = []
+
+    @property
+    def stochastic(self) -> bool:
+        return True
+
+    def protect(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        noise = torch.empty_like(z).normal_(generator=generator)
+        self.calls.append((len(z), float(noise.flatten()[0])))
+        return z + 0.1 * noise
+
+
+class Spoiled(Defense):
+    """Inflates and inverts the features after n calls, so that what is learned from then on is wrong for earlier ones."""
+
+    calls: ClassVar[list[int]] = []
+
+    def __init__(self, after: int) -> None:
+        super().__init__(Params())
+        self.after = after
+
+    @property
+    def stochastic(self) -> bool:
+        return True
+
+    def protect(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        self.calls.append(len(z))
+        return z if len(self.calls) <= self.after else -4 * z
+
+
+def view_of(target: SplitModel, val: Part) -> View:
+    return View(
+        knowledge=Decoder.granted(STRONGEST),
+        received=torch.zeros(0, 1, *target.defense.wire_shape(target.feature_shape)),
+        image_shape=SHAPE,
+        model=target,
+        aux=(toy_part(PAIRS, SHAPE, seed=1), val),
+        seed=0,
+    )
+
+
+def fitted(view: View, epochs: int) -> tuple[Decoder, dict[str, torch.Tensor]]:
+    attack = Decoder(Decoder.Params(**SMALL, epochs=epochs))
+    return attack, attack.fit(view)
+
+
+def error_on(attack: Decoder, weights: dict[str, torch.Tensor], target: SplitModel, own: Part) -> float:
+    """Returns the mean squared error of stored weights on images whose features are sent as they are."""
+    images = to_float(own.images)
+    with torch.no_grad():
+        view = view_of(target, own)
+        view._received = target.clean(images)[:, None]
+        return float((attack.reconstruct(view, weights) - images).square().mean())
+
+
+def test_every_step_sees_a_fresh_draw_of_a_random_defense() -> None:
+    """With the same draws at each step the network learns them by heart."""
+    Recorded.calls.clear()
+    fitted(view_of(control_target("orthogonal", Recorded(Params())), toy_part(12, SHAPE, seed=2)), epochs=4)
+    steps = [draw for size, draw in Recorded.calls if size == SMALL["batch"]]
+    assert len(steps) == 4 * PAIRS / 8
+    assert len(set(steps)) == len(steps)
+
+
+def test_the_weights_kept_are_the_best_on_aux_val_and_not_the_last() -> None:
+    """From the fifth epoch on the pairs are wrong, so the error on aux_val, whose features are drawn first, rises."""
+    Spoiled.calls.clear()
+    before = 2 + 4 * PAIRS // 8  # a sample for the scale, aux_val, then four epochs
+    target, val = control_target("orthogonal", Spoiled(before)), toy_part(12, SHAPE, seed=2)
+    view = view_of(target, val)
+    attack, kept = fitted(view, epochs=10)
+    curve = [value for _, value in view.curves["aux_val_mse"]]
+    assert curve[-1] > 1.2 * min(curve)
+    error = error_on(attack, kept, control_target("orthogonal"), val)
+    assert error == pytest.approx(min(curve), rel=1e-4)
+    assert view.notes["aux_val_mse"] == min(curve)
+
+
+def test_weights_are_chosen_on_aux_val_and_not_on_what_they_are_fitted_to() -> None:
+    target, val = control_target("orthogonal"), toy_part(12, SHAPE, seed=2, other=True)
+    view = view_of(target, val)
+    attack, kept = fitted(view, epochs=2)
+    found: dict[str, Any] = {"val": error_on(attack, kept, target, val)}
+    found["train"] = error_on(attack, kept, target, view.aux_train)
+    assert view.notes["aux_val_mse"] == pytest.approx(found["val"], rel=1e-4)
+    assert abs(found["train"] - found["val"]) > 0.1 * found["val"]
