@@ -39,6 +39,8 @@ def load_suite(
 ) -> Suite:
     """Returns a validated suite.
 
+    A file or mapping with ``preset: NAME`` starts from that preset and replaces the fields that it names.
+
     Args:
         source: a preset's name, the path of a YAML file, a mapping, or a suite.
         overrides: ``dotted.key=value`` each, the value as YAML; list elements by number (``defenses.0.params.sigma=0.5``).
@@ -73,7 +75,7 @@ def _read(source: str | Path | Mapping[str, Any] | Suite) -> tuple[dict[str, Any
     if isinstance(source, Suite):
         return source.model_dump(mode="json"), f"suite '{source.name}'", []
     if isinstance(source, Mapping):
-        return copy.deepcopy(dict(source)), "suite", []
+        return _based(copy.deepcopy(dict(source)), "suite"), "suite", []
     path = Path(source)
     if isinstance(source, str) and source in presets():
         text = (files(_PRESETS) / "presets" / f"{source}.yaml").read_text(encoding="utf-8")
@@ -88,7 +90,18 @@ def _read(source: str | Path | Mapping[str, Any] | Suite) -> tuple[dict[str, Any
         got = "an empty file" if raw is None else f"a {'list' if isinstance(raw, list) else 'single value'}"
         raise ConfigError([f"got {got}, expected keys and values (name, dataset, backbone, …)"], origin)
     raw.setdefault("name", name)
-    return raw, origin, problems
+    return _based(raw, origin), origin, problems
+
+
+def _based(raw: dict[str, Any], origin: str) -> dict[str, Any]:
+    """Returns a suite that begins with ``preset: NAME`` on top of that preset; a field that is given replaces it whole."""
+    base = raw.pop("preset", None)
+    if base is None:
+        return raw
+    if base not in presets() or base == raw.get("name"):
+        hint = did_you_mean(str(base), presets())
+        raise ConfigError([f"preset: got '{base}'.{hint} Expected one of {', '.join(presets())}."], origin)
+    return _read(str(base))[0] | raw
 
 
 def _text(path: Path, source: str) -> str:

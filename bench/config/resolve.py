@@ -68,6 +68,7 @@ def resolve(suite: Suite) -> tuple[Suite, list[str]]:
         if len(set(values)) < len(values):
             problems.append(f"{field}: {values} has a value twice")
     _exclusions(resolved, problems)
+    _claims(resolved, problems)
     return resolved, problems
 
 
@@ -201,6 +202,17 @@ def _cuts(suite: Suite, problems: list[str]) -> None:
             problems.append(
                 f"cut '{cut}' exists in no backbone of the suite.{did_you_mean(cut, everywhere)} Cuts of {have}."
             )
+
+
+def _claims(suite: Suite, problems: list[str]) -> None:
+    have = list(dict.fromkeys(s.name for s in suite.defenses))
+    for claim in suite.claims:
+        for label in dict.fromkeys([claim.defense, *claim.against]):
+            if label.split("(")[0].removesuffix("@infer") not in have:
+                problems.append(
+                    f"claim '{claim.name}': defense '{label}' is not in the suite.{did_you_mean(label, have)} "
+                    f"It has {', '.join(have)}."
+                )
 
 
 def _exclusions(suite: Suite, problems: list[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -177,5 +177,3 @@ IDENTITY_FIELDS = frozenset(
 
 RUN_TIME_FIELDS = frozenset({"name", "description", "metrics", "exclude", "claims"})
 """Fields that do not: a test fails until a new field is put into one of the two."""
-
-Preset = Literal["smoke", "quick", "standard", "paper"]

@@ -26,10 +26,38 @@ def problems(raw: dict[str, Any], *overrides: str) -> list[str]:
     return caught.value.problems
 
 
-@pytest.mark.parametrize("name", ["smoke", "quick", "standard", "paper"])
+@pytest.mark.parametrize("name", presets())
 def test_every_preset_is_valid(name: str) -> None:
-    assert name in presets()
-    assert load_suite(name).name == name
+    assert {"smoke", "quick", "standard", "paper"} < set(presets())
+    suite = load_suite(name)
+    assert suite.name == name
+    assert load_suite(suite.model_dump(mode="json")) == suite
+
+
+def test_a_suite_may_start_from_a_preset_and_replaces_whole_fields() -> None:
+    suite, base = (
+        load_suite({"name": "mine", "preset": "quick", "defenses": ["none"], "seeds": [3]}),
+        load_suite("quick"),
+    )
+    assert [d.name for d in suite.defenses] == ["none"]
+    assert (suite.name, suite.seeds) == ("mine", [3])
+    assert (suite.attacks, suite.training, suite.dataset) == (base.attacks, base.training, base.dataset)
+
+
+@pytest.mark.parametrize("base", ["quik", "mine.yaml", 3])
+def test_a_base_that_is_no_preset_is_refused_with_what_there_is(base: Any) -> None:
+    (problem,) = problems({"name": "mine", "preset": base})
+    assert f"got '{base}'" in problem
+    assert "quick" in problem
+
+
+def test_claims_about_defenses_that_the_suite_does_not_have_are_mistakes() -> None:
+    claim = {"name": "c", "says": "s", "published": "p", "at_least": 1, "figures": [{"column": "mse"}]}
+    found = problems({**BASE, "claims": [{**claim, "defense": "none", "against": ["noize", "dropout"]}]})
+    assert found == [
+        "claim 'c': defense 'noize' is not in the suite. Did you mean 'none'? It has none.",
+        "claim 'c': defense 'dropout' is not in the suite. It has none.",
+    ]
 
 
 def test_a_new_field_must_be_classed_as_identity_or_run_time() -> None:
