@@ -98,7 +98,11 @@ def test_images_keep_their_labels_and_the_count_granted_is_the_first_of_the_part
 @pytest.mark.parametrize("name", ["query", "white-box", "query-other"])
 def test_labels_are_hidden_where_they_are_not_granted(name: str):
     """Fails for a view that hands out the labels of the part whatever its level says."""
-    view = view_of((toy_part(16), toy_part(8, seed=1)), level(name))
+    parts = [
+        Part(p.images, p.labels, p.labels, tuple(f"class{y}/{i}" for i, y in enumerate(p.labels)))
+        for p in (toy_part(16), toy_part(8, seed=1))
+    ]
+    view = view_of((parts[0], parts[1]), level(name))
     for part in (view.aux_train, view.aux_val):
         assert part.labels.tolist() == [-1] * len(part)
         assert part.names is part.groups is None  # a file's name or a tile tells the class
