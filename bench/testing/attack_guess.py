@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 
 from ..attack import Attack
-from .attacking import TINY, Attacked, Sizes, attacked, random_defense, same, usual
-from .outcome import Check, require
+from ..params import Params
+from .attacking import TINY, Attacked, HalfTheChannels, Sizes, attacked, random_defense, same, usual
+from .outcome import Check, NotApplicable, require
 from .targets import control_target, toy_target
 
 
@@ -97,6 +98,15 @@ def check_random_defense(cls: type[Attack]) -> None:
     _require_finite(run, "a random defense", "a division by the number of visible elements, which can be zero")
 
 
+def check_wire_of_another_shape(cls: type[Attack]) -> None:
+    """What crosses the wire need not have the form of the edge's output: a defense may send fewer channels."""
+    if not cls.expected.beats_prior:
+        raise NotApplicable("expected.beats_prior is False: the attack is a control")
+    run = attacked(cls, control_target("orthogonal", HalfTheChannels(Params())), sizes=TINY)
+    _require_images(run, " for a wire of half the channels")
+    _require_finite(run, "a wire of half the channels", "shapes are taken from the edge instead of view.feature_shape")
+
+
 GUESS_CHECKS: tuple[Check, ...] = (
     check_guess_shape,
     check_guess_is_in_range,
@@ -108,6 +118,7 @@ GUESS_CHECKS: tuple[Check, ...] = (
     check_grey_images,
     check_images_that_are_not_square,
     check_random_defense,
+    check_wire_of_another_shape,
 )
 
 

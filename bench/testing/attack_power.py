@@ -6,9 +6,10 @@ import torch
 
 from ..attack import Attack
 from ..stats import mean_interval
-from .attacking import Attacked, Sizes, attacked, same, usual
+from .attacking import Attacked, ScaledWire, Sizes, attacked, same, usual
 from .data import SHAPE, toy_part
 from .outcome import Check, NotApplicable, require, takes_long
+from .targets import control_target
 
 HALF = 0.5
 """Share of the constant guess's error that an attack must stay below where everything is to be seen."""
@@ -45,6 +46,26 @@ def check_identity_edge(cls: type[Attack]) -> None:
     )
 
 
+@takes_long
+def check_wire_scale(cls: type[Attack]) -> None:
+    """A defense that multiplies the features by a constant hides nothing: its scale must not pass for privacy."""
+    if not cls.expected.beats_prior:
+        raise NotApplicable("expected.beats_prior is False: the attack is a control")
+    plain = usual(cls)
+    if not float(plain.errors().mean()) <= HALF * float(constant_errors(plain).mean()):
+        raise NotApplicable("the attack is as weak without the factor: see check_power")
+    for factor in (1e-3, 1e3):
+        run = attacked(cls, control_target("orthogonal", ScaledWire(factor)))
+        error, constant = float(run.errors().mean()), float(constant_errors(run).mean())
+        require(
+            error <= HALF * constant,
+            f"with the wire multiplied by {factor:g} the mean squared error on an orthogonal edge is {error:.4f}, that "
+            f"of the best constant guess {constant:.4f}",
+            f"at most {HALF:g} of the constant guess's error with the parameters of cheap(), as without the factor",
+            "features are compared or read without regard to the scale of the defended ones",
+        )
+
+
 def check_honesty(cls: type[Attack]) -> None:
     """Features that are the same for every image say nothing: whoever sees more than a constant has looked elsewhere."""
     run = attacked(cls, "constant", sizes=Sizes(private=24))
@@ -74,7 +95,7 @@ def check_cannot_peek(cls: type[Attack]) -> None:
     )
 
 
-POWER_CHECKS: tuple[Check, ...] = (check_power, check_identity_edge, check_honesty, check_cannot_peek)
+POWER_CHECKS: tuple[Check, ...] = (check_power, check_identity_edge, check_wire_scale, check_honesty, check_cannot_peek)
 
 
 def _blindly(cls: type[Attack], seed: int) -> torch.Tensor:

@@ -158,6 +158,42 @@ class NoisyMask(Defense):
         return received != 0
 
 
+class ScaledWire(Defense):
+    """Multiplies what is sent by a constant, which hides nothing; a toy.
+
+    Args:
+        factor: the constant.
+    """
+
+    acts_on_wire = True
+    source = "toy"
+
+    def __init__(self, factor: float) -> None:
+        super().__init__(Params())
+        self.factor = factor
+
+    def protect(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return self.factor * z
+
+
+class HalfTheChannels(Defense):
+    """Sends the first half of the channels, with a little noise; a toy."""
+
+    acts_on_wire = True
+    source = "toy"
+
+    @property
+    def stochastic(self) -> bool:
+        return True
+
+    def wire_shape(self, feature_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return feature_shape[0] // 2, *feature_shape[1:]
+
+    def protect(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        half = z[:, : z.shape[1] // 2]
+        return half + 0.01 * torch.empty_like(half).normal_(generator=generator)
+
+
 def _fitted(attack: Attack, view: Any, nothing: torch.Tensor) -> dict[str, torch.Tensor]:
     shared = attack.shared_fit()
     if shared is not None:

@@ -89,7 +89,7 @@ class ToyDefense(Defense):
 
 
 class ToyAttack(Attack):
-    """Adds to the mean auxiliary image what the edge's transpose makes of the difference: exact on an orthogonal edge."""
+    """Takes one step of steepest descent from the mean auxiliary image: exact on an orthogonal edge of any scale."""
 
     source = "toy"
     requires = AdversaryKnowledge(edge="weights")
@@ -101,11 +101,19 @@ class ToyAttack(Attack):
 
 
 def transposed(view: View, edge: nn.Module) -> torch.Tensor:
-    """Returns the images (N, C, H, W) that the transpose of an edge gives for the received features."""
+    """Returns the images (N, C, H, W) that the transpose of the defended edge gives for the received features."""
+
+    def sent(x: torch.Tensor) -> torch.Tensor:
+        return view.protect(edge(x), view.generator("toy"))
+
     start = view.prior.expand(len(view), *view.image_shape).clone().requires_grad_(True)
-    z = edge(start)
-    (step,) = torch.autograd.grad(z, start, view.z - z.detach())
-    return (start.detach() + step).clamp(0, 1)
+    z = sent(start)
+    missing = view.z - z.detach()
+    (step,) = torch.autograd.grad(z, start, missing)
+    with torch.no_grad():
+        ahead = (sent(start + step) - z).flatten(1)
+        length = (ahead * missing.flatten(1)).sum(1) / ahead.square().sum(1).clamp_min(1e-30)
+        return (start + length[:, None, None, None] * step).clamp(0, 1)
 
 
 class ToyQueries(Attack):

@@ -14,6 +14,16 @@ from splitaudit.metric import Measure
 from splitaudit.plugins import ATTACKS, DEFENSES, METRICS
 from splitaudit.testing import check_metric, checks_of, run_check, toy_target
 from splitaudit.testing.measure_checks import measured
+from splitaudit.testing.outcome import CheckFailed
+
+
+WEAK_AS_PUBLISHED = {
+    (
+        "decoder_published",
+        "check_wire_scale",
+    ): "reads features as they are, as published: a wire of tiny scale is its limit"
+}
+"""Checks that an attack fails for good cause; its description says so."""
 
 
 def built_in(registry: Any) -> list[str]:
@@ -25,7 +35,10 @@ def cases(size: Any) -> list[Any]:
     for registry in (DEFENSES, ATTACKS, METRICS):
         for name in built_in(registry):
             cls = registry.get(name)
-            out += [pytest.param(cls, c, id=f"{registry.kind}-{name}-{c.__name__}") for c in checks_of(cls, size)]
+            for check in checks_of(cls, size):
+                reason = WEAK_AS_PUBLISHED.get((name, check.__name__))
+                marks = [] if reason is None else [pytest.mark.xfail(reason=reason, strict=True, raises=CheckFailed)]
+                out.append(pytest.param(cls, check, id=f"{registry.kind}-{name}-{check.__name__}", marks=marks))
     return out
 
 

@@ -154,6 +154,25 @@ class DividesByWhatIsVisible(ToyAttack):
         return super().reconstruct(view, fitted) + 0 * shown.sum()
 
 
+@breaks("check_wire_of_another_shape", "RuntimeError", "must match the size")
+class ExpectsTheEdgesForm(ToyAttack):
+    """Compares what was received with the edge's own output."""
+
+    def reconstruct(self, view: View, fitted: Fitted) -> torch.Tensor:
+        gap = view.z - view.edge(torch.zeros(len(view), *view.image_shape))
+        return super().reconstruct(view, fitted) + 0 * gap.sum().detach()
+
+
+@breaks("check_wire_of_another_shape", "the guess for a wire of half the channels is not finite", "view.feature_shape")
+class ReadsBeyondTheWire(ToyAttack):
+    """Takes the edge's number of channels for that of the wire and averages what is not there."""
+
+    def reconstruct(self, view: View, fitted: Fitted) -> torch.Tensor:
+        channels = view.edge(torch.zeros(1, *view.image_shape)).shape[1]
+        rest = view.z[:, channels // 2 :].flatten()
+        return super().reconstruct(view, fitted) + 0 * rest.mean()
+
+
 @pytest.mark.parametrize("toy", TOYS, ids=str)
 def test_a_broken_guess_is_found_with_words_that_help(toy: Broken) -> None:
     toy.is_found()

@@ -62,6 +62,26 @@ class ClaimsTooMuch(ToyAttack):
         return (super().reconstruct(view, fitted) * 7).round() / 7
 
 
+@breaks("check_wire_scale", "with the wire multiplied by 0.001", "0.5 of the constant guess's error", "without regard")
+class ReadsTheFeaturesAsTheyAre(ToyAttack):
+    """Takes the defended features for the edge's own, whatever their scale."""
+
+    expected = Expected()
+
+    def reconstruct(self, view: View, fitted: Fitted) -> torch.Tensor:
+        guess = super().reconstruct(view, fitted)
+        return view.prior + (guess - view.prior) * view.z.square().mean().sqrt().clamp(max=1)
+
+
+@breaks("check_wire_scale", "with the wire multiplied by 1000", "0.5 of the constant guess's error", "without regard")
+class DiesOfLargeFeatures(ToyAttack):
+    """Gives up where features are too large for it."""
+
+    def reconstruct(self, view: View, fitted: Fitted) -> torch.Tensor:
+        guess = super().reconstruct(view, fitted)
+        return torch.where(view.z.abs().max() > 50, view.prior.expand_as(guess), guess)
+
+
 @breaks("check_honesty", "below that of the best constant guess", "95 % interval", "around the View")
 class KnowsTheImages(ToyAttack):
     """Has the private images from elsewhere: the same ones every time, whoever is attacked."""

@@ -64,7 +64,12 @@ class StepsInsideByAnotherName(StepsInside):
         return transposed(view, getattr(view, "_mod" + "el").edge)
 
 
-@breaks("check_uses_only_the_public_view", "view._clean (test_kit_attack_reach:", "its pairs")
+@breaks(
+    "check_uses_only_the_public_view",
+    "view._clean (test_kit_attack_reach:",
+    "its pairs",
+    also=["check_wire_of_another_shape"],
+)
 class TakesCleanFeatures(ToyQueries):
     """Takes the features of its own images before the defense."""
 
