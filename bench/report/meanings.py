@@ -84,8 +84,8 @@ SUMMARY = {
     **interval(
         "leakage_envelope",
         "",
-        "leakage if for each image the best reconstruction of any attack counted; selected with the truth in hand: an upper "
-        "end that no attacker reaches, who cannot tell which one is best",
+        "leakage if for each image the best reconstruction of any attack counted; selected with the truth in hand: an "
+        "attacker, who cannot tell which one is best, need not reach it",
     ),
     **interval("leakage_change", "", "leakage less that of the undefended target, paired over images"),
     "leakage_change_note": ("", _NOTE.format("leakage_change")),
