@@ -16,7 +16,6 @@ from splitaudit.testing import check_metric, checks_of, run_check, toy_target
 from splitaudit.testing.measure_checks import measured
 from splitaudit.testing.outcome import CheckFailed
 
-
 WEAK_AS_PUBLISHED = {
     (
         "decoder_published",
