@@ -72,8 +72,9 @@ def test_the_scale_follows_the_features_in_training_and_is_frozen_afterwards() -
     """An edge that inflates its features gets as much more noise; what is sent later changes no scale."""
     made = defense(sigma=1.0)
     made.train()
-    for factor in (1.0, *[10.0] * 60):
-        noise = sent(made, features(factor, n=8))
+    noise = sent(made, features(n=8))
+    for _ in range(60):
+        noise = sent(made, features(10.0, n=8))
     assert deviations(noise) == pytest.approx((10 * LOW, 10 * HIGH), rel=0.05)
     made.eval()
     assert deviations(sent(made, features(0.1))) == pytest.approx((10 * LOW, 10 * HIGH), rel=0.05)

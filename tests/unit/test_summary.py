@@ -15,6 +15,7 @@ from splitaudit.report.cells import build_cells
 from splitaudit.report.exported import markdown
 from splitaudit.report.figures import _trade_off_caption
 from splitaudit.report.findings import find
+from splitaudit.report.frames import select
 from splitaudit.report.matrix import build_matrix
 from splitaudit.report.meanings import SUMMARY
 from splitaudit.report.plot_trade_off import front_of, trade_off
@@ -99,7 +100,7 @@ def summary(errors: Errors, accuracy: dict[str, float] | None = None) -> pd.Data
 
 
 def row(frame: pd.DataFrame, defense: str) -> dict[str, Any]:
-    (found,) = frame[frame["defense"] == defense].to_dict("records")
+    (found,) = select(frame, frame["defense"] == defense).to_dict("records")
     return {str(k): v for k, v in found.items()}
 
 
@@ -236,7 +237,7 @@ def test_a_defense_with_a_failed_attack_is_on_no_pareto_front() -> None:
     fig = trade_off(frame)
     ax = fig.axes[0]
     (front,) = [line for line in ax.lines if line.get_linestyle() == "--"]
-    assert list(front.get_xdata()) == [pytest.approx(row(frame, "fine")["leakage"])]
+    assert np.asarray(front.get_xdata()) == pytest.approx([row(frame, "fine")["leakage"]])
     assert any("hollow: incomplete" in text.get_text() for text in fig.texts)
 
 
