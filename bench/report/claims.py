@@ -104,11 +104,11 @@ def compared(claim: Claim, mine: Side, other: Side, groups: Any = None) -> tuple
     a, b = (other, mine) if claim.compare == "inverse ratio" else (mine, other)
     if a.errors is not None and b.errors is not None and a.errors.shape == b.errors.shape:
         if claim.compare == "difference":
-            return stats.paired_difference(a.errors, b.errors, groups), "images, paired"
+            return stats.paired_difference(a.errors, b.errors, groups), _over(a.errors)
         if not b.errors.mean() > 0:
             return None, ""
         less = stats.ratio_interval(a.errors, b.errors, groups)
-        return Interval(1 - less.value, 1 - less.high, 1 - less.low), "images, paired"
+        return Interval(1 - less.value, 1 - less.high, 1 - less.low), _over(a.errors)
     low_a, high_a, low_b, high_b = a.low, a.high, b.low, b.high
     if claim.compare == "difference":
         low, high = low_a - high_b, high_a - low_b
@@ -121,6 +121,11 @@ def compared(claim: Claim, mine: Side, other: Side, groups: Any = None) -> tuple
         return None, ""
     exact = (low_a, low_b) == (high_a, high_b)
     return Interval(value, low, high), "exact" if exact else "ends of both figures"
+
+
+def _over(errors: Array) -> str:
+    """Returns what a paired interval of errors (S, N) is over; with one seed the training's own noise is not in it."""
+    return "images and seeds, paired" if len(errors) > 1 else "images, paired; one seed: training noise not included"
 
 
 class _Tester:

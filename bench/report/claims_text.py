@@ -71,7 +71,10 @@ def claims_markdown(claims: pd.DataFrame) -> str:
 def claim_notes(claims: pd.DataFrame) -> list[str]:
     """Returns what a reader should know of each figure, once."""
     rows = claims.to_dict("records")
-    return list(dict.fromkeys(f"{r['claim']}, {r['figure']}: {r['note']}" for r in rows if r["note"]))
+    notes = [f"{r['claim']}, {r['figure']}: {r['note']}" for r in rows if r["note"]]
+    if any("one seed" in str(r["interval"]) for r in rows):
+        notes.append("One seed: intervals are over images, the training's own randomness is not in them.")
+    return list(dict.fromkeys(notes))
 
 
 def _side(row: dict[str, Any], value: str, name: str, accuracy: str) -> str:

@@ -141,7 +141,7 @@ CLAIMS = {
     "compare": ("", "ratio (defense / baseline), inverse ratio, or difference"),
     "threshold": ("", "when the claim holds"),
     **interval("value", "", "the comparison"),
-    "interval": ("", "what the interval is over: images, paired; ends of both figures; exact"),
+    "interval": ("", "what the interval is over: images (and seeds), paired; ends of both figures; exact"),
     "verdict": ("", "what this figure says of the claim"),
     "overall": ("", "what all figures together say of the claim"),
     "accuracy": ("share", "accuracy of the defense"),
