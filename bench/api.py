@@ -189,7 +189,7 @@ def _run_jobs(made: Plan, preview: Preview, store: Store, options: Options, thre
     kind, workers = executor_kind(options, preview.device)
     workers = max(1, min(workers, len(preview.todo.jobs)))
     executor = SerialExecutor(surroundings) if kind == "serial" else ProcessExecutor(surroundings, workers)
-    estimator = Estimator(made, preview.device, threads)
+    estimator = Estimator(made, preview.device, threads, workers)
     runner = Runner(
         made,
         preview.todo,

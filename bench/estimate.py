@@ -2,52 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .attack import Work
+from .defense import Defense
+from .metric import Measure
 from .plan import Plan
-from .plugins import ATTACKS, BACKBONES
+from .plugins import ATTACKS, BACKBONES, DEFENSES, METRICS
+from .speed import cpu_gflops
 from .split import SplitInfo, cut_blocks
 from .state import Todo
 from .work import Job
 
-CPU_GFLOPS = 30.0
-"""Effective rate of small convolutions on one torch thread, 10⁹ operations a second: about half of a core's peak."""
+REFERENCE_GFLOPS = 130.0
+"""The measured rate of the machine on which the seconds below were taken; a slower one needs more of them."""
 
-CUDA_GFLOPS = 5000.0
-"""The same on a GPU, where small batches leave most of it idle."""
+CUDA_GFLOPS, CUDA_MOST = 2000.0, 20_000.0
+"""Rates on a GPU: where small networks leave most of it idle, and of large ones. Not measured beforehand: rough."""
 
-FIXED = {"target": 0.5, "fit": 0.5, "cell": 0.5, "score": 0.5, "reference": 2.0, "measure": 15.0, "quiet": 1.5}
-"""Seconds that a job takes besides its arithmetic (loading, scoring; the measures of a small target)."""
+EFFICIENCY = {"train": 0.65, "network": 0.73, "edge": 0.37}
+"""Share of the measured rate that training targets, the networks of attacks, and optimising through an edge reach."""
+
+STEP_S = 0.008
+"""Seconds of a training step besides its arithmetic: augmentation, optimiser, Python."""
+
+FIXED = {"target": 0.5, "fit": 0.5, "cell": 0.3, "score": 0.3, "reference": 2.0, "measure": 0.5, "quiet": 0.3}
+"""Seconds that a job takes besides its arithmetic."""
+
+MEASURED_IMAGE_S = 0.0045
+"""Seconds that the measures of a target take per image of ``measure``."""
+
+START_S, PAGE_S, ROW_S, SELF_TEST_S = 5.0, 3.0, 0.02, 8.0
+"""Seconds to start workers, to write the report, per row of its tables, and of a measure's self-test."""
 
 
 class Estimator:
     """Estimates seconds per job and bytes per record from the arithmetic of the backbones and attacks.
 
+    On a CPU the arithmetic is set against this machine's speed, which is measured once per process.
+
     Args:
         plan: the plan.
         device: torch device.
         threads: torch threads per worker.
+        workers: how many work at once.
     """
 
-    def __init__(self, plan: Plan, device: str, threads: int) -> None:
-        self.plan = plan
-        self.rate = CUDA_GFLOPS if device.startswith("cuda") else CPU_GFLOPS * threads**0.8
+    def __init__(self, plan: Plan, device: str, threads: int, workers: int = 1) -> None:
+        self.plan, self.cuda = plan, device.startswith("cuda")
+        self.threads, self.workers = threads, workers
         self._sizes: dict[str, tuple[float, float, int, tuple[int, ...]]] = {}
+        self._works: dict[str, Work] = {}
 
     def seconds(self, job: Job) -> float:
         """Returns the estimated wall-clock seconds of a job on one worker."""
-        fixed = FIXED["quiet" if job.extra.get("quiet") else job.task]
-        if job.task == "target":
-            edge, cloud, _, _ = self._of(job.identity)
-            if "base" in job.identity:
-                return fixed
-            steps = job.identity["training"]["epochs"] * job.identity["client"]["client_train"]
-            extra = 1.0 + 0.5 * sum(p["name"] != "none" for p in job.identity["defense"]["parts"])
-            return fixed + extra * 3 * (edge + cloud) * steps / self.rate
-        if job.task in ("fit", "cell"):
-            return fixed + self._attack(job)
-        return fixed
+        return self._fixed(job) * self._slowness() + self._arithmetic(job)
+
+    def whole(self, todo: Todo, *, processes: bool) -> float:
+        """Returns the estimated seconds of a run: its jobs on all workers, the start of processes and the report."""
+        if not todo.jobs:
+            return 0.0
+        seconds = {ticket: self.seconds(job) for ticket, job in todo.jobs.items()}
+        quiet = sum(s for t, s in seconds.items() if todo.jobs[t].extra.get("quiet"))
+        tests = SELF_TEST_S * sum(map(_has_self_test, _measures(todo)))
+        loud = (sum(seconds.values()) - quiet + tests * self._slowness()) / self.workers
+        others = START_S * processes + PAGE_S + ROW_S * (len(self.plan.cells) + len(self.plan.targets))
+        return max(loud, _longest_chain(todo, seconds)) + quiet + others * self._slowness()
 
     def disk(self, todo: Todo) -> int:
         """Returns the estimated bytes that the jobs will write."""
@@ -64,18 +86,60 @@ class Estimator:
                 total += 50_000
         return total
 
+    # -- seconds --------------------------------------------------------------------------------------------------
+
+    def _slowness(self) -> float:
+        """Returns how much longer than on the reference machine this one takes for everything that is no GPU's work."""
+        return 1.0 if self.cuda else REFERENCE_GFLOPS / cpu_gflops(self.threads, self.workers)
+
+    def _rate(self, kind: str, edge_gflop: float) -> float:
+        """Returns 10⁹ operations a second for a kind of arithmetic on a backbone whose edge takes so many per image."""
+        if self.cuda:
+            return min(CUDA_MOST, CUDA_GFLOPS * max(1.0, edge_gflop / 0.01))
+        return EFFICIENCY[kind] * cpu_gflops(self.threads, self.workers)
+
+    def _fixed(self, job: Job) -> float:
+        if job.extra.get("quiet"):
+            return FIXED["quiet"]
+        images = job.extra.get("measure", 0) if job.task == "measure" else 0
+        return FIXED[job.task] + MEASURED_IMAGE_S * images
+
+    def _arithmetic(self, job: Job) -> float:
+        if job.task == "target":
+            return self._training(job.identity)
+        if job.task in ("fit", "cell"):
+            return self._attack(job)
+        return 0.0
+
+    def _training(self, identity: Mapping[str, Any]) -> float:
+        edge, cloud, _, _ = self._of(identity)
+        images = identity["client"]["client_train"]
+        if "base" in identity:  # only the defense's statistics are taken
+            return edge * images / self._rate("edge", edge)
+        training = identity["training"]
+        passes = 3 * images + identity["client"]["client_val"]
+        arithmetic = _burden(identity["defense"]["parts"]) * (edge + cloud) * passes / self._rate("train", edge)
+        steps = math.ceil(images / training["batch"]) * STEP_S * self._slowness()
+        return training["epochs"] * (arithmetic + steps)
+
     def _attack(self, job: Job) -> float:
-        target = job.related["target"]
-        spec, identity = job.identity["attack"], job.identity
-        cls = ATTACKS.get(spec["name"])
+        """Returns the seconds of an attack's fit, or of what remains once its fit is there."""
+        private = job.identity.get("private", 0)
+        if job.task == "fit":
+            return self._work(job, 0)
+        return self._work(job, private) - (self._work(job, 0) if job.identity.get("fit") else 0.0)
+
+    def _work(self, job: Job, private: int) -> float:
+        identity, target = job.identity, job.related["target"]
         edge, _, _, features = self._of(target)
         aux = identity["aux"]["aux_train"] if identity["aux"] else 0
-        private = identity.get("private", 0)
-        work = cls(cls.Params(**spec["params"])).work(private, aux, self._shape(target["dataset"]), features)
-        whole = (edge * work.edge_passes + work.gflop) / self.rate
-        if job.task == "fit":
-            return whole
-        return 0.1 * whole if identity.get("fit") else whole
+        sizes = (private, aux, self._shape(target["dataset"]), features)
+        at = f"{identity['attack']} {sizes}"
+        if at not in self._works:
+            cls = ATTACKS.get(identity["attack"]["name"])
+            self._works[at] = cls(cls.Params(**identity["attack"]["params"])).work(*sizes)
+        work = self._works[at]
+        return edge * work.edge_passes / self._rate("edge", edge) + work.gflop / self._rate("network", edge)
 
     def _of(self, identity: Mapping[str, Any]) -> tuple[float, float, int, tuple[int, ...]]:
         """Returns 10⁹ operations of edge and cloud per image, parameters, and the shape of the undefended features."""
@@ -116,3 +180,38 @@ class Estimator:
                 channels, height, width = self.plan.datasets[label]["image_shape"]
                 return channels, height, width
         return 3, 32, 32
+
+
+def _burden(parts: Sequence[Mapping[str, Any]]) -> float:
+    """Returns the arithmetic of a training step over that of an undefended one, by the hooks that a defense overrides."""
+    extra = 0.0
+    for part in parts:
+        cls = DEFENSES.get(part["name"])
+        # As measured on the built-in defenses: a penalty, helper networks with steps of their own, another edge.
+        for hook, share in (("extra_loss", 0.4), ("train_helpers", 0.7), ("wrap", 0.35)):
+            extra += share * (_hook(cls, hook) is not _hook(Defense, hook))
+    return 1.0 + extra
+
+
+def _measures(todo: Todo) -> set[str]:
+    return {m["name"] for job in todo.jobs.values() if job.task == "measure" for m in job.metrics}
+
+
+def _has_self_test(name: str) -> bool:
+    return _hook(METRICS.get(name), "self_test") is not _hook(Measure, "self_test")
+
+
+def _hook(cls: type, name: str) -> Any:
+    """Returns a method as a plain function, so that an inherited one equals its parent's."""
+    found = getattr(cls, name)
+    return getattr(found, "__func__", found)
+
+
+def _longest_chain(todo: Todo, seconds: Mapping[str, float]) -> float:
+    """Returns the seconds of the longest chain of jobs that wait for each other: no number of workers is faster."""
+    ends: dict[str, float] = {}
+    for ticket, job in todo.jobs.items():
+        if not job.extra.get("quiet"):
+            before = max((ends.get(n, 0.0) for n in todo.needs.get(ticket, ())), default=0.0)
+            ends[ticket] = before + seconds[ticket]
+    return max(ends.values(), default=0.0)

@@ -59,9 +59,8 @@ def look_ahead(made: Plan, store: Store, options: Options) -> Preview:
     chosen = chosen_nodes(made, filters, options.limit)
     force = _forced(made, options.force)
     todo = find_todo(made, status, chosen, keep_failed=options.keep_failed, force=force)
-    estimator = Estimator(made, device, made.suite["threads"])
-    seconds = [estimator.seconds(j) for j in todo.jobs.values()]
-    whole = max([sum(seconds) / workers, *seconds]) + 5.0 * (executor == "processes") if seconds else 0.0
+    estimator = Estimator(made, device, made.suite["threads"], workers)
+    whole = estimator.whole(todo, processes=executor == "processes")
     outdated = len(store.outdated(made.nodes.keys())) if stored else 0
     return Preview(made, todo, chosen, status, whole, estimator.disk(todo), workers, device, outdated)
 
@@ -161,6 +160,7 @@ def facts(preview: Preview) -> dict[str, Any]:
         "targets": len({r["key"] for r in preview.plan.targets if r["key"]}),
         "workers": preview.workers,
         "device": preview.device,
+        "cell_jobs": sum(job.task == "cell" for job in preview.todo.jobs.values()),
         "seconds": preview.seconds,
         "bytes": preview.bytes,
         "outdated": preview.outdated,
