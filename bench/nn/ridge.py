@@ -7,8 +7,8 @@ import torch
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
 """Candidates for the penalty, relative to the mean squared norm of the centred features."""
 
-MOST_NUMBERS = 5 * 10**7
-"""Greatest number of values in features and images together, 200 MB: with copies and factors a fit needs about 1 GB."""
+MOST_NUMBERS = 3 * 10**7
+"""Greatest number of values in features and images together, 120 MB: with copies and factors a fit needs about 1 GB."""
 
 
 class Ridge:

@@ -162,6 +162,7 @@ class Valley:
     def __init__(self, noisy: bool) -> None:
         self.noisy = noisy
         self.seen: list[torch.Tensor] = []
+        self.drawn: list[float] = []
 
     def visible(self, z: torch.Tensor) -> None:
         return None
@@ -169,7 +170,9 @@ class Valley:
     def __call__(self, w: torch.Tensor, z: Any, weight: Any, visible: Any, g: torch.Generator) -> torch.Tensor:
         loss = w.abs().flatten(1).mean(1)
         if self.noisy:
-            loss = loss + torch.rand(len(w), generator=g)
+            noise = torch.rand(len(w), generator=g)
+            self.drawn.append(float(noise[0]))
+            loss = loss + noise
         self.seen.append(loss.detach())
         return loss
 
@@ -198,3 +201,11 @@ def test_under_a_random_defense_iterates_are_compared_on_the_same_draws() -> Non
     torch.testing.assert_close(found.loss - draws, found.w.abs().flatten(1).mean(1))
     assert float(found.w[0].abs()) <= 0.01 + 1e-6
     assert float(found.w[1].abs()) < 2.5
+
+
+def test_every_step_under_a_random_defense_has_fresh_draws() -> None:
+    """With the same draws at every step the guess fits their noise."""
+    valley = Valley(noisy=True)
+    descent(valley, torch.tensor([1.0, 3.0])[:, None, None, None])
+    steps, judge = 5 + 10, 1
+    assert len(set(valley.drawn)) == steps + judge
