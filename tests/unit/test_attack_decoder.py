@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from splitaudit.attacks.decoder import Decoder
+from splitaudit.attacks.decoder import Decoder, DecoderParams
 from splitaudit.data.base import Part
 from splitaudit.defense import Defense
 from splitaudit.params import Params
@@ -17,7 +17,7 @@ from splitaudit.testing.attacking import STRONGEST
 from splitaudit.testing.data import SHAPE, toy_part
 from splitaudit.view import View, to_float
 
-SMALL = {"width": 8, "depth": 0, "batch": 8, "flips": False, "lr": 1e-2}
+SMALL: dict[str, Any] = {"width": 8, "depth": 0, "batch": 8, "flips": False, "lr": 1e-2}
 PAIRS = 24
 
 
@@ -66,7 +66,7 @@ def view_of(target: SplitModel, val: Part) -> View:
 
 
 def fitted(view: View, epochs: int) -> tuple[Decoder, dict[str, torch.Tensor]]:
-    attack = Decoder(Decoder.Params(**SMALL, epochs=epochs))
+    attack = Decoder(DecoderParams(**SMALL, epochs=epochs))
     return attack, attack.fit(view)
 
 

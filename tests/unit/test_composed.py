@@ -9,8 +9,8 @@ import torch
 
 from splitaudit.composed import Composed
 from splitaudit.defense import Defense
-from splitaudit.defenses.dropout import Dropout
-from splitaudit.defenses.noise import Noise
+from splitaudit.defenses.dropout import Dropout, DropoutParams
+from splitaudit.defenses.noise import Noise, NoiseParams
 from splitaudit.defenses.nopeek import NoPeek
 from splitaudit.params import Params
 
@@ -28,7 +28,7 @@ def visible(*parts: Defense) -> torch.Tensor | None:
 
 
 def dropout() -> Defense:
-    return Dropout(Dropout.Params(rate=0.5))
+    return Dropout(DropoutParams(rate=0.5))
 
 
 @pytest.mark.parametrize("trained_only", [lambda: NoPeek(NoPeek.Params()), lambda: Defense(Params())])
@@ -41,7 +41,7 @@ def test_a_mask_stays_visible_behind_parts_that_only_act_in_training(trained_onl
         assert mask.tolist() == expected
 
 
-@pytest.mark.parametrize("wire", [lambda: Noise(Noise.Params(sigma=1.0)), lambda: Quantised(Params())])
+@pytest.mark.parametrize("wire", [lambda: Noise(NoiseParams(sigma=1.0)), lambda: Quantised(Params())])
 def test_a_mask_is_not_visible_once_a_later_part_has_changed_the_wire(wire: Callable[[], Defense]) -> None:
     assert visible(dropout(), wire()) is None
     assert visible(dropout(), wire(), NoPeek(NoPeek.Params())) is None
