@@ -31,6 +31,10 @@ def dropout() -> Defense:
     return Dropout(DropoutParams(rate=0.5, rescale=False))
 
 
+def noise() -> Defense:
+    return Noise(NoiseParams(sigma=1.0, distribution="gaussian", relative=True))
+
+
 @pytest.mark.parametrize("trained_only", [lambda: NoPeek(NoPeek.Params()), lambda: Defense(Params())])
 def test_a_mask_stays_visible_behind_parts_that_only_act_in_training(trained_only: Callable[[], Defense]) -> None:
     """Asked of the last part alone, `dropout+nopeek` hid a mask that `nopeek+dropout` shows on the same wire."""
