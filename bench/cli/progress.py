@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import sys
-import time
 from types import TracebackType
 
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
-from rich.table import Table
-from rich.text import Text
 
-from ..events import Event
+from ..events import Counts, Event
+from .board import Board, duration
+
+__all__ = ["Display", "duration", "size"]
 
 
 class Display:
@@ -28,18 +27,7 @@ class Display:
         self.console = Console(stderr=True, highlight=False)
         self.live = self.console.is_terminal and not quiet
         self.verbose, self.quiet = verbose, quiet
-        self._running: dict[str, float] = {}
-        self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=28),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            _Counts(),
-            TextColumn("elapsed"),
-            TimeElapsedColumn(),
-            _Left(),
-            console=self.console,
-        )
-        self._task = self._progress.add_task("jobs", total=1, failed=0, skipped=0, left=None)
+        self._board: Board | None = None
         self._display: Live | None = None
 
     def __enter__(self) -> Display:
@@ -76,72 +64,36 @@ class Display:
                 "(rough; corrected as jobs finish)."
             )
             if self.live:
-                self._progress.update(self._task, total=counts.total)
-                self._display = Live(self._render(), console=self.console, refresh_per_second=4, transient=True)
-                self._display.start()
+                self._show(counts)
+
+    def _show(self, counts: Counts) -> None:
+        board = self._board = Board(counts)
+        # The board is drawn anew at every refresh, also while nothing happens: its times go on.
+        self._display = Live(get_renderable=lambda: board, console=self.console, refresh_per_second=4, transient=True)
+        self._display.start()
 
     def _job(self, event: Event) -> None:
         counts = event.counts
         if counts is None:
             return
-        if event.kind == "started":
-            self._running[event.title] = time.monotonic()
-        else:
-            self._running.pop(event.title, None)
-        finished = counts.done + counts.failed + counts.skipped
-        if self._display is not None:
-            self._progress.update(
-                self._task, completed=finished, failed=counts.failed, skipped=counts.skipped, left=event.left_s
-            )
-            self._display.update(self._render())
+        if self._board is not None:
+            self._board.take(event)
         if event.kind == "started" or self.quiet:
             return
         if event.kind == "done" and self._display is not None and not self.verbose:
             return
         left = "" if event.left_s is None or counts.left == 0 else f", about {duration(event.left_s)} left"
         mark = {"done": "done", "failed": "FAILED", "skipped": "skipped"}[event.kind]
-        tail = f": {event.message}" if event.message else ""
+        tail = f": {event.message.splitlines()[0]}" if event.message else ""
         spent = f" in {duration(event.seconds)}" if event.kind != "skipped" else ""
+        finished = counts.total - counts.left
         self._say(f"[{finished}/{counts.total}] {mark} {event.task} {event.title}{spent}{tail}{left}")
 
-    def _render(self) -> Table:
-        table = Table.grid(padding=(0, 1))
-        table.add_row(self._progress)
-        now = time.monotonic()
-        for title, started in list(self._running.items())[:8]:
-            table.add_row(Text(f"  {title}  {now - started:.0f} s", style="dim"))
-        return table
-
     def _say(self, text: str) -> None:
-        if self._display is not None:
-            self._display.console.print(escape(text))
+        if self.live:
+            self.console.print(escape(text))  # above the board, broken between words
         else:
             print(text, file=sys.stderr, flush=True)
-
-
-class _Counts(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        failed, skipped = task.fields["failed"], task.fields["skipped"]
-        return Text(f"{failed} failed, {skipped} skipped", style="bold red" if failed else "")
-
-
-class _Left(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        left = task.fields["left"]
-        return Text("" if left is None else f"about {duration(left)} left")
-
-
-def duration(seconds: float) -> str:
-    """Returns seconds as people say them: ``42 s``, ``7 min``, ``2 h 10 min``."""
-    if seconds < 0.95:
-        return f"{seconds:.1f} s"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 90:
-        return f"{minutes} min"
-    hours, rest = divmod(minutes, 60)
-    return f"{hours} h {rest} min" if hours < 48 else f"{hours / 24:.1f} days"
 
 
 def size(count: float) -> str:
