@@ -17,7 +17,7 @@ from splitaudit.metrics._splits import TooFew, divide
 from splitaudit.stats import standard_error
 
 ONE_SIDED = 1.645
-NOISE_IMAGES = 32
+NOISE_IMAGES = 12
 """Test images over which the entropy of the noise, which hardly depends on the image, is averaged."""
 
 

@@ -12,7 +12,7 @@ from splitaudit.metrics._tables import Tables
 from splitaudit.seeds import derive, generator, seeded_globally
 
 POOL = 4
-"""Draws of the train images' wires that the critic is trained on."""
+"""Draws of the train images' wires that the critic is trained on; one for every hundred steps, and one more, suffice."""
 
 GAIN = 0.01
 """Nats by which the trained part has to raise the validation score: less is chance, and costs effective pairs."""
@@ -64,7 +64,7 @@ def estimate(
     # At the ceiling the start alone decides the status: there is nothing that training could mend.
     if steps > 0 and test[0].shape[1] > 0 and not structured.at_ceiling:
         with torch.no_grad():
-            drawn = [tables.train_scores(sigma) for _ in range(POOL)]
+            drawn = [tables.train_scores(sigma) for _ in range(min(POOL, 1 + steps // 100))]
             pool = [(*reference.inputs(s, INPUTS), reference.table(s)) for s in drawn]
     readings, critics = [], []
     for i in range(seeds if pool else 1):

@@ -12,8 +12,6 @@ from functools import cached_property
 
 import torch
 
-from splitaudit.metrics._spectrum import Spectrum
-
 
 @dataclass(frozen=True)
 class Scores:
@@ -43,9 +41,10 @@ class Products:
         centres: of the wires' images, (M, D).
         noise: of variance 1, (M, D).
         train: centres of the train images, (n, D).
+        basis: principal directions, orthonormal, (D, k); None where D are already coordinates along them.
         own: whether the wires' images are the train images, in the same order.
-        basis: principal directions.
         gram: centres against train centres, (M, n), if it is at hand.
+        outside: squared noise outside the D coordinates, (M,), where these are not all.
     """
 
     def __init__(
@@ -53,10 +52,11 @@ class Products:
         centres: torch.Tensor,
         noise: torch.Tensor,
         train: torch.Tensor,
-        basis: Spectrum,
+        basis: torch.Tensor | None,
         *,
         own: bool = False,
         gram: torch.Tensor | None = None,
+        outside: torch.Tensor | None = None,
     ) -> None:
         self._is_train, self._centres, self._noise = own, centres, noise
         self._train = centres @ train.T if gram is None else gram
@@ -64,8 +64,9 @@ class Products:
         self._norms = centres.square().sum(1).double()
         self._train_norms = self._norms if own else train.square().sum(1).double()
         self._cross = (centres * noise).sum(1).double()
-        self._noise_norms = noise.square().sum(1).double()
-        self._along, self._noise_along = centres @ basis.vectors, noise @ basis.vectors
+        self._noise_norms = noise.square().sum(1).double() + (0.0 if outside is None else outside.double())
+        self._along = centres if basis is None else centres @ basis
+        self._noise_along = noise if basis is None else noise @ basis
 
     def at(self, scale: float) -> Scores:
         """Returns the scores where the noise is ``scale`` in units of the centres."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -35,13 +36,18 @@ class View:
     reference: Reference
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Built:
     basis: Spectrum
     gram: torch.Tensor
     train: torch.Tensor
     validation: Products
     test: Products
+
+    @cached_property
+    def along(self) -> torch.Tensor:
+        """The train centres along the principal directions, (n, k)."""
+        return self.train @ self.basis.vectors
 
 
 class Tables:
@@ -95,12 +101,20 @@ class Tables:
     def train_scores(self, sigma: float) -> Scores:
         """Returns the scores of another draw of the train images' wires."""
         built, scale = self._scaled(sigma)
-        shape = built.train.shape
-        noise = torch.randn(shape, generator=self._noise, device=built.train.device)
+        n, d = built.train.shape
+        device = built.train.device
+        if self.wire.isotropic:
+            # Centres lie within the span of their principal directions, so only there noise has to be told apart.
+            along = built.along
+            noise = torch.randn(along.shape, generator=self._noise, device=device)
+            outside = torch.randn((n, d - along.shape[1]), generator=self._noise, device=device).square().sum(1)
+            products = Products(along, noise, along, None, own=True, gram=built.gram, outside=outside)
+            return products.at(scale)
+        noise = torch.randn((n, d), generator=self._noise, device=device)
         if self.wire.residual is not None:
             residual = self.wire.residual(self._noise)[self.train]
             noise = (residual + sigma * noise) / self.wire.deviation(sigma)
-        products = Products(built.train, noise, built.train, built.basis, own=True, gram=built.gram)
+        products = Products(built.train, noise, built.train, built.basis.vectors, own=True, gram=built.gram)
         return products.at(scale)
 
     def _scaled(self, sigma: float) -> tuple[_Built, float]:
@@ -127,10 +141,10 @@ class Tables:
             c = self._centres(sigma)
             noise = self._drawn if self.wire.isotropic else self._standard(sigma)
             m = len(self.validation)
-            validation = Products(c[self.validation], noise[:m], train, basis)
+            validation = Products(c[self.validation], noise[:m], train, basis.vectors)
             self._last = (
                 sigma,
-                _Built(basis, gram, train, validation, Products(c[self.test], noise[m:], train, basis)),
+                _Built(basis, gram, train, validation, Products(c[self.test], noise[m:], train, basis.vectors)),
             )
         return self._last[1]
 

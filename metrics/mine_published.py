@@ -87,7 +87,7 @@ class MinePublished(Measure):
 
     @classmethod
     def cheap(cls) -> dict[str, int]:
-        return {"images": 100, "epochs": 1}
+        return {"images": 100, "epochs": 1, "batch": 16}
 
     def measure(self, context: MeasureContext) -> Measurement:
         p = self.params

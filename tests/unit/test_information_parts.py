@@ -218,7 +218,7 @@ def test_tables_at_any_noise_are_the_log_densities_themselves() -> None:
     """Against torch's normal distribution, and for a scale that no product was made at."""
     c, n = torch.randn(2, 40, 7, generator=seeded()).double().unbind()
     train = torch.randn(60, 7, generator=seeded(1)).double()
-    products = Products(c, n, train, spectrum(train, c))
+    products = Products(c, n, train, spectrum(train, c).vectors)
     for s in (0.3, 2.0):
         z = c / s + n
         normal = torch.distributions.Normal
@@ -234,7 +234,7 @@ def test_tables_at_any_noise_are_the_log_densities_themselves() -> None:
 
 def test_an_images_own_kernel_is_left_out_of_its_density() -> None:
     c = torch.randn(50, 4, generator=seeded())
-    scores = Products(c, torch.zeros(50, 4), c, spectrum(c, c), own=True).at(0.5)
+    scores = Products(c, torch.zeros(50, 4), c, spectrum(c, c).vectors, own=True).at(0.5)
     table = scores.table().fill_diagonal_(-math.inf)
     torch.testing.assert_close(scores.kernel, table.logsumexp(1) - math.log(49))
 
