@@ -34,7 +34,7 @@ class ReconstructionFloor(Measure):
             "less leakage",
             "least error that the upper bound allows if images were Gaussian; indicative, no guarantee",
         ),
-        "recon_floor_nats": Column("nats", "more leakage", "the upper bound behind it, for the wire as it is sent"),
+        "recon_floor_nats": Column("nats", "neither", "the upper bound behind it, for the wire as it is sent"),
         "recon_floor_channel": Column("", "neither", "what that bound is of: 8-bit wire, or own noise"),
     }
 
