@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "run": "splitaudit.api",
-    "plan": "splitaudit.api",
+    "plan_suite": "splitaudit.api",
     "load_suite": "splitaudit.api",
     "load_results": "splitaudit.api",
     "AdversaryKnowledge": "splitaudit.knowledge",
@@ -44,7 +44,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
-    from .api import load_results, load_suite, plan, run
+    from .api import load_results, load_suite, plan_suite, run
     from .attack import Attack
     from .data.base import Dataset
     from .defense import Defense

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from .config import Suite, load_suite
 from .config.load import dump_suite
 from .derived import derive, stored_plan
-from .errors import SplitAuditError
+from .errors import ConfigError, SplitAuditError
 from .events import Counts, Event, Listener, silent
 from .executors import ProcessExecutor, SerialExecutor
 from .options import Options
 from .plan import Plan, make_plan
-from .plugins import METRICS, add_plugin_files
+from .plugins import DATASETS, METRICS, add_plugin_files
 from .preview import Preview, executor_kind, facts, look_ahead, pick_device
 from .provenance import provenance
 from .store import Name, Store, write_json, write_text
@@ -74,6 +75,14 @@ def run(
         KeyboardInterrupt: after Ctrl-C, with everything complete stored.
     """
     started = time.perf_counter()
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        # A worker is importing the caller's script, because it registers plugins of its own.
+        raise ConfigError(
+            [
+                "run was called while a worker process imports your script. Put the call under "
+                "if __name__ == '__main__':, so that workers import the plugins and start no run."
+            ]
+        )
     options = _with_out(options, out)
     resolved, folder = _open(suite, overrides, seeds, options)
     with Store.writing(folder) as store:
@@ -81,6 +90,7 @@ def run(
         preview = look_ahead(plan, store, options)
         if preview.todo.jobs and _fetch_weights(resolved, plan, options.offline, listener):
             preview = look_ahead(plan, store, options)  # what had no value may have one now
+        _tell_of_another_suite(store, resolved, listener)
         write_text(store.suite_path, dump_suite(resolved))
         write_json(folder / "plan.json", plan.dump())
         if not options.images:
@@ -96,7 +106,7 @@ def run(
     return outcome
 
 
-def plan(
+def plan_suite(
     suite: SuiteLike = "quick",
     *,
     out: str | Path | None = None,
@@ -168,6 +178,14 @@ def _with_out(options: Options | None, out: str | Path | None) -> Options:
 def _open(suite: SuiteLike, overrides: Sequence[str], seeds: Sequence[int], options: Options) -> tuple[Suite, Path]:
     add_plugin_files(options.plugins)
     resolved = load_suite(suite, overrides, seeds)
+    names = [s.name for s in (*resolved.dataset, *([resolved.other] if resolved.other else []))]
+    if options.data_root is not None and not any(DATASETS.get(n).reads_root for n in names):
+        raise ConfigError(
+            [
+                f"--data-root {options.data_root}: no dataset of the suite reads a folder (it has {', '.join(names)}). To "
+                "audit your own images: -s dataset=imagefolder"
+            ]
+        )
     executor_kind(options, pick_device(options.device))  # what cannot run is refused before anything is written
     return resolved, options.out or default_folder(resolved)
 
@@ -228,6 +246,27 @@ def _fetch_weights(suite: Suite, made: Plan, offline: bool, listener: Listener) 
             continue
         found = found or any(cls(params).unavailable(shape) is None for shape in shapes)
     return found
+
+
+def _tell_of_another_suite(store: Store, suite: Suite, listener: Listener) -> None:
+    """Says that the folder's tables become those of this suite, where they were those of another one."""
+    try:
+        before = load_suite(store.suite_path)
+    except (SplitAuditError, OSError):  # the first run here, or a suite whose plugins are not at hand
+        return
+    changed = [
+        f
+        for f in ("dataset", "backbone", "defenses", "attacks", "knowledge", "seeds")
+        if getattr(before, f) != getattr(suite, f)
+    ]
+    if changed:
+        listener(
+            Event(
+                "note",
+                message=f"{store.folder} held a run with other {', '.join(changed)}: tables and report become those of this "
+                "one, what was computed is kept. Use --out for a folder of its own.",
+            )
+        )
 
 
 def _tell_of_old_pictures(store: Store, listener: Listener) -> None:

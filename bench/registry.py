@@ -128,6 +128,10 @@ class Registry(Generic[T]):
         for entry in [e for e in self._entries.values() if getattr(e.cls, "__module__", None) == module]:
             del self._entries[entry.name]
 
+    def loaded(self) -> list[Entry[T]]:
+        """Returns the entries whose class is at hand, without looking for others or importing any."""
+        return [e for e in self._entries.values() if e.cls is not None]
+
     # -- reading --------------------------------------------------------------------------------------------------
 
     def names(self) -> list[str]:

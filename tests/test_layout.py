@@ -38,3 +38,11 @@ def test_the_frameworks_code_never_names_a_plugin_module() -> None:
         text = path.read_text()
         for folder in ("defenses", "attacks"):
             assert f"splitaudit.{folder}." not in text.replace('"splitaudit.', '"'), path
+
+
+def test_no_public_name_is_that_of_a_module_which_would_hide_it() -> None:
+    """Once ``splitaudit.plan`` is imported, the attribute ``plan`` of the package is the module."""
+    import splitaudit
+
+    modules = {p.stem for p in (ROOT / "bench").iterdir()} | {"attacks", "defenses", "metrics"}
+    assert not modules & set(splitaudit.__all__)

@@ -12,7 +12,7 @@ from .progress import duration, size
 
 def plan_command(source: str, settings: list[str], seeds: list[int], options: api.Options, *, as_json: bool) -> None:
     """Prints what a run would do."""
-    preview = api.plan(source, overrides=settings, seeds=seeds, options=options)
+    preview = api.plan_suite(source, overrides=settings, seeds=seeds, options=options)
     targets = [{**row, "state": _state("target", row, preview)} for row in preview.plan.targets]
     cells = [{**row, "state": _state("cell", row, preview)} for row in preview.plan.cells]
     if as_json:

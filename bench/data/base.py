@@ -93,6 +93,8 @@ class Dataset(ABC):
     Params: ClassVar[type[Params]] = Params
     version: ClassVar[int] = 1
     source: ClassVar[str] = ""
+    reads_root: ClassVar[bool] = True
+    """Whether it looks into the folder given by ``--data-root``."""
 
     def __init__(
         self, params: Params, sizes: Mapping[str, int] | None = None, context: DataContext | None = None

@@ -59,6 +59,7 @@ class Photos(Dataset):
 
     Params = PhotosParams
     version = 1
+    reads_root = False
     source = "photographs in the scikit-image wheel (public domain or free licences, see skimage.data)"
 
     def prepare(self) -> DataInfo:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -11,6 +12,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any
+
+from ..plugins import REGISTRIES
 
 Work = tuple[Any, dict[str, Any]]
 """A ticket and its job."""
@@ -103,7 +106,7 @@ class Pool:
             self._start(self._held.popleft())
 
     def _start(self, work: Work) -> None:
-        with _deaf_to_ctrl_c():
+        with _deaf_to_ctrl_c(), _without_the_script():
             try:
                 future = self._pool.submit(self._task, work[1])
             except BrokenProcessPool:  # an idle process died
@@ -118,6 +121,27 @@ class Pool:
     def _new(self) -> ProcessPoolExecutor:
         spawn = multiprocessing.get_context("spawn")
         return ProcessPoolExecutor(self.workers, spawn, initializer=self._begin, initargs=self._given)
+
+
+@contextmanager
+def _without_the_script() -> Iterator[None]:
+    """Lets processes start that do not import the caller's script, so that it needs no ``if __name__ == "__main__"``.
+
+    A spawned process imports it by default, and a script without the guard would start a run inside each worker. Workers
+    need nothing of it, unless it registers plugins of its own: then it is imported, and has to have the guard.
+    """
+    script = sys.modules["__main__"]
+    if any(getattr(e.cls, "__module__", "") == "__main__" for r in REGISTRIES.values() for e in r.loaded()):
+        yield
+        return
+    kept = {name: getattr(script, name) for name in ("__spec__", "__file__") if hasattr(script, name)}
+    for name in kept:
+        setattr(script, name, None)
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            setattr(script, name, value)
 
 
 @contextmanager

@@ -84,7 +84,7 @@ def draw_figures(
         shown = [m for m in metric_names(plan) if cells[m].notna().any()]
         for name in [*(m for m in MAIN if m != "ssim" or m in shown), *(m for m in shown if m not in MAIN)]:
             yield Drawn(
-                f"heatmap-{name}{suffix}", label, "main" if name in MAIN else "metrics",
+                f"heatmap-{_file(name)}{suffix}", label, "main" if name in MAIN else "metrics",
                 f"{_capital(figure(name).label)} by defense and attack", _heatmap_caption(name), heatmap(here, name),
             )  # fmt: skip
         if private is not None and place[0] in private:

@@ -69,7 +69,7 @@ def write_derived(
         uri = "data:image/png;base64," + base64.b64encode(png).decode()
         pictures.append(Picture(drawn.place, drawn.group, drawn.title, drawn.caption, uri, drawn.width))
     for old in at.iterdir() if at.is_dir() else []:
-        if old not in written:
+        if old.is_file() and old not in written:
             old.unlink()
     outdated = len(store.outdated(plan.nodes.keys()))
     html = page(plan, tables, records, pictures, no_images=no_images, outdated=outdated)

@@ -100,7 +100,7 @@ def test_progress_goes_to_stderr_and_the_summary_and_the_path_of_the_report_to_s
     assert "jobs to do" in called.err
     assert "done target none" in called.err
     assert "Finished in" in called.err
-    assert "worst case over attacks" in called.out
+    assert "Worst case over attacks" in called.out
     assert called.out.splitlines()[-1] == f"Report: {command[5]}/report.html"
     assert "done target" not in called.out
 

@@ -15,7 +15,7 @@ import yaml
 
 import splitaudit
 from splitaudit.api import Options, failures, run
-from splitaudit.api import plan as preview
+from splitaudit.api import plan_suite as preview
 from splitaudit.errors import ConfigError, KnowledgeError, StoreError
 from splitaudit.events import Event
 from splitaudit.store import Store
