@@ -12,10 +12,10 @@ import pytest
 import splitaudit
 from splitaudit.api import Options, report, run
 from splitaudit.report import timing_columns
+from splitaudit.report.exported import latex, markdown
 from splitaudit.report.plot_trade_off import pareto
 from splitaudit.report.style import styles, wrapped
 from splitaudit.report.summary import _information
-from splitaudit.report.exported import latex, markdown
 
 TOY: dict[str, Any] = {
     "name": "report",
