@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 from pathlib import Path
@@ -48,8 +49,13 @@ def path_of(name: str) -> Path:
 
 
 def read(name: str) -> np.ndarray:
-    """Returns a photograph as uint8 (H, W, 3)."""
-    with Image.open(path_of(name)) as image:
+    """Returns a photograph as uint8 (H, W, 3), not to be written to: it is read once in a process."""
+    return _decoded(path_of(name))
+
+
+@functools.lru_cache(maxsize=len(FILES))
+def _decoded(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
         return np.asarray(image.convert("RGB"))
 
 

@@ -96,22 +96,7 @@ class Photos(Dataset):
     @functools.cached_property
     def tiles(self) -> dict[PartName, list[list[Tile]]]:
         """Part to class to tiles, in the order in which crops go round them."""
-        p = self.params
-        dealt: dict[PartName, list[list[Tile]]] = {part: [] for part in PARTS}
-        first = 0
-        for label, (name, photo) in enumerate(self._photos.items()):
-            cut = grid(photo.shape, p.tile, label, first)
-            first += len(cut)
-            mine = deal([t for t in cut if has_detail(t.of(photo), p.min_scale, p.flat)], p.seed)
-            for part in PARTS:
-                if not mine[part]:
-                    raise DataError(
-                        f"photos: part '{part}' gets no tile of photograph '{name}' (tile {p.tile} px, flat {p.flat}). "
-                        "Make the tiles smaller or lower 'flat'."
-                    )
-                order = np.random.default_rng(derive("photos-order", p.seed, part=part, label=label))
-                dealt[part].append([mine[part][k] for k in order.permutation(len(mine[part]))])
-        return dealt
+        return _dealt(self.params, _Photographs(self._photos))
 
     @functools.cached_property
     def _photos(self) -> dict[str, np.ndarray]:
@@ -140,3 +125,37 @@ class Photos(Dataset):
     @classmethod
     def cheap(cls) -> dict[str, Any]:
         return {}
+
+
+class _Photographs:
+    """Photographs as the key of a cache: equal if they are the same arrays."""
+
+    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
+        self.arrays = arrays
+        self._ids = tuple(id(a) for a in arrays.values())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Photographs) and self._ids == other._ids
+
+    def __hash__(self) -> int:
+        return hash(self._ids)
+
+
+@functools.lru_cache(maxsize=4)
+def _dealt(p: PhotosParams, photographs: _Photographs) -> dict[PartName, list[list[Tile]]]:
+    """Cuts the photographs and deals the tiles; kept, because looking at every tile's detail takes most of a second."""
+    dealt: dict[PartName, list[list[Tile]]] = {part: [] for part in PARTS}
+    first = 0
+    for label, (name, photo) in enumerate(photographs.arrays.items()):
+        cut = grid(photo.shape, p.tile, label, first)
+        first += len(cut)
+        mine = deal([t for t in cut if has_detail(t.of(photo), p.min_scale, p.flat)], p.seed)
+        for part in PARTS:
+            if not mine[part]:
+                raise DataError(
+                    f"photos: part '{part}' gets no tile of photograph '{name}' (tile {p.tile} px, flat {p.flat}). "
+                    "Make the tiles smaller or lower 'flat'."
+                )
+            order = np.random.default_rng(derive("photos-order", p.seed, part=part, label=label))
+            dealt[part].append([mine[part][k] for k in order.permutation(len(mine[part]))])
+    return dealt
