@@ -25,7 +25,9 @@ class EffectiveInformationVolumeParams(Params):
 
     images: int = Field(5000, ge=100, description="images at most for variances, the first of part measure")
     memory_mb: int = Field(
-        1024, ge=1, description="memory for one copy of all features; larger ones are reduced to block means"
+        1024,
+        ge=1,
+        description="memory for one copy of all features (five at the peak); larger ones are reduced to block means",
     )
 
 

@@ -46,7 +46,9 @@ class MutualInformationParams(Params):
     seeds: int = Field(3, ge=1, description="critics that are trained; their median is reported")
     resamples: int = Field(200, ge=20, description="bootstrap resamples for intervals")
     memory_mb: int = Field(
-        1024, ge=1, description="memory for one copy of all features; larger ones are reduced to block means"
+        1024,
+        ge=1,
+        description="memory for one copy of all features (five at the peak); larger ones are reduced to block means",
     )
 
 

@@ -379,3 +379,21 @@ def test_counting_images_gives_ln_n_without_noise_and_nothing_in_much() -> None:
     # 200 images of a Gaussian, over noise as large: 4 ln 2 nats of the Gaussian, less what so few images lack.
     many = known.discrete(torch.randn(4000, 4, generator=seeded()), 1.0, 4096)
     assert many == pytest.approx(2 * math.log(2), abs=0.06)
+
+
+# -- coverage ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("nats", [1.0, 3.0])
+def test_each_bound_is_on_the_wrong_side_of_the_truth_about_as_rarely_as_it_says(nats: float) -> None:
+    """One-sided 95 % limits over 60 fresh samples: at most 8 misses, which chance exceeds once in 200 times."""
+    sigma = 1 / math.sqrt(math.expm1(2 * nats / 10))
+    below = above = 0
+    for i in range(60):
+        z = torch.randn(1000, 10, generator=seeded(100 + i))
+        at = Tables(Wire("deterministic", z, torch.zeros(())), division(1000), i)
+        below += lower(at, sigma, torch.from_numpy(bootstrap_weights(200, 200, i))).limit > nats
+        above += upper(at, sigma).limit < nats
+    assert below <= 8
+    assert 0 < above <= 8
