@@ -39,7 +39,7 @@ _MOST = 2**24
 
 @dataclass
 class Wire:
-    """A wire as centres and noise, in the features' own units.
+    """A wire as centres and noise, in units of its rows.
 
     Attributes:
         kind: what it is.
@@ -78,7 +78,7 @@ def own_noise(rows: Rows) -> torch.Tensor | None:
     if not rows.same_shape:
         return None
     find = lambda: additive_gaussian(rows, context.generator("own noise"))  # noqa: E731
-    return context.once(f"own noise {rows.block}", find)
+    return context.once(f"own noise {rows.block} {rows.unit}", find)
 
 
 def describe(rows: Rows, train: torch.Tensor, generator: torch.Generator, seed: int) -> Wire:
@@ -121,17 +121,20 @@ def additive_gaussian(rows: Rows, generator: torch.Generator) -> torch.Tensor | 
     z = z[: max(20, min(_PROBE, _MOST // z[0].numel()))]
     if len(z) < 20 or not bool(torch.isfinite(z).all()):
         return None
-    protect = rows.context.model.protect
     state = generator.get_state()
+
+    def added(z: torch.Tensor) -> torch.Tensor:
+        return (rows.context.model.protect(z, generator) - z) / rows.unit
+
     with torch.no_grad():
-        first = protect(z, generator) - z
+        first = added(z)
         generator.set_state(state)
-        again = protect(z.roll(1, 0), generator) - z.roll(1, 0)
-        size = float(first.abs().max()) + float(z.abs().max())
+        again = added(z.roll(1, 0))
+        size = float(first.abs().max()) + float(z.abs().max()) / rows.unit
         if not bool(torch.isfinite(first).all()) or float((first - again).abs().max()) > 1e-4 * size:
             return None
         draws = max(DRAWS, min(400, -(-_NUMBERS // first.numel())), -(-_PROBE // len(z)))
-        noise = torch.cat([first, *(protect(z, generator) - z for _ in range(draws - 1))])
+        noise = torch.cat([first, *(added(z) for _ in range(draws - 1))])
     # Per image, before any reduction: block means of anything are nearly normal.
     flat = noise.flatten(1)
     if not _white_and_normal(flat, generator):

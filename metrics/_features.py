@@ -25,10 +25,13 @@ class Rows:
         context: the target and its data.
         part: the images.
         most_bytes: of one copy of all rows.
+
+    Attributes:
+        unit: what rows are divided by, so that squares neither overflow nor vanish whatever the features' scale.
     """
 
     def __init__(self, context: MeasureContext, part: Part, most_bytes: int = 2**30) -> None:
-        self.context, self.part = context, part
+        self.context, self.part, self.unit = context, part, 1.0
         model = context.model
         self.shape = tuple(model.defense.wire_shape(model.feature_shape))
         self.same_shape = self.shape == tuple(model.feature_shape)
@@ -107,7 +110,7 @@ class Rows:
         return math.sqrt(found) if found > 1e-12 * size else 0.0
 
     def _row(self, z: torch.Tensor) -> torch.Tensor:
-        return block_means(z, self.block).float()
+        return block_means(z / self.unit if self.unit != 1 else z, self.block).float()
 
 
 def reduced(shape: tuple[int, ...], block: int) -> int:

@@ -55,7 +55,7 @@ class Prepared:
     Attributes:
         part: the images.
         division: train, validation and test images.
-        rows: the features.
+        rows: the features, in units of ``rms``.
         rms: root mean square of the centred clean features; above 0.
         wire: its description.
         tables: scores of the wire.
@@ -127,6 +127,7 @@ def _prepare(context: MeasureContext, settings: Settings) -> Prepared:
         raise NotMeasurable("invalid", "features are not finite numbers: the target has diverged")
     if rms == 0:
         raise NotMeasurable("constant", "the features are the same for every image: they carry nothing")
+    rows.unit = rms
     seed = derive("measure frozen", context.seed)
     with torch.no_grad():
         wire = describe(rows, train, context.generator("channel"), seed)

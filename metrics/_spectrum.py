@@ -64,23 +64,42 @@ def spectrum(
     """
     n, d = train.shape
     if d <= n:
-        values, vectors = torch.linalg.eigh(train.T @ train)
+        values, vectors = _eigh(train.T @ train)
         vectors = vectors.flip(1)[:, :most]
     else:
         gram = train @ train.T if gram is None else gram
-        values, turn = torch.linalg.eigh(gram) if most is None or n <= 2 * most else _leading(gram, most)
+        values, turn = _eigh(gram) if most is None or n <= 2 * most else _leading(gram, most)
         kept = values > 1e-6 * values[-1].clamp(min=1e-30)
         vectors = train.T @ (turn[:, kept] / values[kept].sqrt()).flip(1)[:, :most]
-        # Rounding leaves the last ones askew; a density has to have directions that are orthonormal.
-        for _ in range(1 if vectors.shape[1] else 0):
-            factor = torch.linalg.cholesky(vectors.T @ vectors, upper=True)
-            vectors = torch.linalg.solve_triangular(factor, vectors, upper=True, left=False)
+        vectors = _orthonormal(vectors)
     along = held_out @ vectors
     raw = along.square().mean(0)
     total = held_out.square().sum(1).double().mean()
     free = d - vectors.shape[1]
     rest = ((total - raw.double().sum()) / free).clamp(min=0) if free else total.new_zeros(())
     return Spectrum(vectors, _smooth(raw), rest.to(raw), d)
+
+
+def _orthonormal(vectors: torch.Tensor) -> torch.Tensor:
+    """Returns directions that are orthonormal, as a density needs them; rounding leaves those of little variance askew."""
+    if vectors.shape[1] == 0:
+        return vectors
+    factor, failed = torch.linalg.cholesky_ex(vectors.T @ vectors, upper=True)
+    if int(failed) == 0:
+        straight = torch.linalg.solve_triangular(factor, vectors, upper=True, left=False)
+        excess = straight.T @ straight - torch.eye(vectors.shape[1]).to(vectors)
+        if float(excess.abs().max()) < 1e-4:
+            return straight
+    return torch.linalg.qr(vectors).Q
+
+
+def _eigh(product: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns eigenvalues, rising, and vectors; in double precision where single does not converge (many equal values)."""
+    try:
+        values, vectors = torch.linalg.eigh(product)
+    except torch.linalg.LinAlgError:
+        values, vectors = torch.linalg.eigh(product.double())
+    return values.to(product), vectors.to(product)
 
 
 def _leading(gram: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -92,7 +111,7 @@ def _leading(gram: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor]
     basis = torch.randn((len(gram), most + 32), generator=draws, device=gram.device)
     for _ in range(3):
         basis = torch.linalg.qr(gram @ basis).Q
-    values, turn = torch.linalg.eigh(basis.T @ (gram @ basis))
+    values, turn = _eigh(basis.T @ (gram @ basis))
     return values[-most:], (basis @ turn)[:, -most:]
 
 

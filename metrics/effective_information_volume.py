@@ -108,7 +108,7 @@ def _spread(ready: Prepared) -> dict[str, float]:
     basis, noise = tables.spectrum(floor)
     raw = basis if wire.isotropic else spectrum(wire.centres[tables.train], wire.centres[tables.validation])
     bits = basis.information(noise**2) / math.log(2) if noise > 0 else 0.0
-    return {"eiv_bits": bits, "eiv_dims": raw.effective_dimensions(), "eiv_sigma": floor}
+    return {"eiv_bits": bits, "eiv_dims": raw.effective_dimensions(), "eiv_sigma": floor * ready.rms}
 
 
 def _quantisation(ready: Prepared) -> float:

@@ -12,7 +12,7 @@ from splitaudit.metric import Column, Measure, MeasureContext, Measurement
 from splitaudit.metrics._channel import own_noise
 from splitaudit.metrics._features import Rows
 from splitaudit.metrics._image_twin import image_twin, variances
-from splitaudit.metrics._prepared import NotMeasurable, Settings, prepared
+from splitaudit.metrics._prepared import NotMeasurable, Prepared, Settings, prepared
 from splitaudit.params import Params
 from splitaudit.view import to_float
 
@@ -82,9 +82,7 @@ class FisherInformation(Measure):
             # Constant features have no scale for a relative noise: there is nothing to be sensitive over.
             return Measurement(found, str(exc), (f"Fisher information: {exc.status}",))
         part = context.data.first(min(p.images, len(context.data)))
-        own = own_noise(Rows(context, context.data, 2**62)) if ready.wire.kind == "additive_gaussian" else None
-        variance = (p.sigma_over_rms * ready.rms) ** 2 + (0.0 if own is None else own)
-        deviation = torch.as_tensor(variance, device=context.device, dtype=torch.float32).sqrt()
+        deviation = ready.rms * (p.sigma_over_rms**2 + _own_variance(context, ready)).sqrt()
         names = {"deterministic": "reference", "additive_gaussian": "reference + own", "stochastic_other": "reference"}
         found |= {"dfil_sigma_over_rms": p.sigma_over_rms, "dfil_images": len(part)}
         found["dfil_noise"] = names[ready.wire.kind]
@@ -100,6 +98,16 @@ class FisherInformation(Measure):
             return Measurement(found | {"dfil": 0.0}, "the wire does not depend on the image: no bound is finite")
         bound = 1 / (information + 1 / variances(twin).double())
         return Measurement(found | {"dfil": dfil, "dfil_unbiased_mse": 1 / dfil, "van_trees_mse": float(bound.mean())})
+
+
+def _own_variance(context: MeasureContext, ready: Prepared) -> torch.Tensor:
+    """Returns the variance of a defense's own Gaussian noise per element of the wire, in units of rms²; 0 for any other."""
+    if ready.wire.kind != "additive_gaussian":
+        return torch.zeros((), device=context.device)
+    whole = Rows(context, context.data, 2**62)
+    whole.unit = ready.rms
+    own = own_noise(whole)
+    return ready.wire.own if own is None else own
 
 
 def _scaled(context: MeasureContext, x: torch.Tensor, draws: torch.Generator, deviation: torch.Tensor) -> torch.Tensor:

@@ -174,7 +174,7 @@ class MutualInformation(Measure):
         p, weights, sigma = (
             self.params,
             ready.weights(self.params.resamples, seed),
-            self.params.sigma_over_rms * ready.rms,
+            self.params.sigma_over_rms,
         )
         result = estimate(ready.tables, sigma, weights, seed, seeds=p.seeds, steps=p.steps)
         reading = result.readings[result.median]
@@ -206,10 +206,10 @@ class _Bounds:
         self.ready, self._weights = ready, weights
 
     def low(self, noise: float) -> Lower:
-        return lower(self.ready.tables, noise * self.ready.rms, self._weights)
+        return lower(self.ready.tables, noise, self._weights)
 
     def high(self, noise: float) -> Upper:
-        return upper(self.ready.frozen, noise * self.ready.rms, self.ready.test_groups)
+        return upper(self.ready.frozen, noise, self.ready.test_groups)
 
 
 def _elsewhere(found: Values, bounds: _Bounds, lows: dict[float, float], highs: dict[float, float]) -> bool:

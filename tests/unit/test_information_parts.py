@@ -204,6 +204,16 @@ def test_held_out_variances_do_not_promise_what_other_images_do_not_keep() -> No
     assert found.effective_dimensions() == pytest.approx(100, rel=0.02)
 
 
+@pytest.mark.parametrize("d", [400, 900])
+def test_features_of_low_rank_have_orthonormal_directions_all_the_same(d: int) -> None:
+    """All but five variances are rounding errors of the product, whose directions are no directions."""
+    z = torch.randn(700, 5, generator=seeded()) @ torch.randn(5, d, generator=seeded(1)) * 100
+    found = spectrum(z[:500], z[500:])
+    k = found.vectors.shape[1]
+    torch.testing.assert_close(found.vectors.T @ found.vectors, torch.eye(k), atol=1e-4, rtol=0)
+    assert found.effective_dimensions() < 5.01
+
+
 def test_features_without_variance_have_no_directions() -> None:
     found = spectrum(torch.zeros(50, 80), torch.zeros(50, 80))
     assert found.vectors.shape == (80, 0)
@@ -397,3 +407,14 @@ def test_each_bound_is_on_the_wrong_side_of_the_truth_about_as_rarely_as_it_says
         above += upper(at, sigma).limit < nats
     assert below <= 8
     assert 0 < above <= 8
+
+
+@pytest.mark.full
+def test_leading_directions_alone_loosen_the_upper_bound_by_little() -> None:
+    """Whitened wires have 512 directions found by iteration; the same wire as one number has them all."""
+    z = torch.randn(2200, 1500, generator=seeded()) * torch.arange(1, 1501).float() ** -0.5
+    whole, leading = tables(z, torch.tensor(0.01)), tables(z, torch.full((1500,), 0.01))
+    assert leading.spectrum(0.0)[0].vectors.shape[1] == 512 < whole.spectrum(0.0)[0].vectors.shape[1]
+    exact = 0.5 * float(torch.log1p(torch.arange(1, 1501).double() ** -1 / 0.01).sum())
+    assert exact < upper(whole, 0.0).limit <= upper(leading, 0.0).limit * 1.001
+    assert upper(leading, 0.0).limit < 1.05 * upper(whole, 0.0).limit

@@ -228,9 +228,19 @@ def test_a_deterministic_defense_is_part_of_the_channel_and_information_falls() 
 
 def test_the_scale_of_the_features_does_not_matter() -> None:
     features, sigma = gaussian(1500, 20, 2.0)
-    a, b = (nats(measured(k * features, sigma, steps=0)) for k in (1, 1000))
-    assert a == pytest.approx(b, abs=0.02)
+    a, *others = (nats(measured(k * features, sigma, steps=0)) for k in (1, 1000, 1e30, 1e-30))
     assert a == pytest.approx(2, rel=0.1)
+    assert others == pytest.approx([a] * 3, abs=0.02)
+
+
+def test_the_scale_of_a_noisy_wire_does_not_matter_either() -> None:
+    features, sigma = gaussian(1500, 20, 2.0)
+    found = []
+    for k in (1.0, 1e25):
+        noisy = random_wire(lambda z, g, k=k: z + k * torch.randn(z.shape, generator=g))
+        found.append(measured(k * features, sigma, noisy, steps=0))
+    assert [f.values["channel"] for f in found] == ["additive_gaussian+reference noise"] * 2
+    assert nats(found[1]) == pytest.approx(nats(found[0]), abs=0.02)
 
 
 def test_more_reference_noise_never_reads_more() -> None:
