@@ -113,6 +113,7 @@ def _criteria(plan: Plan, tables: Results) -> Iterator[Drawn]:
     """Yields the criterion of each dataset that has enough targets for a correlation."""
     known = describe(plan)
     units = {name: unit for name, (unit, _) in (known["cells"] | known["targets"]).items()}
+    defenses = list(dict.fromkeys(row["defense"] for row in plan.targets))
     for dataset in dict.fromkeys(tables.criterion["dataset"]):
         rows = tables.criterion[tables.criterion["dataset"] == dataset]
         if rows["spearman"].isna().all():
@@ -124,7 +125,7 @@ def _criteria(plan: Plan, tables: Results) -> Iterator[Drawn]:
             "Each measured quantity that claims to say how much leaks, against the error of the strongest attack on each "
             "target. A quantity that predicts falls from left to right (Spearman's rank correlation near -1). The last one, "
             "the usable information of that attack, is computed from the same error.",
-            criterion(points(plan, tables.targets, tables.cells, dataset), rows, units),
+            criterion(points(plan, tables.targets, tables.cells, dataset), rows, units, defenses),
         )  # fmt: skip
 
 

@@ -23,22 +23,29 @@ if TYPE_CHECKING:
 HEIGHT = 2.2
 """Height of a data area in inches."""
 
+ARROW = 18
+"""Length of an arrow in points."""
+
 NOTE = "a point: a trained target   arrow: only a lower limit is known (censored), not ranked"
 
 
-def criterion(points: Sequence[Point], rows: pd.DataFrame, units: Mapping[str, str]) -> Figure:
+def criterion(
+    points: Sequence[Point], rows: pd.DataFrame, units: Mapping[str, str], defenses: Sequence[str] = ()
+) -> Figure:
     """Draws the quantities that have values; targets of one defense look alike.
 
     Args:
         points: the targets of one dataset.
         rows: the criterion's rows of that dataset.
         units: quantity to its unit.
+        defenses: all of the suite, in its order, so that each one looks as in the other figures.
     """
     shown = [r for r in rows.to_dict("records") if int(r["targets"]) + int(r["censored"]) > 0]
     if not shown or not points:
         return nothing("no measured quantity can be compared with the error of an attack")
-    names = list(dict.fromkeys(p.cluster[-1] for p in points))
-    look = styles(names)
+    there = dict.fromkeys(p.cluster[-1] for p in points)
+    names = [d for d in dict.fromkeys([*defenses, *there]) if d in there]
+    look = styles(list(dict.fromkeys([*defenses, *there])))
     across = 3 if len(shown) > 2 else len(shown)
     panel = (PAGE_WIDTH - 0.15) / across - 0.75
     titles = [fitted(_title(r), panel, SMALL) for r in shown]
@@ -81,18 +88,29 @@ def _panel(ax: Axes, points: Sequence[Point], name: str, look: Mapping[str, tupl
         elif name in point.limits:
             # The head lies at the text's end: a fixed length to the right, whatever the axis' scale.
             ax.annotate(
-                "", (point.limits[name], point.error), (18, 0), textcoords="offset points",
+                "", (point.limits[name], point.error), (ARROW, 0), textcoords="offset points",
                 arrowprops={"arrowstyle": "<-", "color": colour, "linewidth": 1, "shrinkA": 0, "shrinkB": 0},
             )  # fmt: skip
             ax.plot(point.limits[name], point.error, color=colour, marker="|", markersize=6, linestyle="none")
     every = [*values, *limits]
     if min(every) > 0 and max(every) / min(every) > 20:
         _log(ax, "x", every)
+    if limits:
+        _make_room(ax)
     errors = [p.error for p in points]
     if min(errors) > 0 and max(errors) / min(errors) > 5:
         _log(ax, "y", errors)
     ax.grid(color=GRID, linewidth=0.5)
     ax.tick_params(labelsize=SMALL, labelcolor=MUTED)
+
+
+def _make_room(ax: Axes) -> None:
+    """Moves the right end of an axis so far that the arrows of what is censored lie within."""
+    figure: Any = ax.figure
+    share = (ARROW + 4) / 72 / (ax.get_position().width * float(figure.get_size_inches()[0]))
+    low, high = ax.get_xlim()
+    more = (high / low) ** share if ax.get_xscale() == "log" else 1.0
+    ax.set_xlim(low, high * more if more > 1 else high + share * (high - low))
 
 
 def _log(ax: Axes, axis: str, values: Sequence[float]) -> None:

@@ -7,14 +7,17 @@ from collections.abc import Callable
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from report_frames import ATTACKS, DEFENSES, SCALES, matrix_frame, problems, summary_frame, texts
 
 from splitaudit.report.canvas import fitted, text_width
+from splitaudit.report.criterion import Point
 from splitaudit.report.plot_convergence import convergence, log_ticks
 from splitaudit.report.plot_cost import edge_cost
+from splitaudit.report.plot_criterion import ARROW, criterion
 from splitaudit.report.plot_heatmap import MAP, colour_scale, decimals, heatmap, ink_on, short
 from splitaudit.report.plot_pictures import reconstructions
 from splitaudit.report.plot_trade_off import front_of, trade_off
@@ -23,6 +26,23 @@ from splitaudit.report.style import COLOURS, PAGE_WIDTH, styles, wrapped
 CONTROLS = {"mean_colour": 0.769, "thumbnail-4": 0.923, "thumbnail-8": 0.963, "thumbnail-16": 0.987}
 CURVE = [[float(i), 0.1 / i] for i in range(1, 40)]
 PICTURES = np.full((8, 32, 32, 3), 128, np.uint8)
+TARGETS = [
+    Point(d, (d,), 0.001 * (i + 1), "rmle", {"nats": 9.0 - i, "bits": 10.0**i}, {})
+    if i % 3
+    else Point(d, (d,), 0.001 * (i + 1), "rmle", {"bits": 10.0**i}, {"nats": 9.0})
+    for i, d in enumerate(DEFENSES)
+]
+CRITERION = pd.DataFrame(
+    {
+        "quantity": ["nats", "bits"],
+        "targets": [13, 20],
+        "censored": [7, 0],
+        "spearman": [-0.9, np.nan],
+        "spearman_lo": [-0.99, np.nan],
+        "spearman_hi": [-0.8, np.nan],
+        "verdict": ["predicts", "too few targets for a correlation"],
+    }
+)
 FEW = DEFENSES[:1], ATTACKS[:1]
 
 
@@ -50,6 +70,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "convergence": lambda: convergence(curves(DEFENSES, ATTACKS[1:]), DEFENSES),
     "convergence of one": lambda: convergence(curves(*FEW), DEFENSES),
     "convergence of nothing": lambda: convergence({"prior": {}}, DEFENSES),
+    "criterion": lambda: criterion(TARGETS, CRITERION, {"bits": "bits"}, DEFENSES),
     "pictures": lambda: reconstructions([(wrapped(d), PICTURES) for d in DEFENSES]),
     "pictures beside failures": lambda: reconstructions([("truth", PICTURES), ("a\nb", "failed: " + "because " * 40)]),
     "grey pictures that are no squares": lambda: reconstructions([("truth", PICTURES[:3, :20, :, :1])]),
@@ -132,6 +153,16 @@ def test_a_defense_without_a_figure_keeps_the_colours_of_the_others() -> None:
     assert {p.get_color() for p in points if p.get_marker() in "os^DvPX*<>h"} == {
         look[d][0] for d in (DEFENSES[0], *DEFENSES[5:7])
     }
+
+
+def test_arrows_of_censored_quantities_lie_within_their_panel_and_colours_are_the_suites() -> None:
+    figure = criterion(TARGETS, CRITERION, {}, ("a defense without a target", *DEFENSES))
+    look = styles(("a defense without a target", *DEFENSES))
+    panel = figure.axes[0]
+    assert {line.get_color() for line in panel.lines} == {look[d][0] for d in DEFENSES}
+    figure.set_dpi(72)  # a pixel is a point
+    ends = [panel.transData.transform((9.0, 0.001))[0] + ARROW, panel.get_window_extent().x1]
+    assert ends == sorted(ends)
 
 
 def test_the_front_is_drawn_in_steps_and_named() -> None:
