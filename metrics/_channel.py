@@ -71,14 +71,16 @@ def own_noise(rows: Rows) -> torch.Tensor | None:
     """Returns the variance of a defense's own Gaussian noise per element of a row, (D,) or a scalar tensor.
 
     It is 0 for a deterministic defense, and None for one that is random in any other way. It is found once per target.
+    Double precision, in units of the rows.
     """
     context = rows.context
     if not context.model.defense.stochastic:
-        return torch.zeros((), device=context.device)
+        return torch.zeros((), device=context.device, dtype=torch.float64)
     if not rows.same_shape:
         return None
     find = lambda: additive_gaussian(rows, context.generator("own noise"))  # noqa: E731
-    return context.once(f"own noise {rows.block} {rows.unit}", find)
+    found, unit = context.once(f"own noise {rows.block}", lambda: (find(), rows.unit))
+    return None if found is None else found * (unit / rows.unit) ** 2
 
 
 def describe(rows: Rows, train: torch.Tensor, generator: torch.Generator, seed: int) -> Wire:
@@ -95,7 +97,7 @@ def describe(rows: Rows, train: torch.Tensor, generator: torch.Generator, seed: 
     if not rows.context.model.defense.stochastic:
         return Wire("deterministic", _centred(rows.sent(generator), train), zero, projection=rows.projection)
     if own is not None:
-        return Wire("additive_gaussian", _centred(rows.clean(), train), own, projection=rows.projection)
+        return Wire("additive_gaussian", _centred(rows.clean(), train), own.float(), projection=rows.projection)
     clean = rows.clean() if rows.same_shape else None
     centres, variance = estimated(clean, lambda: rows.sent(generator), train)
     middle = centres[train].mean(0)
@@ -115,23 +117,25 @@ def additive_gaussian(rows: Rows, generator: torch.Generator) -> torch.Tensor | 
     differences must be normal, of mean 0 and uncorrelated. Variances are pooled over a channel where they are equal.
 
     Returns:
-        A scalar tensor if all elements have one variance, else (D,); None if the defense does anything else.
+        A scalar tensor if all elements have one variance, else (D,), in units of the rows, double precision; None if the
+        defense does anything else.
     """
     z = next(rows.batches())
     z = z[: max(20, min(_PROBE, _MOST // z[0].numel()))]
     if len(z) < 20 or not bool(torch.isfinite(z).all()):
         return None
     state = generator.get_state()
+    size = float(z.abs().max()) or 1.0
 
     def added(z: torch.Tensor) -> torch.Tensor:
-        return (rows.context.model.protect(z, generator) - z) / rows.unit
+        return (rows.context.model.protect(z, generator) - z) / size
 
     with torch.no_grad():
         first = added(z)
         generator.set_state(state)
         again = added(z.roll(1, 0))
-        size = float(first.abs().max()) + float(z.abs().max()) / rows.unit
-        if not bool(torch.isfinite(first).all()) or float((first - again).abs().max()) > 1e-4 * size:
+        most = 1e-4 * (float(first.abs().max()) + 1)
+        if not bool(torch.isfinite(first).all()) or float((first - again).abs().max()) > most:
             return None
         draws = max(DRAWS, min(400, -(-_NUMBERS // first.numel())), -(-_PROBE // len(z)))
         noise = torch.cat([first, *(added(z) for _ in range(draws - 1))])
@@ -142,7 +146,8 @@ def additive_gaussian(rows: Rows, generator: torch.Generator) -> torch.Tensor | 
     reduced = block_means(noise, rows.block)
     variance = _pooled(reduced, z.shape[1] if z.ndim == 4 and reduced.shape[1] % z.shape[1] == 0 else 1)
     spread = variance.max() - variance.min()
-    return variance.mean() if float(spread) <= 1e-6 * float(variance.max()) else variance
+    variance = variance.double() * (size / rows.unit) ** 2
+    return variance.mean() if float(spread) == 0 else variance
 
 
 def _white_and_normal(noise: torch.Tensor, generator: torch.Generator) -> bool:

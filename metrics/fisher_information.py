@@ -107,7 +107,7 @@ def _own_variance(context: MeasureContext, ready: Prepared) -> torch.Tensor:
     whole = Rows(context, context.data, 2**62)
     whole.unit = ready.rms
     own = own_noise(whole)
-    return ready.wire.own if own is None else own
+    return ready.wire.own if own is None else own.float()
 
 
 def _scaled(context: MeasureContext, x: torch.Tensor, draws: torch.Generator, deviation: torch.Tensor) -> torch.Tensor:

@@ -163,7 +163,12 @@ def test_a_defense_is_tried_once_per_target() -> None:
     at = context(torch.randn(300, 12, generator=seeded()), defense=OnTheWire(act, stochastic=True))
     first = own_noise(Rows(at, at.data))
     calls = len(tried)
-    assert own_noise(Rows(at, at.data)) is first
+    again = Rows(at, at.data)
+    again.unit = 2.0
+    second = own_noise(again)
+    assert first is not None
+    assert second is not None
+    torch.testing.assert_close(second, first / 4)
     assert len(tried) == calls
 
 
