@@ -92,7 +92,7 @@ class Decoder(Attack):
 
     @classmethod
     def cheap(cls) -> dict[str, Any]:
-        return {"width": 32, "depth": 1, "epochs": 30, "batch": 16}
+        return {"width": 32, "depth": 1, "epochs": 15, "batch": 16}
 
     def _network(self, view: View) -> InverseNetwork:
         with seeded_globally(view.seed_for("decoder init")):

@@ -121,6 +121,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.full
 def test_broken_defenses_fail_alone_with_their_reason(toy: dict[str, Any], tmp_path: Path) -> None:
     plugins = []
     for stem, (body, _) in FAULTS.items():

@@ -457,6 +457,7 @@ def test_training_mends_a_start_that_is_wrong() -> None:
     assert without > 1
 
 
+@pytest.mark.full
 def test_no_best_of_many_evaluations_is_reported_on_test_images() -> None:
     """With nothing to find, training for long and picking the best epoch reads high; here the mean is about zero."""
     features = torch.randn(500, 8, generator=seeded())
