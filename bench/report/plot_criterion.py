@@ -92,6 +92,9 @@ def _panel(ax: Axes, points: Sequence[Point], name: str, look: Mapping[str, tupl
                 arrowprops={"arrowstyle": "<-", "color": colour, "linewidth": 1, "shrinkA": 0, "shrinkB": 0},
             )  # fmt: skip
             ax.plot(point.limits[name], point.error, color=colour, marker="|", markersize=6, linestyle="none")
+    from matplotlib.ticker import MaxNLocator
+
+    ax.xaxis.set_major_locator(MaxNLocator(4))  # a third of the page has no room for more numbers of five digits
     every = [*values, *limits]
     if min(every) > 0 and max(every) / min(every) > 20:
         _log(ax, "x", every)

@@ -27,20 +27,20 @@ CONTROLS = {"mean_colour": 0.769, "thumbnail-4": 0.923, "thumbnail-8": 0.963, "t
 CURVE = [[float(i), 0.1 / i] for i in range(1, 40)]
 PICTURES = np.full((8, 32, 32, 3), 128, np.uint8)
 TARGETS = [
-    Point(d, (d,), 0.001 * (i + 1), "rmle", {"nats": 9.0 - i, "bits": 10.0**i}, {})
+    Point(d, (d,), 0.001 * (i + 1), "rmle", {"nats": 9.0 - i, "bits": 10.0**i, "large": 800.0 * i + 900}, {})
     if i % 3
-    else Point(d, (d,), 0.001 * (i + 1), "rmle", {"bits": 10.0**i}, {"nats": 9.0})
+    else Point(d, (d,), 0.001 * (i + 1), "rmle", {"bits": 10.0**i, "large": 800.0 * i + 900}, {"nats": 9.0})
     for i, d in enumerate(DEFENSES)
 ]
 CRITERION = pd.DataFrame(
     {
-        "quantity": ["nats", "bits"],
-        "targets": [13, 20],
-        "censored": [7, 0],
-        "spearman": [-0.9, np.nan],
-        "spearman_lo": [-0.99, np.nan],
-        "spearman_hi": [-0.8, np.nan],
-        "verdict": ["predicts", "too few targets for a correlation"],
+        "quantity": ["nats", "bits", "large"],
+        "targets": [13, 20, 20],
+        "censored": [7, 0, 0],
+        "spearman": [-0.9, np.nan, 0.1],
+        "spearman_lo": [-0.99, np.nan, -0.4],
+        "spearman_hi": [-0.8, np.nan, 0.5],
+        "verdict": ["predicts", "too few targets for a correlation", "not shown to predict"],
     }
 )
 FEW = DEFENSES[:1], ATTACKS[:1]
