@@ -35,13 +35,15 @@ class Latency(Measure):
     """
 
     Params = LatencyParams
-    version = 1
+    version = 2
     source = "definition"
     quiet = True
     columns: ClassVar[dict[str, Column]] = {
         "edge_latency_median_ms": Column("ms", "more cost", "median time of one image through the edge", timing=True),
         "edge_latency_p95_ms": Column("ms", "more cost", "95th percentile of the same", timing=True),
         "latency_runs": Column("passes", "neither", "timed passes", timing=True),
+        # Not a validity flag: how many passes fit into the time differs between two runs of the same thing.
+        "latency_note": Column("", "neither", "what makes the latency doubtful: few passes", timing=True),
         "latency_threads": Column("threads", "neither", "torch threads while timing", timing=True),
         "latency_processor": Column("", "neither", "what it was timed on", timing=True),
     }
@@ -73,10 +75,10 @@ class Latency(Measure):
                 "edge_latency_median_ms": float(ms.quantile(0.5)),
                 "edge_latency_p95_ms": float(ms.quantile(0.95)),
                 "latency_runs": len(times),
+                "latency_note": f"from {len(times)} passes only" if few else "",
                 "latency_threads": torch.get_num_threads(),
                 "latency_processor": processor(device),
             },
-            flags=(f"latency from {len(times)} passes only",) if few else (),
         )
 
 

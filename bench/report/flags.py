@@ -34,7 +34,6 @@ EXPLAINED: dict[str, str] = {
     ),
     "effective information volume": "Every element is non-zero, as with noise: the count says nothing about leakage.",
     "constant features": "The wire carries the same features for every image.",
-    "latency from": "Too few passes were timed for a steady percentile.",
     "guesses between": "The attack returned values outside [0, 1], which were clipped.",
 }
 """Beginning of a flag (or a word in it) to its explanation."""

@@ -186,7 +186,9 @@ def test_latency_is_quiet_timed_and_names_the_machine() -> None:
 def test_latency_of_a_slow_edge_stops_in_time_and_says_that_it_had_few_passes() -> None:
     found = Latency(LatencyParams(seconds=1e-9)).measure(context(maps()))
     assert found.values["latency_runs"] == 2
-    assert found.flags == ("latency from 2 passes only",)
+    assert found.values["latency_note"] == "from 2 passes only"
+    # A flag would make the tables of two runs of the same thing differ: how many passes fit depends on the machine's load.
+    assert found.flags == ()
 
 
 # -- effective information volume -------------------------------------------------------------------------------------
