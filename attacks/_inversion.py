@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
+from splitaudit.nn.fold import folded
 from splitaudit.nn.image_prior import GaussianPrior
 from splitaudit.nn.scale import channel_moments
 from splitaudit.view import View
@@ -53,6 +55,10 @@ class Objective:
         outside = (x - x.clamp(0, 1)).square().flatten(1).mean(1)
         return self._feature_error(x, z, visible, g) + weight * penalty + outside
 
+    @cached_property
+    def _edge(self) -> torch.nn.Module:
+        return folded(self.view.edge)
+
     @property
     def noisy(self) -> bool:
         """Whether two evaluations differ."""
@@ -65,7 +71,7 @@ class Objective:
     def _feature_error(
         self, x: torch.Tensor, z: torch.Tensor, visible: torch.Tensor | None, g: torch.Generator
     ) -> torch.Tensor:
-        clean = self.view.edge(x)
+        clean = self._edge(x)
         sent = self._expected_wire(clean, visible is not None, g) if self.adaptive else clean
         error = ((sent - z) / self.scale).square()
         if visible is None:

@@ -78,7 +78,7 @@ class Rmle(Attack):
     """
 
     Params = RmleParams
-    version = 3
+    version = 4
     source = "He et al., ACSAC 2019"
     requires = AdversaryKnowledge(edge="weights")
     uses = AdversaryKnowledge(edge="weights", aux="same")
