@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -17,7 +18,7 @@ def folded(module: nn.Module) -> nn.Module:
     module = copy.deepcopy(module).eval()
     for inner in [m for m in module.modules() if type(m) is nn.Sequential]:
         names = list(inner._modules)
-        for first, second in zip(names, names[1:], strict=False):
+        for first, second in itertools.pairwise(names):
             convolution, norm = inner._modules[first], inner._modules[second]
             # A norm without running statistics normalises by the batch and is no affine map. Exact types: a subclass
             # (or one with hooks) may do more.

@@ -44,7 +44,8 @@ def test_the_original_is_left_as_it_is() -> None:
     edge.train()
     before = {k: v.clone() for k, v in edge.state_dict().items()}
     folded(edge)
-    assert edge.training and norms(edge) == 1
+    assert edge.training
+    assert norms(edge) == 1
     assert all(torch.equal(v, before[k]) for k, v in edge.state_dict().items())
 
 
