@@ -98,6 +98,9 @@ class Column:
     """The column that says whether the value is a measurement: anything but ``ok`` there means a limit (or nothing),
     which is never averaged, ranked or drawn as if it were a value. Empty: always a measurement."""
 
+    detail: bool = False
+    """True for a value that accompanies a main one (at another noise, in another form): in the tables, not in figures."""
+
 
 @dataclass(frozen=True)
 class Measurement:

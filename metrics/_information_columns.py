@@ -74,10 +74,12 @@ def information_columns() -> dict[str, Column]:
     }
     for noise in REFERENCE_NOISES:
         columns[lower_at(noise)] = Column(
-            nats, more, f"lower bound at noise {noise:g} x rms, one-sided 95 %", status=status_at(noise)
+            nats, more, f"lower bound at noise {noise:g} x rms, one-sided 95 %", status=status_at(noise), detail=True
         )
         columns[status_at(noise)] = Column("", "neither", "ok, or at_ceiling")
-        columns[upper_at(noise)] = Column(nats, more, f"upper bound at noise {noise:g} x rms, one-sided 95 %")
+        columns[upper_at(noise)] = Column(
+            nats, more, f"upper bound at noise {noise:g} x rms, one-sided 95 %", detail=True
+        )
     columns["sigma_at_3nats"] = Column(
         "rms", more, "noise that leaves 3 nats: geometric mean of its two limits; higher survives more noise"
     )

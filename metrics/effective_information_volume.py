@@ -52,7 +52,9 @@ class EffectiveInformationVolume(Measure):
     source = "arXiv 2501.00824, official code: exact non-zero count over images; bits and dimensions: this project"
     columns: ClassVar[dict[str, Column]] = {
         "effective_information_volume": Column("elements", "more leakage", "mean non-zero elements on the wire"),
-        "eiv_nonzero_share": Column("share", "more leakage", "the same as a share of all elements on the wire"),
+        "eiv_nonzero_share": Column(
+            "share", "more leakage", "the same as a share of all elements on the wire", detail=True
+        ),
         "eiv_bits": Column("bits", "more leakage", "Gaussian information above the floor of own noise and 8-bit steps"),
         "eiv_dims": Column("dimensions", "more leakage", "effective rank of the features without noise"),
         "eiv_sigma": Column("", "neither", "deviation of the 8-bit steps that the floor has, in the features' units"),

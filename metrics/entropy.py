@@ -48,7 +48,9 @@ class Entropy(Measure):
             "bits", "more leakage", "code length of the 8-bit wire per image, with neighbours as context"
         ),
         "entropy_bits_se": Column("bits", "neither", "standard error of the same over test images (over tiles)"),
-        "entropy_bits_indep": Column("bits", "more leakage", "code length with every element coded by itself"),
+        "entropy_bits_indep": Column(
+            "bits", "more leakage", "code length with every element coded by itself", detail=True
+        ),
         "noise_bits": Column(
             "bits", "less leakage", "entropy of the 8-bit wire given the image: the defense's own noise"
         ),

@@ -61,6 +61,12 @@ def quantities(plan: Plan) -> list[str]:
     return [*found, USABLE]
 
 
+def main_quantities(plan: Plan) -> list[str]:
+    """Returns the quantities that figures show: without what accompanies a main one."""
+    details = {n for m in measure_names(plan) for n, column in measure_columns(m).items() if column.detail}
+    return [q for q in quantities(plan) if q not in details]
+
+
 def points(plan: Plan, targets: pd.DataFrame, cells: pd.DataFrame, dataset: str) -> list[Point]:
     """Returns the done targets of a dataset with the error of the strongest attack on each."""
     statuses = _statuses(plan)

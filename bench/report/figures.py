@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..plan import Plan
 from .columns import PLACE, TRUTH, describe, figure, metric_names
-from .criterion import points
+from .criterion import main_quantities, points
 from .matrix import build_matrix
 from .picture_lines import ReadArtifact, picture_lines
 from .plot_convergence import convergence
@@ -116,6 +116,7 @@ def _criteria(plan: Plan, tables: Results) -> Iterator[Drawn]:
     defenses = list(dict.fromkeys(row["defense"] for row in plan.targets))
     for dataset in dict.fromkeys(tables.criterion["dataset"]):
         rows = tables.criterion[tables.criterion["dataset"] == dataset]
+        rows = rows[rows["quantity"].isin(main_quantities(plan))]
         if rows["spearman"].isna().all():
             continue
         several = len(plan.references) > 1
@@ -124,7 +125,8 @@ def _criteria(plan: Plan, tables: Results) -> Iterator[Drawn]:
             f"What predicts the strongest attack{' on ' + dataset if several else ''}",
             "Each measured quantity that claims to say how much leaks, against the error of the strongest attack on each "
             "target. A quantity that predicts falls from left to right (Spearman's rank correlation near -1). The last one, "
-            "the usable information of that attack, is computed from the same error.",
+            "the usable information of that attack, is computed from the same error. criterion.csv has all of them, those at "
+            "other reference noises included.",
             criterion(points(plan, tables.targets, tables.cells, dataset), rows, units, defenses),
         )  # fmt: skip
 

@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from splitaudit.plan import Plan
-from splitaudit.report.criterion import build_criterion, points, quantities, spearman
+from splitaudit.report.criterion import build_criterion, main_quantities, points, quantities, spearman
 from splitaudit.report.plot_criterion import criterion as draw
 
 METRICS = [{"name": n, "params": {}} for n in ("mse", "entropy", "mutual_information")]
@@ -63,6 +63,16 @@ def test_quantities_are_the_columns_that_mean_more_leakage_without_the_ends_of_i
     names = quantities(plan())
     assert {"entropy_bits", "mi_mine_nats", "v_info_nats"} <= set(names)
     assert not {"mi_mine_lo", "mi_mine_hi", "mi_ess", "entropy_bits_se"} & set(names)
+
+
+def test_figures_leave_out_what_only_accompanies_a_main_quantity() -> None:
+    shown, every = main_quantities(plan()), quantities(plan())
+    assert {"mi_mine_nats", "mi_lower_nats", "mi_upper_nats", "sigma_at_3nats", "entropy_bits", "v_info_nats"} <= set(
+        shown
+    )
+    left_out = set(every) - set(shown)
+    assert {"mi_lower_nats_at_8", "mi_upper_nats_at_0.5", "entropy_bits_indep"} <= left_out
+    assert not left_out & {"mi_upper_nats_8bit", "reid_top1"}
 
 
 def test_the_error_is_that_of_the_strongest_attack_and_never_of_a_reference_row() -> None:

@@ -108,6 +108,13 @@ def test_a_censored_information_value_is_never_averaged() -> None:
     assert ">= 5.20 (at ceiling 5.77)" in mixed["mi_text"]
 
 
+def test_a_censored_information_value_is_said_with_its_upper_bound_where_there_is_one() -> None:
+    censored = {"mi_mine_status": "at_ceiling", "mi_mine_nats": None, "mi_mine_lo": 5.2, "mi_ceiling_nats": 5.77}
+    assert _information([{**censored, "mi_upper_nats": 11.09}])["mi_text"] == "5.20 to 11.09 (at ceiling 5.77)"
+    # Bounds that contradict each other are none: only what is certified is said.
+    assert _information([{**censored, "mi_upper_nats": 5.0}])["mi_text"] == ">= 5.20 (at ceiling 5.77)"
+
+
 def test_the_pareto_front_holds_what_nothing_beats_in_both() -> None:
     assert pareto([(0.9, 0.9), (0.5, 0.8), (0.6, 0.7), (0.5, 0.6), (0.95, 0.85)]) == [(0.5, 0.8), (0.9, 0.9)]
 
