@@ -20,7 +20,8 @@ app = typer.Typer(
 )
 
 SuiteArg = Annotated[
-    str | None, typer.Argument(help="A YAML file or a preset (smoke, quick, standard, …: see list presets).", show_default="quick")
+    str | None,
+    typer.Argument(help="A YAML file or a preset (smoke, quick, standard, …: see list presets).", show_default="quick"),
 ]
 PresetOpt = Annotated[
     str | None, typer.Option("--preset", help="A suite that comes with splitaudit: smoke, quick, … (see list presets).")

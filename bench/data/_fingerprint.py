@@ -20,6 +20,9 @@ from ._pixels import is_grey
 
 _FORMAT = 1
 
+SHOWN = 10
+"""Files that an error names."""
+
 
 @dataclass(frozen=True)
 class FileFacts:
@@ -46,21 +49,26 @@ def facts_of(root: Path, files: Sequence[ImageFile], cache: Path | None) -> list
         cache: folder for the cache; None: no cache.
 
     Raises:
-        DataError: a file that cannot be read or is no image; the cache folder cannot be written.
+        DataError: files that cannot be read or are no images, all in one message; the cache folder cannot be written.
     """
     place = None if cache is None else _place(cache, "files", root)
     known = {} if place is None else _read(place)
     fresh: dict[str, list] = {}
-    facts = []
+    facts, problems = [], []
     for file in files:
         stat = file.path.stat()
         stamp = [stat.st_size, stat.st_mtime_ns]
         old = known.get(file.name)
-        found = old[1] if old is not None and old[0] == stamp else _inspect(file.path)
+        try:
+            found = old[1] if old is not None and old[0] == stamp else _inspect(file.path)
+        except DataError as exc:
+            problems.append(str(exc))
+            continue
         fresh[file.name] = [stamp, list(astuple(found))]
         facts.append(found)
     if place is not None and {name: [s, list(astuple(f))] for name, (s, f) in known.items()} != fresh:
         _write(place, fresh)
+    _report(problems)
     return facts
 
 
@@ -96,18 +104,32 @@ def pixel_hashes(
         cache: folder for the cache; None: no cache.
 
     Raises:
-        DataError: a file that cannot be decoded; the cache folder cannot be written.
+        DataError: files that cannot be decoded, all in one message; the cache folder cannot be written.
     """
     place = None if cache is None else _place(cache, "pixels", root, conversion)
     known = {} if place is None else _read_pixels(place)
     fresh: dict[str, str] = {}
+    problems = []
     for file, fact in zip(files, facts, strict=True):
         if fact.sha256 not in fresh:
             old = known.get(fact.sha256)
-            fresh[fact.sha256] = hashlib.sha256(decode(file).tobytes()).hexdigest() if old is None else old
+            try:
+                fresh[fact.sha256] = hashlib.sha256(decode(file).tobytes()).hexdigest() if old is None else old
+            except DataError as exc:
+                problems.append(str(exc))
     if place is not None and fresh != known:
         _write(place, fresh)
+    _report(problems)
     return [fresh[fact.sha256] for fact in facts]
+
+
+def _report(problems: Sequence[str]) -> None:
+    """Raises one error for all files that are no images, so that a folder is mended in one go."""
+    if problems:
+        more = len(problems) - SHOWN
+        raise DataError(
+            "\n".join([*problems[:SHOWN], *([f"imagefolder: and {more} more such files."] if more > 0 else [])])
+        )
 
 
 def _place(cache: Path, what: str, root: Path, more: str = "") -> Path:

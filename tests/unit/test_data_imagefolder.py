@@ -327,6 +327,25 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path):
         dataset(tmp_path).prepare()
 
 
+def test_all_files_that_are_no_images_are_named_in_one_message(tmp_path: Path):
+    make(tmp_path)
+    for i in range(12):
+        (tmp_path / f"train/dog/broken{i:02}.jpg").write_text("not an image")
+    with pytest.raises(DataError) as caught:
+        dataset(tmp_path).prepare()
+    lines = str(caught.value).splitlines()
+    assert [f"broken{i:02}.jpg" in line for i, line in enumerate(lines[:10])] == [True] * 10
+    assert lines[10:] == ["imagefolder: and 2 more such files."]
+
+
+def test_all_truncated_images_are_named_in_one_message(tmp_path: Path):
+    make(tmp_path)
+    for name in ("test/dog/004.png", "train/dog/002.png"):
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-60])
+    with pytest.raises(DataError, match=r"(?s)train/dog/002\.png is not.*test/dog/004\.png is not"):
+        dataset(tmp_path).prepare()
+
+
 def test_a_truncated_image_is_named_in_prepare(tmp_path: Path):
     make(tmp_path)
     path = tmp_path / "test/dog/004.png"
