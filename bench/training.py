@@ -149,8 +149,14 @@ def _step(
     model.defense.train_helpers(x, z.detach(), y)
     loss = model.defense.task_loss(logits, y)
     extra = model.defense.extra_loss(x, z, y, logits)
+    for name, value in (("task_loss", loss), ("extra_loss", extra)):
+        if value is not None and value.numel() != 1:
+            raise ValueError(
+                f"{name} of defense '{model.defense.name}' has shape {tuple(value.shape)}, expected a single number: "
+                "take its mean"
+            )
     if extra is not None:
-        loss = loss + extra
+        loss = loss + extra.reshape(())
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()
