@@ -82,15 +82,24 @@ def _attention_after(block: str, design: Design, width: int) -> Blocks:
     channels = multiple * width
     return OrderedDict(
         [
-            (f"{block}_se", SqueezeExcite(channels, max(1, channels // reduction))),
+            (f"{block}_se", SqueezeExcite(channels, _hidden(channels, multiple * 64, reduction))),
             (f"{block}_triplet", TripletAttention()),
         ]
     )
 
 
 def _attention_on_the_wire(channels: int, design: Design) -> Blocks:
-    squeeze, cbam = (max(1, channels // r) for r in design.reductions)
+    squeeze, cbam = (_hidden(channels, design.wire, r) for r in design.reductions)
     return OrderedDict(wire_se=SqueezeExcite(channels, squeeze), wire_cbam=CBAM(channels, cbam))
+
+
+def _hidden(channels: int, published_channels: int, reduction: int) -> int:
+    """Returns the width inside an attention module: in proportion, at least as published, at most the channels.
+
+    In proportion alone it would be one or none below width 64, and a single rectified unit that starts dead never learns:
+    the module would be a constant.
+    """
+    return min(channels, max(published_channels // reduction, channels // reduction))
 
 
 def _without_attention(blocks: Blocks) -> Blocks:

@@ -42,9 +42,11 @@ class SiftFunnel(Defense):
       throws its result away: ``keep_dead_layer`` does so for comparing costs, it changes no number that is sent.
     - ``vgg16_bn`` at ``conv3_1``: the first two stages (without biases), attention after each, funnel; 4 channels, H/4 × W/4.
 
-    Attention is SE and triplet attention; the funnel a convolution to few channels, BN, ReLU (cnn4: max-pool), then 1×1, 3×3,
-    SiLU, 1×1, 3×3, 5×5, ReLU; after it SE and CBAM. **Cloud**: two convolutions 3×3 that lift the channels (the published
-    module of that name does not up-sample), BN, ReLU, triplet attention, then the backbone's rest.
+    Attention is SE and triplet attention; the funnel a convolution to few channels, BN, ReLU (cnn4: max-pool), then 1×1,
+    3×3, SiLU, 1×1, 3×3, 5×5, ReLU; after it SE and CBAM. **Cloud**: two convolutions 3×3 that lift the channels (the
+    published module of that name does not up-sample), BN, ReLU, triplet attention, then the backbone's rest. The layers
+    inside attention have two or three units as published; they are never narrower, since a single rectified unit that
+    starts dead turns the module into a constant.
 
     **Ablations**: a weight of 0 leaves a term out; ``smooth: 0`` makes the task term a cross-entropy; ``attention: false``
     takes out every attention module; ``funnel: false`` gives back the backbone's own edge up to the cut and its own cloud,
@@ -56,7 +58,7 @@ class SiftFunnel(Defense):
     """
 
     Params = SiftFunnelParams
-    version = 1
+    version = 2
     source = "arXiv 2501.00824, official code pv4_classifier_4, rn18_pv4, vgg16_bn_pv4 and train_fcloud"
 
     @classmethod

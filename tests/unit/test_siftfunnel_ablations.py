@@ -32,8 +32,9 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "without the activity term": {"activity": 0.0},
     "without attention": {"attention": False},
     "without the funnel": {"funnel": False},
-    "the funnel alone": {"smooth": 0.0, **NO_PENALTY},
-    "label smoothing alone": {**NO_PENALTY, "attention": False, "funnel": False},
+    "the funnel with attention alone": {"smooth": 0.0, "alpha": 1.0, **NO_PENALTY},
+    "the funnel alone": {"smooth": 0.0, "alpha": 1.0, **NO_PENALTY, "attention": False},
+    "label smoothing alone": {"alpha": 1.0, **NO_PENALTY, "attention": False, "funnel": False},
 }
 """What each row of the suite changes of the full method."""
 
@@ -73,7 +74,7 @@ def test_an_ablation_changes_the_loss_by_what_it_says_and_nothing_else(ablation:
     found = losses(model, z, logits)
     assert found == pytest.approx(expected_losses(model, z, logits, changed), rel=1e-5)
     full = expected_losses(model, z, logits, {})
-    says_task, says_penalties = "smooth" in changed, bool({"variant", *NO_PENALTY} & set(changed))
+    says_task, says_penalties = bool({"smooth", "alpha"} & set(changed)), bool({"variant", *NO_PENALTY} & set(changed))
     assert (found[0] != pytest.approx(full[0], rel=1e-4)) == says_task
     assert (found[1] != pytest.approx(full[1], rel=1e-4)) == says_penalties
 

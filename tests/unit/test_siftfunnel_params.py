@@ -9,10 +9,12 @@ import pytest
 import torch
 from pydantic import ValidationError
 from siftfunnel_targets import CUTS, batch, target
+from torch import nn
 
 from splitaudit.config import load_suite
 from splitaudit.defenses.siftfunnel import SiftFunnel, SiftFunnelParams
 from splitaudit.errors import ConfigError, Unsupported
+from splitaudit.nn.attention import CBAM, SqueezeExcite
 from splitaudit.plugins import BACKBONES
 from splitaudit.targets import restore, stored_state
 
@@ -115,6 +117,25 @@ def test_a_defended_target_classifies_images_of_every_size(
 def test_the_wire_is_narrow_in_proportion_to_the_width(width: int, channels: tuple[int, ...]) -> None:
     for backbone, expected in zip(CUTS, channels, strict=True):
         assert target(backbone, width=width).feature_shape[0] == expected, backbone
+
+
+@pytest.mark.parametrize("width", [8, 32, 64, 128])
+@pytest.mark.parametrize(
+    ("backbone", "published"), [("cnn4", (2, 3, 2)), ("resnet18", (4, 4, 2, 2)), ("vgg16_bn", (4, 4, 1, 1))]
+)
+def test_attention_is_never_narrower_than_published(backbone: str, published: tuple[int, ...], width: int) -> None:
+    """In proportion alone its hidden layers have one unit at width 32, and one that starts dead is a constant for ever."""
+    gates = [m for m in target(backbone, width=width).edge.modules() if isinstance(m, SqueezeExcite | CBAM)]
+    hidden = tuple(next(m for m in g.modules() if isinstance(m, nn.Linear | nn.Conv2d)).weight.shape[0] for g in gates)
+    channels = tuple(
+        next(m for m in g.modules() if isinstance(m, nn.Linear | nn.Conv2d)).weight.shape[1] for g in gates
+    )
+    assert len(hidden) == len(published)
+    for found, least, most in zip(hidden, published, channels, strict=True):
+        assert found >= min(least, most)
+        assert found <= most
+    if width == 64:
+        assert hidden == published
 
 
 def test_the_wires_channels_can_be_given() -> None:
