@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from .composed import Composed
 from .data.base import Part
+from .defense import Defense
 from .errors import KnowledgeError
 from .knowledge import AdversaryKnowledge
 from .seeds import generator
-from .split import SplitModel
+from .split import SplitInfo, SplitModel
 
 VERSION = 2
 """Raised when a View shows the same things in another way, so that attacks give other numbers; part of their keys."""
@@ -122,6 +124,21 @@ class View:
     def feature_shape(self) -> tuple[int, ...]:
         """Shape of one image's features on the wire."""
         return tuple(self._model.defense.wire_shape(self._model.feature_shape))
+
+    @property
+    def architecture(self) -> SplitInfo:
+        """What the (public) undefended model is: backbone, its parameters, cut, image shape and number of classes."""
+        return copy.deepcopy(self._model.info)
+
+    @property
+    def defense_parts(self) -> tuple[tuple[str, dict[str, Any]], ...]:
+        """The (public) defense: registry name and parameters of each part, in the order in which they act.
+
+        ``(("nopeek", {...}), ("noise", {...}))`` for ``nopeek+noise``, ``(("none", {}),)`` without a defense.
+        """
+        defense = self._model.defense
+        parts = [p for p in defense.parts if isinstance(p, Defense)] if isinstance(defense, Composed) else [defense]
+        return tuple((p.name, p.params.dump()) for p in parts)
 
     @property
     def stochastic(self) -> bool:

@@ -15,6 +15,7 @@ from splitaudit.data.imagefolder import ImageFolder, ImageFolderParams
 from splitaudit.data.photos import Photos, PhotosParams
 from splitaudit.errors import KnowledgeError
 from splitaudit.knowledge import AdversaryKnowledge, level
+from splitaudit.targets import make_defense
 from splitaudit.testing import toy_part, toy_target
 from splitaudit.view import View, hidden_order
 
@@ -131,6 +132,28 @@ def test_without_auxiliary_images_there_are_none_and_the_prior_is_grey():
     with pytest.raises(KnowledgeError, match="auxiliary images"):
         view.aux_train
     assert (view.prior == 0.5).all()
+
+
+def test_the_public_architecture_and_defense_are_shown_and_are_copies():
+    specs = [{"name": "nopeek", "params": {}}, {"name": "noise", "params": {"sigma": 0.5}}]
+    for used, names in ((specs, ["nopeek", "noise"]), (specs[1:], ["noise"])):
+        model = toy_target(make_defense(used), steps=False)
+        view = View(
+            knowledge=level("query"),
+            received=torch.empty(0, 1, *model.feature_shape),
+            image_shape=(3, 16, 16),
+            model=model,
+            aux=None,
+            seed=0,
+        )
+        assert [name for name, _ in view.defense_parts] == names
+        assert view.defense_parts[-1][1]["sigma"] == 0.5
+        assert (view.architecture.backbone, view.architecture.cut) == ("toy", "block1")
+        view.architecture.params["width"] = -1
+        view.defense_parts[-1][1]["sigma"] = 9
+        assert "width" not in view.architecture.params
+        assert view.defense_parts[-1][1]["sigma"] == 0.5
+        assert not view.accessed  # both are public: no knowledge is used up
 
 
 def _pair(part: Part) -> tuple[torch.Tensor, torch.Tensor]:
