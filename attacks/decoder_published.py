@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 
 from splitaudit.attack import Attack, Expected, Work
-from splitaudit.attacks._published_decoders import PublishedDecoder, Structure
+from splitaudit.attacks._published_decoders import PublishedDecoder, Structure, published_structure
 from splitaudit.attacks.decoder import macs
 from splitaudit.knowledge import AdversaryKnowledge
 from splitaudit.params import Params
@@ -20,7 +20,9 @@ from splitaudit.view import View
 class DecoderPublishedParams(Params):
     """Parameters of :class:`DecoderPublished`; the defaults are the official code's."""
 
-    structure: Structure = Field("auto", description="which of the published decoders; auto: by the wire's shape")
+    structure: Literal["auto"] | Structure = Field(
+        "auto", description="which of the published decoders; auto: the one for this backbone and defense"
+    )
     epochs: int = Field(100, ge=1, description="passes over the auxiliary images")
     batch: int = Field(128, ge=1, description="pairs per step")
     lr: float = Field(0.01, gt=0, description="learning rate (Adam, betas 0.5 and 0.999, amsgrad)")
@@ -28,11 +30,23 @@ class DecoderPublishedParams(Params):
 
 
 class DecoderPublished(Attack):
-    """Trains the small decoder that the official code has for such a wire, on features as they are.
+    """Trains the small decoder that the official code has for such a target, on features as they are.
 
     Its capacity depends on the defense: about 27,000 parameters against the funnel, 134,000 against the undefended CNN,
     504,000 against the auto-encoder, so a comparison between defenses by this attack favours the narrow ones. Features are
     not standardised: a wire of tiny scale is read badly at first.
+
+    The public architecture and defense say which decoder (``structure: auto``; of several parts that change the edge the
+    last one decides):
+
+    - ``cnn4``: ``chain``; ``autoencoder`` against ``bottleneck``; ``funnel`` against ``siftfunnel`` with its funnel.
+    - ``resnet18``: ``residual`` for undefended maps of the image's size (``stem``, ``layer1``).
+    - ``vgg16_bn``: ``vgg`` for undefended maps of a quarter of the side (published for ``conv3_1``); ``vgg_funnel``
+      against ``siftfunnel`` with its funnel.
+
+    Anything else fails with the reason: ``resnet18`` with ``siftfunnel`` (the published decoder does not fit the published
+    wire), with ``bottleneck`` and at deeper cuts (decoders not known completely); ``vgg16_bn`` with ``bottleneck`` and at
+    other cuts, other backbones (the code has none). A structure named there runs, but is not what was published.
 
     Source: arXiv 2501.00824, official code (``train_inversion``). Departures: the learning rate's schedule and the epoch
     kept follow ``aux_val``, where the code looks at the *victims'* images (an attacker has none); for random defenses the
@@ -40,7 +54,7 @@ class DecoderPublished(Attack):
     """
 
     Params = DecoderPublishedParams
-    version = 1
+    version = 2
     source = "arXiv 2501.00824, official code train_inversion and inversion_model_packages"
     requires = AdversaryKnowledge(edge="query", aux="other")
     uses = AdversaryKnowledge(edge="query", aux="same")
@@ -69,7 +83,8 @@ class DecoderPublished(Attack):
             view.log("aux_val_mse", epoch, error)
             if error < best:
                 best, kept = error, {k: v.clone() for k, v in network.state_dict().items()}
-        view.note(aux_val_mse=best, parameters=sum(p.numel() for p in network.parameters()))
+        parameters = sum(p.numel() for p in network.parameters())
+        view.note(aux_val_mse=best, parameters=parameters, structure=self._structure(view))
         return kept
 
     def reconstruct(self, view: View, fitted: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -82,7 +97,10 @@ class DecoderPublished(Attack):
     def work(
         self, n_private: int, n_aux: int, image_shape: tuple[int, int, int], feature_shape: tuple[int, ...]
     ) -> Work:
-        network = PublishedDecoder(feature_shape, image_shape, self.params.structure)
+        structure: Structure = self.params.structure
+        if self.params.structure == "auto":  # the target is not known here, but the costliest case shows in the shape
+            structure = "residual" if feature_shape[1:] == image_shape[1:] else "chain"
+        network = PublishedDecoder(feature_shape, image_shape, structure)
         forward = 2 * macs(network, feature_shape) / 1e9
         return Work(edge_passes=n_aux, gflop=3 * forward * n_aux * self.params.epochs)
 
@@ -90,7 +108,12 @@ class DecoderPublished(Attack):
     def cheap(cls) -> dict[str, Any]:
         return {"structure": "autoencoder", "epochs": 12, "batch": 8}
 
+    def _structure(self, view: View) -> Structure:
+        if self.params.structure != "auto":
+            return self.params.structure
+        return published_structure(view.architecture, view.defense_parts, view.feature_shape)
+
     def _network(self, view: View) -> PublishedDecoder:
         with seeded_globally(view.seed_for("decoder_published init")):
-            network = PublishedDecoder(view.feature_shape, view.image_shape, self.params.structure)
+            network = PublishedDecoder(view.feature_shape, view.image_shape, self._structure(view))
         return network.to(view.device)
