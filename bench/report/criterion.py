@@ -1,8 +1,13 @@
 """Which measured quantity predicts how well the strongest attack does: rank correlations over the targets of a suite.
 
-A quantity is every measured column whose direction is *more leakage*, and the usable information of the strongest
-attack itself. A value that its status calls no measurement (an estimator at its ceiling, say) is neither ranked nor
-averaged: it is counted, and drawn as what it is.
+A quantity is every measured column whose direction is *more leakage*, and the usable information of the strongest other
+attack (that of the strongest attack itself is a function of the error that is to be predicted). A value that its status
+calls no measurement (an estimator at its ceiling, say) is neither ranked nor averaged: it is counted, and drawn as what
+it is. Where many are, those that are left are no fair sample, for it is the leakiest targets that are censored: there is
+no verdict then.
+
+Cuts differ in leakage whatever is measured, so a quantity that only tells cuts apart correlates with the error over all
+targets. The correlation within places (backbone and cut) leaves that out.
 """
 
 from __future__ import annotations
@@ -11,22 +16,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 from ..plan import Plan
-from ..stats import LEVEL, bootstrap_weights
+from .cells import beats_prior
 from .columns import HIGH, LABELS, LOW, TRUTH, USABLE, measure_columns, measure_names
 from .frames import Row, make_frame
+from .ranks import Correlation, correlation
 
-LEAST = 5
-"""Independent targets below which no correlation is given."""
+LEAST = 6
+"""Independent targets below which no correlation is given: with 5 unrelated ones every eighth interval leaves out 0."""
 
-COLUMNS = ("dataset", "quantity", "targets", "censored", "missing", "spearman", f"spearman{LOW}", f"spearman{HIGH}")
-COLUMNS += ("verdict",)
+LEAST_WITHIN = 3
+"""Independent targets below which a place is left out of the correlation within places."""
 
-PREDICTS, OPPOSITE, NOTHING = "predicts", "predicts the opposite", "not shown to predict"
+MOST_CENSORED = 0.25
+"""Share of censored targets above which there is no verdict."""
+
+COLUMNS = ("dataset", "quantity", "targets", "censored", "missing")
+COLUMNS += tuple(f"spearman{end}" for end in ("", LOW, HIGH, "_p"))
+COLUMNS += ("targets_within", *(f"spearman_within{end}" for end in ("", LOW, HIGH, "_p")), "verdict")
+
+NOTHING = "not shown to predict"
+PREDICTS = {-1: "predicts", 1: "predicts the opposite"}
+"""The sign of a correlation with the error to what it says."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +61,11 @@ class Point:
     attack: str
     values: Mapping[str, float | None]
     limits: Mapping[str, float]
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """Dataset, backbone and cut: all of the cluster but its defense."""
+        return self.cluster[:-1]
 
 
 def quantities(plan: Plan) -> list[str]:
@@ -79,8 +97,7 @@ def points(plan: Plan, targets: pd.DataFrame, cells: pd.DataFrame, dataset: str)
             continue
         best = mine.loc[mine["mse"].astype(float).idxmin()]
         values, limits = _read(row, names, statuses)
-        if USABLE in best and pd.notna(best[USABLE]):
-            values[USABLE] = float(best[USABLE])
+        values[USABLE] = _usable_of_another(plan, mine, best)
         label = ", ".join(str(row[n]) for n in LABELS if n != "dataset")
         cluster = tuple(str(row[n]) for n in LABELS if n != "seed")
         out.append(Point(label, cluster, float(best["mse"]), str(best["attack"]), values, limits))
@@ -90,9 +107,11 @@ def points(plan: Plan, targets: pd.DataFrame, cells: pd.DataFrame, dataset: str)
 def build_criterion(plan: Plan, targets: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     """Returns a row per dataset and quantity: Spearman's rank correlation with the strongest attack's error.
 
-    Every quantity is meant to fall as the error rises. ``verdict`` is *predicts* if the 95 % interval lies below 0,
-    *predicts the opposite* if above, else *not shown to predict*. The interval resamples targets; seeds of one target
-    stay together.
+    Every quantity is meant to fall as the error rises. ``verdict`` is *predicts* if both correlations, over all targets
+    and within places, lie below 0: their 95 % intervals, and at most 5 % of permutations as far from 0. It is *predicts
+    the opposite* if both lie above; *… across cuts only* or *… within cuts only* if one of them does; *not decided* if
+    more than a quarter of the targets are censored; else *not shown to predict*. With a single place both are the same.
+    Intervals resample targets (within their place for the second); seeds of one target stay together.
     """
     rows: list[Row] = []
     if "mse" not in cells:
@@ -106,44 +125,58 @@ def build_criterion(plan: Plan, targets: pd.DataFrame, cells: pd.DataFrame) -> p
             censored = sum(name in p.limits for p in some)
             row: Row = {"dataset": dataset, "quantity": name, "targets": len(known), "censored": censored}
             row["missing"] = len(some) - len(known) - censored
-            rows.append(row | _correlation(known, name))
+            rows.append(row | _judged(known, name, censored))
     return make_frame(rows, COLUMNS)
 
 
-def spearman(a: Sequence[float], b: Sequence[float], weights: np.ndarray | None = None) -> float:
-    """Returns Spearman's rank correlation of two samples, NaN where one of them is constant.
+def _judged(known: Sequence[Point], name: str, censored: int) -> Row:
+    share = censored / max(len(known) + censored, 1)
+    undecided = f"not decided: {censored} of {len(known) + censored} censored" if share > MOST_CENSORED else ""
+    count = len({p.cluster for p in known})
+    if count < LEAST:
+        return {"verdict": undecided or f"{count} independent targets, at least {LEAST} are needed"}
+    plain = correlation(*_pairs(known, name), [p.cluster for p in known])
+    if plain is None:
+        return {"verdict": undecided or "the quantity, or the error, is the same for all targets"}
+    clusters = {p.place: len({q.cluster for q in known if q.place == p.place}) for p in known}
+    comparable = [p for p in known if len(clusters) == 1 or clusters[p.place] >= LEAST_WITHIN]
+    within = None
+    if len({p.cluster for p in comparable}) >= LEAST:
+        within = correlation(*_pairs(comparable, name), [p.cluster for p in comparable], [p.place for p in comparable])
+    row: Row = _columns("spearman", plain) | {"targets_within": len(comparable)} | _columns("spearman_within", within)
+    return row | {"verdict": undecided or _verdict(plain.sign, within.sign if within else 0)}
 
-    Args:
-        a: values.
-        b: values of the same things.
-        weights: how often each thing counts, whole numbers (a bootstrap resample); None: once each.
-    """
-    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if weights is not None:
-        times = weights.astype(np.int64)
-        x, y = np.repeat(x, times), np.repeat(y, times)
-    u, v = rankdata(x), rankdata(y)
-    u, v = u - u.mean(), v - v.mean()
-    size = np.sqrt((u @ u) * (v @ v))
-    return float(u @ v / size) if size > 0 else float("nan")
+
+def _verdict(plain: int, within: int) -> str:
+    if plain and plain == within:
+        return PREDICTS[plain]
+    if plain:
+        return f"{PREDICTS[plain]} across cuts only"
+    return f"{PREDICTS[within]} within cuts only" if within else NOTHING
 
 
-def _correlation(known: Sequence[Point], name: str) -> Row:
-    clusters = sorted({p.cluster for p in known})
-    if len(clusters) < LEAST:
-        return {"verdict": f"{len(clusters)} independent targets, at least {LEAST} are needed"}
-    values = [float(p.values[name] or 0.0) for p in known]
-    errors = [p.error for p in known]
-    rho = spearman(values, errors)
-    if not np.isfinite(rho):
-        return {"verdict": "the quantity, or the error, is the same for all targets"}
-    resamples = bootstrap_weights([clusters.index(p.cluster) for p in known])
-    drawn = np.array([spearman(values, errors, w) for w in resamples])
-    drawn = np.sort(drawn[np.isfinite(drawn)])
-    out = int((1 - LEVEL) / 2 * (len(drawn) - 1))
-    low, high = float(drawn[out]), float(drawn[-1 - out])
-    verdict = PREDICTS if high < 0 else OPPOSITE if low > 0 else NOTHING
-    return {"spearman": rho, "spearman" + LOW: low, "spearman" + HIGH: high, "verdict": verdict}
+def _columns(name: str, found: Correlation | None) -> Row:
+    return dict(zip((name, name + LOW, name + HIGH, name + "_p"), found, strict=True)) if found else {}
+
+
+def _pairs(known: Sequence[Point], name: str) -> tuple[list[float], list[float]]:
+    return [float(p.values[name] or 0.0) for p in known], [p.error for p in known]
+
+
+def _usable_of_another(plan: Plan, mine: pd.DataFrame, best: Mapping[Any, Any]) -> float | None:
+    """Returns the usable information of the strongest attack of another name; that of a control is none."""
+    if USABLE not in mine:
+        return None
+    names = {key: _attack(plan, key, label) for key, label in zip(mine["key"], mine["attack"], strict=True)}
+    others = [k for k, name in names.items() if name != names[best["key"]] and beats_prior(name)]
+    left = mine[mine["key"].isin(others)].dropna(subset=[USABLE])
+    return None if left.empty else float(left.loc[left["mse"].astype(float).idxmin(), USABLE])
+
+
+def _attack(plan: Plan, key: str, label: str) -> str:
+    """Returns the name of a cell's attack, without its parameters."""
+    node = plan.nodes.get(("cell", key))
+    return str(node.identity["attack"]["name"]) if node else label.split("(")[0]
 
 
 def _statuses(plan: Plan) -> dict[str, str]:
@@ -164,7 +197,7 @@ def _read(
     for name in names:
         value = row.get(name)
         number = None if value is None or pd.isna(value) else float(value)
-        if statuses.get(name) and row.get(statuses[name]) != "ok":
+        if statuses.get(name) and row.get(statuses[name]) not in ("ok", "constant"):  # constant features carry 0
             limit = number if number is not None else row.get(name.removesuffix("_nats") + LOW)
             if limit is not None and not pd.isna(limit):
                 limits[name] = float(limit)

@@ -123,12 +123,30 @@ def _criteria(plan: Plan, tables: Results) -> Iterator[Drawn]:
         yield Drawn(
             f"criterion{'-' + _file(dataset) if several else ''}", "", "main",
             f"What predicts the strongest attack{' on ' + dataset if several else ''}",
-            "Each measured quantity that claims to say how much leaks, against the error of the strongest attack on each "
-            "target. A quantity that predicts falls from left to right (Spearman's rank correlation near -1). The last one, "
-            "the usable information of that attack, is computed from the same error. criterion.csv has all of them, those at "
-            "other reference noises included.",
+            _criterion_caption(tables.criterion, dataset),
             criterion(points(plan, tables.targets, tables.cells, dataset), rows, units, defenses),
         )  # fmt: skip
+
+
+def _criterion_caption(table: pd.DataFrame, dataset: str) -> str:
+    judged = table[(table["dataset"] == dataset) & table["spearman"].notna()]
+    count = len(judged)
+    text = (
+        "Each measured quantity that claims to say how much leaks, against the error of the strongest attack on each "
+        "target. A quantity that predicts falls from left to right (Spearman's rank correlation near -1), over all targets "
+        "and within each cut: cuts differ in leakage whatever is measured. The usable information is that of the strongest "
+        "other attack, since that of the strongest one is a function of its error. "
+    )
+    if any(c > 0 for c in judged["censored"]):
+        text += (
+            "Censored targets, mostly the leakiest, are not ranked; where they are more than a quarter, there is no "
+            "verdict. "
+        )
+    return text + (
+        f"{count} {'quantity is' if count == 1 else 'quantities are'} judged one by one, without correction for their "
+        "number: about one in twenty that have nothing to do with the error would still get a verdict. criterion.csv has all "
+        "of them, those at other reference noises included."
+    )
 
 
 def _trade_off_caption(summary: pd.DataFrame) -> str:

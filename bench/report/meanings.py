@@ -118,12 +118,37 @@ PER_IMAGE = {
 
 CRITERION = {
     "dataset": ("", "label of the dataset"),
-    "quantity": ("", "a measured column that claims to say how much leaks"),
+    "quantity": (
+        "",
+        "a measured column that claims to say how much leaks; v_info_nats here is that of the strongest other attack "
+        "(another plugin than the one whose error is predicted, no control), missing where there is none",
+    ),
     "targets": ("targets", "targets with a value, ranked"),
     "censored": ("targets", "targets whose value is only a limit (an estimator at its ceiling): counted, not ranked"),
     "missing": ("targets", "targets without any value"),
-    **interval("spearman", "", "Spearman's rank correlation with the error of the strongest attack on each target"),
-    "verdict": ("", "predicts (interval below 0), predicts the opposite (above 0), or not shown to predict"),
+    **interval(
+        "spearman",
+        "",
+        "Spearman's rank correlation with the error of the strongest attack, over the targets with a value",
+    ),
+    "spearman_p": ("", "share of permutations of the targets with a correlation at least as far from 0"),
+    "targets_within": (
+        "targets",
+        "targets in places (backbone and cut) with at least 3 independent ones that have values",
+    ),
+    **interval(
+        "spearman_within",
+        "",
+        "the same with ranks within each place, pooled: what the place alone explains is left out; equal to spearman "
+        "where there is one place",
+    ),
+    "spearman_within_p": ("", "the same for spearman_within, permuted within places"),
+    "verdict": (
+        "",
+        "predicts (both intervals below 0 and both p at most 0.05), predicts the opposite (above 0); across cuts only or "
+        "within cuts only where one of the two shows it; not shown to predict; not decided where more than 25 % of the "
+        "targets are censored. Each quantity is judged alone, without correction for how many there are",
+    ),
 }
 
 CLAIMS = {

@@ -11,17 +11,19 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from report_frames import ATTACKS, DEFENSES, SCALES, matrix_frame, problems, summary_frame, texts
 
 from splitaudit.report.canvas import fitted, text_width
 from splitaudit.report.criterion import Point
+from splitaudit.report.figures import _criterion_caption
 from splitaudit.report.plot_convergence import convergence, log_ticks
 from splitaudit.report.plot_cost import edge_cost
 from splitaudit.report.plot_criterion import ARROW, criterion
 from splitaudit.report.plot_heatmap import MAP, colour_scale, decimals, heatmap, ink_on, short
 from splitaudit.report.plot_pictures import reconstructions
 from splitaudit.report.plot_trade_off import front_of, trade_off
-from splitaudit.report.style import COLOURS, PAGE_WIDTH, styles, wrapped
+from splitaudit.report.style import COLOURS, MUTED, PAGE_WIDTH, styles, wrapped
 
 CONTROLS = {"mean_colour": 0.769, "thumbnail-4": 0.923, "thumbnail-8": 0.963, "thumbnail-16": 0.987}
 CURVE = [[float(i), 0.1 / i] for i in range(1, 40)]
@@ -40,9 +42,20 @@ CRITERION = pd.DataFrame(
         "spearman": [-0.9, np.nan, 0.1],
         "spearman_lo": [-0.99, np.nan, -0.4],
         "spearman_hi": [-0.8, np.nan, 0.5],
+        "spearman_within": [-0.7, np.nan, np.nan],
+        "spearman_within_lo": [-0.9, np.nan, np.nan],
+        "spearman_within_hi": [-0.2, np.nan, np.nan],
         "verdict": ["predicts", "too few targets for a correlation", "not shown to predict"],
     }
 )
+QUANTITIES = tuple(f"quantity_of_some_length_{i}" for i in range(13))
+CUTS = ("block1", "block2", "a block whose name is long enough to need a place of its own")
+MANY = [
+    Point(d, ("photos", "cnn4", c, d), 0.001 * (i + 8 * k + 1), "rmle", dict.fromkeys(QUANTITIES, i * 1.7 + k), {})
+    for k, c in enumerate(CUTS)
+    for i, d in enumerate(DEFENSES[:8])
+]
+MANY_ROWS = pd.DataFrame([CRITERION.iloc[0].to_dict() | {"quantity": q, "censored": 0} for q in QUANTITIES])
 FEW = DEFENSES[:1], ATTACKS[:1]
 
 
@@ -71,6 +84,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "convergence of one": lambda: convergence(curves(*FEW), DEFENSES),
     "convergence of nothing": lambda: convergence({"prior": {}}, DEFENSES),
     "criterion": lambda: criterion(TARGETS, CRITERION, {"bits": "bits"}, DEFENSES),
+    "criterion at several cuts": lambda: criterion(MANY, MANY_ROWS, {}, DEFENSES),
     "pictures": lambda: reconstructions([(wrapped(d), PICTURES) for d in DEFENSES]),
     "pictures beside failures": lambda: reconstructions([("truth", PICTURES), ("a\nb", "failed: " + "because " * 40)]),
     "grey pictures that are no squares": lambda: reconstructions([("truth", PICTURES[:3, :20, :, :1])]),
@@ -163,6 +177,37 @@ def test_arrows_of_censored_quantities_lie_within_their_panel_and_colours_are_th
     figure.set_dpi(72)  # a pixel is a point
     ends = [panel.transData.transform((9.0, 0.001))[0] + ARROW, panel.get_window_extent().x1]
     assert ends == sorted(ends)
+
+
+def test_the_fill_of_a_marker_tells_cuts_apart_and_the_key_names_them() -> None:
+    figure = criterion(MANY, MANY_ROWS, {}, DEFENSES)
+    cuts: dict[str, set[str]] = {}
+    for point, line in zip(MANY, figure.axes[0].lines, strict=True):
+        cuts.setdefault(point.place[-1], set()).add(str(line.get_fillstyle()))
+    fills = [next(iter(f)) for f in cuts.values()]
+    assert all(len(f) == 1 for f in cuts.values())
+    assert len(set(fills)) == len(CUTS)
+    keys = [a for a in figure.artists if isinstance(a, Line2D) and a.get_color() == MUTED]
+    assert [str(k.get_fillstyle()) for k in keys] == fills
+    assert set(CUTS) <= {t.get_text() for t in figure.texts}
+
+
+def test_a_criterion_says_the_correlation_within_cuts_only_where_it_is_another_one() -> None:
+    same = CRITERION.assign(spearman_within=CRITERION["spearman"])
+    same["spearman_within_lo"], same["spearman_within_hi"] = same["spearman_lo"], same["spearman_hi"]
+    one, several = (
+        criterion(TARGETS, rows, {}, DEFENSES).axes[0].get_title(loc="left").replace("\n", " ")
+        for rows in (same, CRITERION)
+    )
+    assert "within" not in one
+    assert "within cuts -0.70 [-0.90, -0.20]" in several
+
+
+def test_the_caption_of_a_criterion_counts_what_is_judged_and_names_censoring_only_where_there_is_some() -> None:
+    rows = CRITERION.assign(dataset="d")
+    assert "2 quantities are judged one by one, without correction" in _criterion_caption(rows, "d")
+    assert "Censored targets" in _criterion_caption(rows, "d")
+    assert "Censored targets" not in _criterion_caption(rows.assign(censored=0), "d")
 
 
 def test_the_front_is_drawn_in_steps_and_named() -> None:
