@@ -30,6 +30,9 @@ NORMAL_DISTANCE = 0.01
 """Greatest distance of distribution functions (Kolmogorov–Smirnov) at which noise counts as Gaussian. That of a Laplace
 distribution is 0.06; of 100,000 normal numbers it exceeds 0.007 once in ten thousand times."""
 
+SETS = 8
+"""Sets of a defense's random numbers that are tried, one after the other held fixed for all images."""
+
 _PROBE = 256
 """Images on which a defense is tried, fewer where one image's features are very large."""
 
@@ -48,6 +51,9 @@ class Wire:
         residual: draws protect(f(x)) − centre of all images, (N, D); None where the noise is Gaussian.
         frozen: the same wire given the defense's random numbers, for upper bounds; None where it is not needed.
         projection: how features were reduced, in words; empty where they were not.
+        scatter: relative standard deviation of the signal's power from one set of the defense's random numbers to another;
+            0 where they are not held fixed.
+        power: mean power of the signal of an element over several sets of them; None where they are not held fixed.
     """
 
     kind: Kind
@@ -56,6 +62,8 @@ class Wire:
     residual: Callable[[torch.Generator], torch.Tensor] | None = None
     frozen: Wire | None = None
     projection: str = ""
+    scatter: float = 0.0
+    power: float | None = None
 
     @property
     def isotropic(self) -> bool:
@@ -102,12 +110,49 @@ def describe(rows: Rows, train: torch.Tensor, generator: torch.Generator, seed: 
     centres, variance = estimated(clean, lambda: rows.sent(generator), train)
     middle = centres[train].mean(0)
     centres -= middle
-    frozen = Wire("deterministic", _centred(rows.sent_frozen(seed), train), zero, projection=rows.projection)
+    power, scatter = _powers(rows, seed)
+    frozen = Wire(
+        "deterministic", _centred(rows.sent_frozen(seed), train), zero, None, None, rows.projection, scatter, power
+    )
 
     def residual(draws: torch.Generator) -> torch.Tensor:
         return rows.sent(draws) - middle - centres
 
     return Wire("stochastic_other", centres, variance, residual, frozen, rows.projection)
+
+
+def signal_scale(wire: Wire, rows: Rows) -> float:
+    """Returns the root mean square of what a wire sends about its mean, in units of its rows before any reduction.
+
+    The defense's own noise is no part of it. Other randomness is held fixed: the mean wire of a random sign is 0 for every
+    image, and yet it says much. Exactly 0 where nothing depends on the image.
+    """
+    if rows.block > 1:
+        # Block means keep most of a map's power in few numbers: they have another scale than what they are the means of.
+        some = Rows(rows.context, rows.part.first(min(_PROBE, len(rows.part))), 2**62)
+        some.unit = rows.unit
+        everything = torch.arange(len(some.part), device=wire.centres.device)
+        draws = rows.context.generator("channel")
+        return signal_scale(describe(some, everything, draws, draws.initial_seed()), some)
+    if wire.frozen is not None and wire.frozen.power is not None:
+        return math.sqrt(wire.frozen.power)
+    return math.sqrt(_power(wire.centres))
+
+
+def _power(rows: torch.Tensor) -> float:
+    """Returns the mean square of rows (N, D) about their mean; 0 where it is rounding."""
+    offset = rows - rows[:1]  # about the first image, so that a large mean does not eat the digits
+    power = float((offset - offset.mean(0)).double().square().mean())
+    return power if power > 1e-12 * float(rows.double().square().mean()) else 0.0
+
+
+def _powers(rows: Rows, seed: int) -> tuple[float, float]:
+    """Returns the mean signal power over several sets of the defense's random numbers, and its relative scatter."""
+    powers = [_power(rows.sent_frozen(seed + i, _PROBE)) for i in range(SETS)]
+    mean = sum(powers) / SETS
+    if mean == 0:
+        return 0.0, 0.0
+    return mean, math.sqrt(sum((p - mean) ** 2 for p in powers) / (SETS - 1)) / mean
 
 
 def additive_gaussian(rows: Rows, generator: torch.Generator) -> torch.Tensor | None:

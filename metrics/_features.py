@@ -68,33 +68,34 @@ class Rows:
         with torch.no_grad():
             return torch.cat([self._row(self.context.model.protect(z, generator)) for z in self.batches()])
 
-    def sent_frozen(self, seed: int) -> torch.Tensor:
-        """Returns the rows of the wire as if the defense drew the same randomness for every image, (N, D)."""
-        out = []
+    def sent_frozen(self, seed: int, most: int | None = None) -> torch.Tensor:
+        """Returns the rows of the wire as if the defense drew the same randomness for every image, (N, D).
+
+        Args:
+            seed: of that randomness.
+            most: images at most.
+        """
+        out: list[torch.Tensor] = []
         with torch.no_grad():
             for batch in self.batches():
                 for z in batch.split(1):
+                    if most is not None and len(out) >= most:
+                        return torch.cat(out)
                     draws = torch.Generator(device=z.device).manual_seed(seed)
                     out.append(self._row(self.context.model.protect(z, draws)))
         return torch.cat(out)
 
-    def root_mean_square(self, train: torch.Tensor) -> float:
-        """Returns the root mean square of the clean features about the train images' mean, over all elements.
+    def root_mean_square(self) -> float:
+        """Returns the root mean square of the clean features about their mean, over all images and elements.
 
         It is NaN where a feature of any image is not finite, and 0 where the features are constant.
         """
-        chosen = torch.zeros(len(self.part), dtype=torch.bool)
-        chosen[train.cpu()] = True
         total: torch.Tensor | None = None
-        squares, at, broken = 0.0, 0, False
+        squares, broken = 0.0, False
         first: torch.Tensor | None = None
         for z in self.batches():
             flat = z.flatten(1).double()
             broken = broken or not bool(torch.isfinite(flat).all())
-            flat = flat[chosen[at : at + len(z)].to(z.device)]
-            at += len(z)
-            if len(flat) == 0:
-                continue
             # About the first image, so that a large mean does not eat the digits.
             first = flat[0] if first is None else first
             flat = flat - first
@@ -102,7 +103,7 @@ class Rows:
             squares += float(flat.square().sum())
         if broken or total is None:
             return math.nan
-        n = len(train)
+        n = len(self.part)
         variance = squares / n - float((total / n).square().sum())
         size = 0.0 if first is None else float(first.square().mean())
         found = max(variance, 0.0) / len(total)

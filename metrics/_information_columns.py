@@ -47,11 +47,18 @@ def information_columns() -> dict[str, Column]:
         "mi_lower_nats": Column(
             nats, more, "lower bound at the same noise, one-sided 95 %: InfoNCE of an untrained critic", status=lower
         ),
-        lower: Column("", "neither", "ok, or at_ceiling: how much more there is cannot be seen with so many images"),
+        lower: Column(
+            "",
+            "neither",
+            "ok; at_ceiling: how much more there is cannot be seen with so many images; invalid: above the upper bound",
+        ),
         "mi_upper_nats": Column(nats, more, "upper bound at the same noise, one-sided 95 %: held-out cross-entropy"),
         "mi_upper_se": Column(nats, "neither", "standard error of the upper bound, of which it holds 1.645"),
         "mi_upper_form": Column("", "neither", "density estimates behind the upper bound"),
         "mi_ceiling_nats": Column(nats, "neither", "ln of the number of test images: no lower bound can be higher"),
+        "mi_cap_nats": Column(
+            nats, "neither", "the most that so many numbers can carry at that noise: D/2 ln(1 + 1/noise^2)"
+        ),
         "mi_ess": Column("pairs", "neither", "effective number of independent pairs behind the estimate"),
         "mi_twin_true": Column(
             nats, "neither", "information of Gaussian features with the same covariance, over their noise"
@@ -61,7 +68,9 @@ def information_columns() -> dict[str, Column]:
         "mi_twin_noise": Column(
             "", "neither", "noise of the twin over that of MINE: 1 unless it could not be read there"
         ),
-        "mi_sigma_over_rms": Column("", "neither", "reference noise over the root mean square of the clean features"),
+        "mi_sigma_over_rms": Column(
+            "", "neither", "reference noise over the root mean square of the wire's centred signal"
+        ),
         "channel": Column(
             "", "neither", "what crosses the wire: deterministic, additive_gaussian or stochastic_other, plus the noise"
         ),

@@ -10,12 +10,19 @@ import torch
 
 from splitaudit.data.base import Part
 from splitaudit.metric import MeasureContext
-from splitaudit.metrics._channel import Wire, describe
+from splitaudit.metrics._channel import Wire, describe, signal_scale
 from splitaudit.metrics._features import Rows
 from splitaudit.metrics._splits import TooFew, divide
 from splitaudit.metrics._tables import Division, Tables
 from splitaudit.seeds import derive
 from splitaudit.stats import bootstrap_weights
+
+COARSE = 0.3
+"""Relative scatter of the signal's power from one set of the defense's random numbers to another beyond which the upper
+bound, which holds one set fixed, is none."""
+
+ROUNDING = 1e-3
+"""Relative difference of two scales that is none."""
 
 DivisionBy = Literal["images", "groups"]
 
@@ -56,7 +63,7 @@ class Prepared:
         part: the images.
         division: train, validation and test images.
         rows: the features, in units of ``rms``.
-        rms: root mean square of the centred clean features; above 0.
+        rms: root mean square of the wire's centred signal, the defense's randomness held fixed; above 0.
         wire: its description.
         tables: scores of the wire.
         frozen: the same for upper bounds: of the wire given the defense's random numbers, where they are not Gaussian.
@@ -71,6 +78,15 @@ class Prepared:
     frozen: Tables
     _grouped: bool
     _weights: dict[int, torch.Tensor] = field(default_factory=dict, repr=False)
+
+    @property
+    def unbounded(self) -> str:
+        """Why there is no upper bound; empty where there is one."""
+        if self.wire.projection:
+            return "features were reduced to fit into memory, so there is no upper bound"
+        if self.frozen.wire.scatter > COARSE:
+            return "the defense's random numbers decide how much is sent at all, so there is no upper bound"
+        return ""
 
     @property
     def test_groups(self) -> np.ndarray | None:
@@ -122,17 +138,29 @@ def _prepare(context: MeasureContext, settings: Settings) -> Prepared:
         raise NotMeasurable("too_few_images", str(exc)) from exc
     rows = Rows(context, part, settings.memory_mb * 2**20)
     train = division[0].to(context.device)
-    rms = rows.root_mean_square(train)
+    rms = rows.root_mean_square()
     if not np.isfinite(rms):
         raise NotMeasurable("invalid", "features are not finite numbers: the target has diverged")
     if rms == 0:
         raise NotMeasurable("constant", "the features are the same for every image: they carry nothing")
     rows.unit = rms
-    seed = derive("measure frozen", context.seed)
     with torch.no_grad():
-        wire = describe(rows, train, context.generator("channel"), seed)
-        if not bool(torch.isfinite(wire.centres).all()):
-            raise NotMeasurable("invalid", "what the defense sends is not finite: the target has diverged")
+        wire = _described(context, rows, train)
+        signal = signal_scale(wire, rows)
+        if signal == 0:
+            raise NotMeasurable("constant", "what the defense sends is the same for every image: it carries nothing")
+        if abs(signal - 1) > ROUNDING:
+            # The noise is set against what is sent: a factor inside the defense is no privacy.
+            rms *= signal
+            rows.unit = rms
+            wire = _described(context, rows, train)
         tables = Tables(wire, division, context.seed)
         frozen = tables if wire.frozen is None else Tables(wire.frozen, division, context.seed)
     return Prepared(part, division, rows, rms, wire, tables, frozen, grouped)
+
+
+def _described(context: MeasureContext, rows: Rows, train: torch.Tensor) -> Wire:
+    wire = describe(rows, train, context.generator("channel"), derive("measure frozen", context.seed))
+    if not bool(torch.isfinite(wire.centres).all()):
+        raise NotMeasurable("invalid", "what the defense sends is not finite: the target has diverged")
+    return wire

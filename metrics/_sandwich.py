@@ -77,7 +77,8 @@ def upper(tables: Tables, sigma: float, groups: np.ndarray | None = None) -> Upp
     For any density q it exceeds I by the divergence of q from the truth. q has several forms; each half of the test
     images gets the form that is best on the other half. log p of the very wire, instead of its mean, takes out most of
     the noise. The channel has to be known: for a random defense other than additive Gaussian the tables have to be
-    those of the wire given the defense's random numbers.
+    those of the wire given the defense's random numbers. The bound then is a mean over these numbers of which one set is
+    tried; its error contains how much the signal's power scatters between sets (information grows no faster than power).
 
     Args:
         tables: of a wire whose noise is Gaussian.
@@ -92,5 +93,6 @@ def upper(tables: Tables, sigma: float, groups: np.ndarray | None = None) -> Upp
     half = torch.arange(len(given), device=given.device) % 2 == 0
     best = [min(excess, key=lambda n: float(excess[n][part].mean())) for part in (half, ~half)]
     values = torch.where(half, excess[best[1]], excess[best[0]]).cpu().numpy()
-    error = standard_error(values, groups)
-    return Upper(max(float(values.mean()) + ONE_SIDED * error, 0.0), error, " / ".join(dict.fromkeys(best)))
+    mean = float(values.mean())
+    error = math.hypot(standard_error(values, groups), tables.wire.scatter * mean)
+    return Upper(max(mean + ONE_SIDED * error, 0.0), error, " / ".join(dict.fromkeys(best)))

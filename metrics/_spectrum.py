@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -16,12 +17,24 @@ class Spectrum:
         values: variance of held-out centres along them, (k,).
         rest: variance of held-out centres along every other direction, a scalar tensor.
         dimensions: D.
+        squares: of each held-out image along them and in all, (m, k + 1): what variances are means of.
     """
 
     vectors: torch.Tensor
     values: torch.Tensor
     rest: torch.Tensor
     dimensions: int
+    squares: torch.Tensor
+
+    def resampled(self, weights: torch.Tensor) -> Iterator[Spectrum]:
+        """Yields the spectrum of each resample of the held-out images.
+
+        Args:
+            weights: how often each image counts, (R, m).
+        """
+        means = (weights.to(self.squares) @ self.squares) / weights.sum(1, keepdim=True).to(self.squares)
+        for row in means:
+            yield replace(self, values=_smooth(row[:-1]), rest=_rest(row, self.free))
 
     @property
     def free(self) -> int:
@@ -72,12 +85,17 @@ def spectrum(
         kept = values > 1e-6 * values[-1].clamp(min=1e-30)
         vectors = train.T @ (turn[:, kept] / values[kept].sqrt()).flip(1)[:, :most]
         vectors = _orthonormal(vectors)
-    along = held_out @ vectors
-    raw = along.square().mean(0)
-    total = held_out.square().sum(1).double().mean()
-    free = d - vectors.shape[1]
-    rest = ((total - raw.double().sum()) / free).clamp(min=0) if free else total.new_zeros(())
-    return Spectrum(vectors, _smooth(raw), rest.to(raw), d)
+    squares = torch.cat([(held_out @ vectors).square(), held_out.square().sum(1, keepdim=True)], dim=1)
+    means = squares.double().mean(0)
+    return Spectrum(
+        vectors, _smooth(means[:-1].to(squares)), _rest(means, d - vectors.shape[1]).to(squares), d, squares
+    )
+
+
+def _rest(means: torch.Tensor, free: int) -> torch.Tensor:
+    """Returns the variance of each direction outside, from the variances along the directions and in all, (k + 1,)."""
+    means = means.double()
+    return ((means[-1] - means[:-1].sum()) / free).clamp(min=0) if free else means.new_zeros(())
 
 
 def _orthonormal(vectors: torch.Tensor) -> torch.Tensor:

@@ -30,7 +30,7 @@ class FisherInformationParams(Params):
     sigma_over_rms: float = Field(
         1.0,
         gt=0,
-        description="reference noise: standard deviation over the root mean square of the centred clean features",
+        description="reference noise: standard deviation over the root mean square of the wire's centred signal",
     )
     images: int = Field(256, ge=1, description="images at most, the first of part measure")
     probes: int = Field(4, ge=1, description="random directions per image (Hutchinson)")
@@ -54,7 +54,7 @@ class FisherInformation(Measure):
     """
 
     Params = FisherInformationParams
-    version = 1
+    version = 2
     source = "dFIL: Maeng et al. 2022, arXiv 2209.10119; van Trees 1968; diagonal form and Gaussian twin: this project"
     columns: ClassVar[dict[str, Column]] = {
         "dfil": Column("", "more leakage", "Fisher information of the wire plus reference noise about a pixel, mean"),
@@ -64,7 +64,9 @@ class FisherInformation(Measure):
         "van_trees_mse": Column(
             "", "less leakage", "error that no attacker gets below if images were Gaussian; indicative, no guarantee"
         ),
-        "dfil_sigma_over_rms": Column("", "neither", "reference noise over the root mean square of the clean features"),
+        "dfil_sigma_over_rms": Column(
+            "", "neither", "reference noise over the root mean square of the wire's centred signal"
+        ),
         "dfil_noise": Column("", "neither", "what the noise is"),
         "dfil_images": Column("images", "neither", "images that it was measured on"),
     }

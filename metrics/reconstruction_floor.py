@@ -26,7 +26,7 @@ class ReconstructionFloor(Measure):
     images can be rebuilt better from as much information. Differences between defenses are safer than the figure.
     """
 
-    version = 1
+    version = 2
     source = "Cover and Thomas 2006, theorem 10.3.3 (reverse water-filling)"
     columns: ClassVar[dict[str, Column]] = {
         "recon_floor_mse": Column(
@@ -43,7 +43,7 @@ class ReconstructionFloor(Measure):
             nats, channel = coded(context).upper_bits * math.log(2), "8-bit wire"
             with torch.no_grad():
                 ready = prepared(context, Settings())
-                if has_density(ready) and not ready.wire.projection:
+                if has_density(ready) and not ready.unbounded:
                     own = upper(ready.frozen, 0.0, ready.test_groups).limit
                     nats, channel = min((nats, channel), (own, "own noise"))
         except NotMeasurable as exc:

@@ -64,7 +64,7 @@ def test_features_that_fit_are_left_as_they_are() -> None:
     rows = Rows(at, at.data)
     assert (rows.block, rows.projection) == (1, "")
     torch.testing.assert_close(rows.clean(), z.flatten(1))
-    assert rows.root_mean_square(torch.arange(200)) == pytest.approx(float((z - z.mean(0)).square().mean().sqrt()))
+    assert rows.root_mean_square() == pytest.approx(float((z - z.mean(0)).square().mean().sqrt()))
 
 
 def test_features_that_do_not_fit_come_batch_by_batch_and_are_never_held_whole() -> None:
@@ -75,7 +75,7 @@ def test_features_that_do_not_fit_come_batch_by_batch_and_are_never_held_whole()
     torch.testing.assert_close(rows.clean(), block_means(z, 2))
     assert not at._clean
     # The scale of the noise is that of the features, not of their means.
-    assert rows.root_mean_square(torch.arange(200)) == pytest.approx(float((z - z.mean(0)).square().mean().sqrt()))
+    assert rows.root_mean_square() == pytest.approx(float((z - z.mean(0)).square().mean().sqrt()))
 
 
 # -- descriptions of wires --------------------------------------------------------------------------------------------

@@ -255,6 +255,24 @@ def test_effective_dimensions_do_not_change_with_noise_on_the_wire_and_the_count
     assert noisy["eiv_bits"] < clean["eiv_bits"]
 
 
+@pytest.mark.parametrize("name", ["eiv_bits", "eiv_dims"])
+def test_intervals_of_bits_and_dimensions_are_as_wide_as_other_images_would_move_them(name: str) -> None:
+    """Fails if it is the scatter of something else, or of the variances of train images."""
+    scale = torch.linspace(3, 0.1, 24)
+    drawn = [eiv(torch.randn(1000, 24, generator=seeded(i)) * scale, noise(1.0)) for i in range(16)]
+    # Other images also move the directions, which the interval holds fixed, but hardly at 600 images in 24 dimensions.
+    scatter = float(torch.tensor([d[name] for d in drawn]).std())
+    reach = sum(d[f"{name}_hi"] - d[name] for d in drawn) / len(drawn) / 1.96
+    assert 0.6 * scatter < reach < 1.7 * scatter
+    assert all(d[f"{name}_lo"] < d[name] < d[f"{name}_hi"] for d in drawn)
+
+
+def test_the_count_of_non_zeros_is_there_for_every_image() -> None:
+    z = maps()
+    found = EffectiveInformationVolume().measure(context(z))
+    assert found.per_image == {"effective_information_volume": (z != 0).flatten(1).sum(1).tolist()}
+
+
 def test_effective_information_volume_of_constant_features_is_0_bits_in_0_dimensions() -> None:
     found = eiv(torch.ones(200, 3, 4, 4))
     assert (found["eiv_bits"], found["eiv_dims"], found["effective_information_volume"]) == (0, 0, 48)
