@@ -25,13 +25,15 @@ class ClaimFigure(_Model):
     estimator: Estimator = Field(
         "trustworthy", description="published: computed as the paper's code does, whatever that is worth"
     )
+    decides: bool = Field(True, description="false: shown beside the verdict, without a vote")
     note: str = Field("", description="a few words for the table")
 
 
 class Claim(_Model):
     """A statement about a defense against baselines, with the figures that decide it.
 
-    The comparison is with the baseline that is least favourable to the claim among those that are still of use.
+    The claim is compared with every baseline that is still of use: it holds only against all of them, and any one of them
+    refutes it.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="short name")
@@ -49,12 +51,15 @@ class Claim(_Model):
     usable_drop: float | None = Field(
         0.05,
         gt=0,
-        description="baselines that lose more accuracy than this against none are named and not compared with (null: all are)",
+        description="baselines that lose more accuracy than this against none are named and not compared with, unless "
+        "they are at least as accurate as the defense (null: all are compared with)",
     )
     figures: Annotated[list[ClaimFigure], Field(min_length=1)] = Field(description="what decides it")
 
     @model_validator(mode="after")
-    def _one_limit(self) -> Self:
+    def _decidable(self) -> Self:
         if (self.at_least is None) == (self.at_most is None):
             raise ValueError("expected exactly one of at_least and at_most")
+        if not any(f.decides for f in self.figures):
+            raise ValueError("got figures that are all without a vote, expected at least one with decides: true")
         return self

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
 from rich.table import Table
 
+from .claims_verdict import INFINITE
 from .columns import HIGH, LOW, PLACE
 from .texts import present, said
 
@@ -37,7 +39,7 @@ def claim_rows(claims: pd.DataFrame) -> list[tuple[str, ...]]:
             (
                 name if first else "",
                 f"{row['figure']}{attack}",
-                str(row["estimator"]),
+                str(row["estimator"]) if row["decides"] else f"{row['estimator']}, no vote",
                 _side(row, "defense_value", str(row["defense"]), "accuracy"),
                 _side(row, "baseline_value", said(row, "baseline"), "baseline_accuracy"),
                 _comparison(row),
@@ -52,7 +54,7 @@ def claim_rows(claims: pd.DataFrame) -> list[tuple[str, ...]]:
 def claims_table(claims: pd.DataFrame) -> Table:
     """Returns the verdicts as a table for the terminal."""
     table = Table(
-        title="claims, each against the baseline that is hardest for it", title_justify="left", show_lines=True
+        title="claims, each beside the baseline that is hardest for it", title_justify="left", show_lines=True
     )
     for name in HEAD:
         table.add_column(name, overflow="fold")
@@ -71,10 +73,26 @@ def claims_markdown(claims: pd.DataFrame) -> str:
 def claim_notes(claims: pd.DataFrame) -> list[str]:
     """Returns what a reader should know of each figure, once."""
     rows = claims.to_dict("records")
-    notes = [f"{r['claim']}, {r['figure']}: {r['note']}" for r in rows if r["note"]]
+    many = len(claims[list(PLACE)].drop_duplicates()) > 1
+    claimed: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        place = f" ({', '.join(str(row[n]) for n in PLACE)})" if many else ""
+        claimed.setdefault(f"{row['claim']}{place}", []).append(row)
+    notes = [note for name, some in claimed.items() for note in _notes(name, some)]
     if any("one seed" in str(r["interval"]) for r in rows):
         notes.append("One seed: intervals are over images, the training's own randomness is not in them.")
     return list(dict.fromkeys(notes))
+
+
+def _notes(name: str, rows: list[dict[str, Any]]) -> Iterator[str]:
+    """Yields the notes on a claim; what is said of each of its figures is said once."""
+    said_of = [str(row["note"]).split("; ") if present(row["note"]) and row["note"] else [] for row in rows]
+    common = [t for t in said_of[0] if len(rows) > 1 and all(t in texts for texts in said_of)]
+    if common:
+        yield f"{name}: {'; '.join(common)}"
+    for row, texts in zip(rows, said_of, strict=True):
+        if own := [t for t in texts if t not in common]:
+            yield f"{name}, {row['figure']}: {'; '.join(own)}"
 
 
 def _side(row: dict[str, Any], value: str, name: str, accuracy: str) -> str:
@@ -85,9 +103,10 @@ def _side(row: dict[str, Any], value: str, name: str, accuracy: str) -> str:
 
 def _comparison(row: dict[str, Any]) -> str:
     value, low, high = (row.get(n) for n in ("value", "value" + LOW, "value" + HIGH))
-    if not present(low) and not present(high):
-        return "-"
     text = f"{value:.3g} " if present(value) else ""
+    if not present(low) and not present(high):
+        without = f"{text}(no interval)" if text else "-"
+        return "infinite" if INFINITE in str(row["note"]) else without
     if row["interval"] == "exact":
         return text.strip()
     ends = [f"{v:.3g}" if present(v) else "?" for v in (low, high)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,8 +14,11 @@ import pytest
 from splitaudit.config.claims import Claim
 from splitaudit.config.suite import Suite
 from splitaudit.plan import Plan
-from splitaudit.report.claims import Side, build_claims, compared, decide, weigh
+from splitaudit.report.claims import COLUMNS, build_claims
+from splitaudit.report.claims_sides import Side
 from splitaudit.report.claims_text import claim_rows, claims_markdown
+from splitaudit.report.claims_verdict import compared, decide, weigh
+from splitaudit.report.meanings import CLAIMS
 
 BASE = {
     "name": "c",
@@ -73,7 +77,7 @@ def results(
 
 
 def rows_of(made: Claim, found: tuple[Any, pd.DataFrame, pd.DataFrame]) -> list[dict[str, Any]]:
-    metrics = [{"name": n, "params": {}} for n in ("mse", "accuracy", "mutual_information")]
+    metrics = [{"name": n, "params": {}} for n in ("mse", "accuracy", "mutual_information", "cost")]
     plan = Plan({"metrics": metrics, "claims": [made.model_dump(mode="json")]}, targets=[dict(PLACE)])
     return build_claims(plan, *found).to_dict("records")
 
@@ -166,7 +170,12 @@ def test_an_interval_decides_only_as_a_whole(limit: dict[str, float], low: float
         ([("published", "does not hold"), ("trustworthy", "does not hold")], "does not hold"),
         ([("trustworthy", "holds"), ("trustworthy", "does not hold")], "does not hold"),
         ([("published", "holds"), ("trustworthy", "not decided")], "not decided"),
-        ([("published", "holds")], "holds"),
+        ([("published", "holds")], "holds only under the published estimator"),
+        ([("published", "does not hold")], "does not hold"),
+        (
+            [("published", "holds"), ("published", "does not hold"), ("trustworthy", "does not hold")],
+            "holds only under the published estimator",
+        ),
     ],
 )
 def test_a_claim_holds_only_if_every_trustworthy_figure_says_so(verdicts: list[Any], overall: str) -> None:
@@ -181,17 +190,48 @@ def test_a_defense_that_failed_decides_nothing() -> None:
     assert "not done for every seed" in row["note"]
 
 
-def test_an_attack_that_lacks_a_seed_is_no_figure() -> None:
-    records, targets, cells = results({"new": 1.5, "old": 1.0, "none": 0.1})
-    del records.errors["new-decoder"]
+@pytest.mark.parametrize("side", ["new", "old"])
+@pytest.mark.parametrize("new", [1.0, 1.5])
+def test_without_the_strongest_attack_on_either_side_nothing_is_decided(side: str, new: float) -> None:
+    records, targets, cells = results({"new": new, "old": 1.0, "none": 0.1})
+    del records.errors[f"{side}-decoder"]
     (row,) = rows_of(claim(), (records, targets, cells))
-    assert "weak" in row["attack"]
+    assert row["verdict"] == "not decided"
+    assert f"not complete: decoder on {side}" in row["note"]
+    (row,) = rows_of(claim(figures=[{"column": "mse", "attack": "weak"}]), (records, targets, cells))
+    assert row["verdict"] == ("holds" if new > 1.3 else "does not hold")
+
+
+def test_another_baseline_refutes_although_one_lacks_its_strongest_attack() -> None:
+    records, targets, cells = results({"new": 1.5, "old": 1.0, "better": 1.4, "none": 0.1})
+    del records.errors["old-decoder"]
+    (row,) = rows_of(claim(against=["old", "better"]), (records, targets, cells))
+    assert (row["baseline"], row["verdict"]) == ("better", "does not hold")
+
+
+def test_an_attack_that_one_level_of_knowledge_cannot_have_is_still_the_strongest() -> None:
+    records, targets, cells = results({"new": 1.5, "old": 1.0, "none": 0.1})
+    skipped = cells[cells["attack"] == "decoder"].assign(knowledge="white-box", key="", status="skipped")
+    (row,) = rows_of(claim(), (records, targets, pd.concat([cells, skipped], ignore_index=True)))
+    assert (row["attack"], row["verdict"]) == ("decoder", "holds")
+
+
+def test_a_cell_that_was_not_run_is_not_asked_for_its_scores() -> None:
+    records, targets, cells = results({"new": 1.5, "old": 1.0, "none": 0.1})
+    cells.loc[(cells["defense"] == "old") & (cells["attack"] == "decoder"), "status"] = "not run"
+    (row,) = rows_of(claim(), (records, targets, cells))
+    assert "not complete: decoder on old" in row["note"]
 
 
 def test_a_claim_without_or_with_two_limits_is_refused() -> None:
     for limits in ({}, {"at_least": 1.0, "at_most": 2.0}):
         with pytest.raises(ValueError, match="exactly one of at_least and at_most"):
             Claim.model_validate(BASE | limits)
+
+
+def test_a_claim_whose_figures_have_no_vote_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one with decides"):
+        claim(figures=[{"column": "mse", "decides": False}])
 
 
 def test_claims_are_no_part_of_what_is_run() -> None:
@@ -231,3 +271,331 @@ def test_a_limit_without_end_is_no_number_in_the_table() -> None:
     assert frame.loc[0, "verdict"] == "does not hold"
     assert math.isnan(frame.loc[0, "value_hi"])
     assert "[2.38, ?]" in claim_rows(frame)[0]
+
+
+# -- several baselines ------------------------------------------------------------------------------------------------
+
+SAME = {"new": 1.0, "old": 1.0, "old2": 1.0, "none": 1.0}
+
+
+def mine(**known: tuple[float, float, float, str]) -> dict[str, dict[str, Any]]:
+    """Returns columns of the mutual information: value, ends and status by defense."""
+    known.setdefault("none", (3.0, 2.9, 3.1, "ok"))
+    names = ("mi_mine_nats", "mi_mine_lo", "mi_mine_hi", "mi_mine_status")
+    return {name: {d: v[i] for d, v in known.items()} for i, name in enumerate(names)}
+
+
+def both_orders(found: tuple[Any, pd.DataFrame, pd.DataFrame], **given: Any) -> dict[str, Any]:
+    """Returns the row of a claim against two baselines, which must not depend on their order."""
+    (row,), (other,) = (rows_of(claim(against=a, **given), found) for a in (["old", "old2"], ["old2", "old"]))
+    assert {k: row[k] for k in ("baseline", "verdict", "interval")} == {
+        k: other[k] for k in ("baseline", "verdict", "interval")
+    }
+    return row
+
+
+INFORMATION = {"at_most": 0.5, "figures": [{"column": "mi_mine_nats"}]}
+BOUNDS = {"at_most": 0.5, "figures": [{"column": "mi_lower_nats", "high": "mi_upper_nats"}]}
+
+
+def test_a_censored_baseline_leaves_open_what_another_one_allows() -> None:
+    columns = mine(
+        new=(1.0, 0.95, 1.05, "ok"), old=(math.nan, 1.25, math.nan, "at_ceiling"), old2=(2.3, 2.25, 2.35, "ok")
+    )
+    row = both_orders(results(SAME, **columns), **INFORMATION)
+    assert (row["baseline"], row["verdict"]) == ("old", "not decided")
+    assert row["value_hi"] == pytest.approx(1.05 / 1.25)
+
+
+def test_bounds_that_allow_everything_leave_a_claim_open() -> None:
+    lower, upper = {"new": 0.8, "old": 0.0, "old2": 2.4, "none": 3}, {"new": 1.0, "old": 3.0, "old2": 2.6, "none": 4}
+    row = both_orders(results(SAME, mi_lower_nats=lower, mi_upper_nats=upper), **BOUNDS)
+    assert (row["baseline"], row["verdict"]) == ("old", "not decided")
+
+
+def test_bounds_that_contradict_each_other_are_no_figure() -> None:
+    lower, upper = {"new": 1.2, "old": 9.0, "none": 3}, {"new": 1.0, "old": 10.0, "none": 4}
+    found = results({"new": 1.0, "old": 1.0, "none": 1.0}, mi_lower_nats=lower, mi_upper_nats=upper)
+    (row,) = rows_of(claim(**BOUNDS), found)
+    assert row["verdict"] == "not decided"
+    assert "one of the bounds is wrong" in row["note"]
+
+
+def test_one_baseline_refutes_beside_a_vaguer_one_that_looks_worse() -> None:
+    lower, upper = {"new": 1.0, "old": 1.5, "old2": 0.7, "none": 3}, {"new": 1.1, "old": 1.6, "old2": 9.0, "none": 4}
+    row = both_orders(results(SAME, mi_lower_nats=lower, mi_upper_nats=upper), **BOUNDS)
+    assert (row["baseline"], row["verdict"]) == ("old", "does not hold")
+    assert (row["value_lo"], row["value_hi"]) == pytest.approx((1.0 / 1.6, 1.1 / 1.5))
+
+
+def test_of_two_that_refute_the_clearer_one_is_shown() -> None:
+    lower, upper = {"new": 1.0, "old": 1.0, "old2": 0.2, "none": 3}, {"new": 1.1, "old": 1.1, "old2": 1.9, "none": 4}
+    row = both_orders(results(SAME, mi_lower_nats=lower, mi_upper_nats=upper), **BOUNDS)
+    assert (row["baseline"], row["verdict"]) == ("old", "does not hold")
+
+
+def test_a_censored_and_a_missing_baseline_among_three_leave_a_claim_open() -> None:
+    errors = SAME | {"old3": 1.0}
+    columns = mine(
+        new=(1.0, 0.95, 1.05, "ok"),
+        old=(math.nan, 5.0, math.nan, "at_ceiling"),
+        old2=(math.nan, math.nan, math.nan, "invalid"),
+        old3=(4.0, 3.9, 4.1, "ok"),
+    )
+    made = claim(against=["old", "old2", "old3"], **INFORMATION)
+    (row,) = rows_of(made, results(errors, **columns))
+    assert (row["baseline"], row["verdict"]) == ("old3", "not decided")
+    assert "no figure of old2: mi_mine_nats: invalid" in row["note"]
+    columns["mi_mine_nats"]["old2"], columns["mi_mine_status"]["old2"] = 4.0, "ok"
+    columns["mi_mine_lo"]["old2"], columns["mi_mine_hi"]["old2"] = 3.9, 4.1
+    (row,) = rows_of(made, results(errors, **columns))
+    assert row["verdict"] == "holds"
+
+
+@pytest.mark.parametrize(("new", "verdict"), [(1.5, "not decided"), (1.2, "does not hold")])
+def test_a_failed_baseline_confirms_nothing_and_another_one_still_refutes(new: float, verdict: str) -> None:
+    found = results({"new": new, "old": 1.0, "old2": 3.0, "none": 0.1})
+    found[1].loc[2, "status"] = "failed"
+    row = both_orders(found)
+    assert (row["baseline"], row["verdict"]) == ("old", verdict)
+    assert "'old2' is not done for every seed" in row["note"]
+
+
+def test_a_baseline_that_cannot_exist_here_is_named_and_does_not_count() -> None:
+    found = results({"new": 1.5, "old": 1.0, "old2": 3.0, "none": 0.1})
+    found[1].loc[2, ["status", "key"]] = ["skipped", ""]
+    row = both_orders(found)
+    assert row["verdict"] == "holds"
+    assert "'old2' is not in the suite" in row["note"]
+
+
+# -- ratios with 0, figures without an interval -----------------------------------------------------------------------
+
+
+def test_a_baseline_that_carries_nothing_refutes_that_less_is_carried() -> None:
+    columns = mine(new=(1.0, 0.95, 1.05, "ok"), old=(0.0, 0.0, 0.0, "constant"), old2=(2.3, 2.25, 2.35, "ok"))
+    row = both_orders(results(SAME, **columns), **INFORMATION)
+    assert (row["baseline"], row["verdict"]) == ("old", "does not hold")
+    assert "infinite" in row["note"]
+
+
+def test_an_infinite_comparison_is_called_so_in_the_table() -> None:
+    found = results({"new": 1.0, "old": 1.0, "none": 1.0}, edge_flops={"new": 5, "old": 0, "none": 9})
+    made = claim(at_most=0.5, figures=[{"column": "edge_flops"}])
+    metrics = [{"name": "cost", "params": {}}]
+    frame = build_claims(Plan({"metrics": metrics, "claims": [made.model_dump(mode="json")]}, targets=[PLACE]), *found)
+    assert "infinite" in claim_rows(frame)[0]
+
+
+def test_a_constant_wire_carries_0_nats_which_is_a_value() -> None:
+    columns = mine(new=(0.0, 0.0, 0.0, "constant"), old=(2.0, 1.9, 2.1, "ok"))
+    (row,) = rows_of(claim(**INFORMATION), results({"new": 1.0, "old": 1.0, "none": 1.0}, **columns))
+    assert (row["value"], row["verdict"]) == (0, "holds")
+
+
+@pytest.mark.parametrize(
+    ("limit", "ends", "verdict"),
+    [
+        ({"at_least": 2}, (1.0, 1.0), "holds"),
+        ({"at_most": 2}, (1.0, 1.0), "does not hold"),
+        ({"at_least": 2}, (0.0, 0.0), "not decided"),
+        ({"at_most": 2}, (0.0, 0.0), "not decided"),
+        ({"at_most": 2}, (0.0, 1.0), "not decided"),
+    ],
+)
+def test_what_is_divided_by_nothing_is_infinite_and_nothing_by_nothing_is_open(
+    limit: dict[str, float], ends: tuple[float, float], verdict: str
+) -> None:
+    made = claim(**limit)
+    interval, _ = compared(made, Side(None, *ends), Side(0.0, 0.0, 0.0))
+    assert interval is not None
+    assert decide(made, interval.low, interval.high) == verdict
+    errors = np.zeros((1, 20)), np.full((1, 20), ends[0])
+    interval, _ = compared(made, Side(ends[0], *ends, errors[1]), Side(0.0, 0.0, 0.0, errors[0]))
+    assert interval is not None
+    if ends[0] == ends[1]:  # errors per image have no ends of their own
+        assert decide(made, interval.low, interval.high) == verdict
+
+
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize("ends", [(math.nan, 1.0), (1.0, math.nan)])
+@pytest.mark.parametrize("compare", ["ratio", "inverse ratio", "difference"])
+def test_a_side_with_an_unknown_end_is_not_compared(side: int, ends: tuple[float, float], compare: str) -> None:
+    sides = [Side(1.0, 0.9, 1.1), Side(1.0, 0.9, 1.1)]
+    sides[side] = Side(None, *ends)
+    assert compared(claim(compare=compare), *sides)[0] is None
+
+
+def test_errors_of_other_seeds_are_compared_by_their_own_intervals() -> None:
+    noise = np.random.default_rng(0).uniform(0.5, 1.5, (3, N))
+    interval, over = compared(claim(), Side(1.0, 1.0, 1.0, noise[:1]), Side(1.0, 1.0, 1.0, noise[1:]))
+    assert interval is not None
+    assert over == "ends of both figures"
+    assert interval.low < interval.value < interval.high
+
+
+def test_a_paired_interval_that_straddles_the_threshold_decides_nothing() -> None:
+    records, targets, cells = results({"new": 1.32, "old": 1.0, "none": 0.1})
+    records.errors["old-decoder"] = np.random.default_rng(1).permutation(records.errors["old-decoder"])
+    (row,) = rows_of(claim(), (records, targets, cells))
+    assert row["value_lo"] < 1.3 < row["value"] < row["value_hi"]
+    assert row["verdict"] == "not decided"
+    (row,) = rows_of(claim(at_least=1.2), (records, targets, cells))
+    assert row["verdict"] == "holds"
+
+
+def test_a_single_reading_decides_nothing_but_arithmetic_and_intervals_do() -> None:
+    made = claim(at_most=0.5, figures=[{"column": "eiv_dims"}])
+    volumes = {"new": 4.0, "old": 10.0, "none": 12.0}
+    found = results({"new": 1.0, "old": 1.0, "none": 1.0}, eiv_dims=volumes)
+    (row,) = rows_of(made, found)
+    assert (row["value"], row["interval"], row["verdict"]) == (0.4, "none: a single reading", "not decided")
+    assert math.isnan(row["value_lo"])
+    found[1]["eiv_dims_lo"], found[1]["eiv_dims_hi"] = found[1]["eiv_dims"] - 0.1, found[1]["eiv_dims"] + 0.1
+    (row,) = rows_of(made, found)
+    assert (row["interval"], row["verdict"]) == ("ends of both figures; one seed: training noise not included", "holds")
+    assert row["value_hi"] == pytest.approx(4.1 / 9.9)
+
+
+def test_a_value_without_an_interval_says_so_in_the_table() -> None:
+    made = claim(at_most=0.5, figures=[{"column": "eiv_dims"}])
+    found = results({"new": 1.0, "old": 1.0, "none": 1.0}, eiv_dims={"new": 4.0, "old": 10.0, "none": 12.0})
+    frame = build_claims(Plan({"metrics": [], "claims": [made.model_dump(mode="json")]}, targets=[PLACE]), *found)
+    assert "0.4 (no interval)" in claim_rows(frame)[0]
+
+
+# -- several seeds ----------------------------------------------------------------------------------------------------
+
+
+def seeded(
+    found: tuple[Any, pd.DataFrame, pd.DataFrame], shifts: list[float], *columns: str
+) -> tuple[Any, pd.DataFrame, pd.DataFrame]:
+    """Returns results with a seed per shift, which is added to columns of targets and to the errors of cells."""
+    records, targets, cells = found
+    errors, right = {}, {}
+    parts: list[list[pd.DataFrame]] = [[], []]
+    for seed, shift in enumerate(shifts):
+        moved = targets.assign(seed=seed, key=targets["key"] + f"/{seed}")
+        for column in columns:
+            moved[column] += shift
+        parts[0].append(moved)
+        parts[1].append(cells.assign(seed=seed, key=cells["key"] + f"/{seed}"))
+        right |= {f"{k}/{seed}": v for k, v in records.right.items()}
+        errors |= {f"{k}/{seed}": v + (shift if k.startswith("new") else 0) for k, v in records.errors.items()}
+    made = [pd.concat(p, ignore_index=True) for p in parts]
+    return Measured(errors, right), made[0], made[1]
+
+
+def test_the_spread_of_seeds_is_in_the_interval_of_a_figure_of_targets() -> None:
+    columns = mine(new=(1.0, 0.99, 1.01, "ok"), old=(2.1, 2.09, 2.11, "ok"))
+    found = results({"new": 1.0, "old": 1.0, "none": 1.0}, **columns)
+    (row,) = rows_of(claim(**INFORMATION), found)
+    assert row["verdict"] == "holds"
+    (row,) = rows_of(claim(**INFORMATION), seeded(found, [-0.6, 0.0, 0.6], "mi_mine_nats", "mi_mine_lo", "mi_mine_hi"))
+    half = math.hypot(4.302653 * 0.6 / math.sqrt(3), 0.01)
+    assert row["value"] == pytest.approx(1 / 2.1)
+    assert (row["value_lo"], row["value_hi"]) == pytest.approx((0, (1 + half) / (2.1 - half)), rel=1e-4)
+    assert (row["interval"], row["verdict"]) == ("ends of both figures", "not decided")
+
+
+def test_bounds_and_limits_of_several_seeds_take_their_extreme_ends() -> None:
+    lower, upper = {"new": 1.0, "old": 4.0, "none": 3.0}, {"new": 1.2, "old": 5.0, "none": 4.0}
+    found = results({"new": 1.0, "old": 1.0, "none": 1.0}, mi_lower_nats=lower, mi_upper_nats=upper)
+    (row,) = rows_of(claim(**BOUNDS), seeded(found, [-0.5, 0.5], "mi_lower_nats", "mi_upper_nats"))
+    assert (row["value_lo"], row["value_hi"]) == pytest.approx((0.5 / 5.5, 1.7 / 3.5))
+    assert row["verdict"] == "holds"
+
+
+def test_two_seeds_that_disagree_decide_nothing_on_the_error() -> None:
+    found = results({"new": 1.5, "old": 1.0, "none": 0.1})
+    (row,) = rows_of(claim(), seeded(found, [0.0, 0.0]))
+    assert (row["verdict"], row["interval"]) == ("holds", "images and seeds, paired")
+    (row,) = rows_of(claim(), seeded(found, [-0.1, 0.1]))
+    assert row["value_lo"] < 1.3 < row["value"]
+    assert row["verdict"] == "not decided"
+
+
+# -- use of the defense, doubts ---------------------------------------------------------------------------------------
+
+
+def test_a_baseline_that_is_more_accurate_than_the_defense_is_never_left_out() -> None:
+    found = results({"new": 2.0, "old": 1.0, "better": 1.9, "none": 0.1}, {"new": 0.6, "better": 0.8})
+    (row,) = rows_of(claim(against=["old", "better"]), found)
+    assert (row["baseline"], row["verdict"]) == ("better", "does not hold")
+    assert "new itself loses 30.0 points" in row["note"]
+
+
+def test_a_baseline_that_loses_exactly_what_is_allowed_is_compared_with() -> None:
+    (row,) = rows_of(claim(), results({"new": 1.5, "old": 1.0, "none": 0.1}, {"old": 0.85}))
+    assert row["baseline"] == "old"
+
+
+def test_a_useless_defense_is_no_evidence_except_of_its_accuracy() -> None:
+    found = results({"new": 2.0, "old": 1.0, "none": 0.1}, {"new": 0.1}, flags={"new": "accuracy at chance (1/10)"})
+    (row,) = rows_of(claim(), found)
+    assert row["verdict"] == "not decided"
+    assert "new is useless: no evidence" in row["note"]
+    made = claim(against=["none"], compare="difference", at_least=-0.03, figures=[{"column": "accuracy"}])
+    assert rows_of(made, found)[0]["verdict"] == "does not hold"
+
+
+def test_a_baseline_whose_use_is_not_known_may_confirm_but_not_refute() -> None:
+    for new, verdict in ((1.5, "holds"), (1.2, "not decided")):
+        found = results({"new": new, "old": 1.0, "none": 0.1}, {"old": 0.8})
+        found[1].loc[2, "status"] = "failed"
+        (row,) = rows_of(claim(), found)
+        assert row["verdict"] == verdict
+    assert "whether old lost too much accuracy is not known" in row["note"]
+
+
+def test_what_had_not_come_to_its_end_is_named() -> None:
+    records, targets, cells = results(
+        {"new": 1.5, "old": 1.0, "none": 0.1}, val_rising={"new": True, "old": False, "none": True}
+    )
+    cells["converged"] = pd.array([None, None, False, None, None, None], dtype="boolean")
+    (row,) = rows_of(claim(), (records, targets, cells))
+    assert row["note"] == "validation accuracy still rising: new; not converged: decoder on old"
+    records, targets, cells = seeded((records, targets, cells), [0.0, 0.0])
+    targets.loc[0, "val_rising"] = False
+    (row,) = rows_of(claim(), (records, targets, cells))
+    assert "still rising: new (1 of 2 seeds);" in row["note"]
+
+
+def test_a_figure_that_is_only_shown_has_no_vote_and_half_of_the_published_ones_are_counted() -> None:
+    figures: list[dict[str, Any]] = [
+        {"column": "mse", "attack": "decoder", "estimator": "published"},
+        {"column": "mi_mine_nats", "estimator": "published"},
+        {"column": "mse"},
+        {"column": "eiv_dims"},
+    ]
+    columns = mine(new=(1.0, 0.9, 1.1, "ok"), old=(1.0, 0.9, 1.1, "ok")) | {"eiv_dims": {"new": 1.0, "old": 1.0}}
+    found = results({"new": 1.5, "old": 1.0, "none": 0.1}, **columns)
+    assert rows_of(claim(figures=figures), found)[0]["overall"] == "not decided"
+    figures[3]["decides"] = False
+    rows = rows_of(claim(figures=figures), found)
+    assert {r["overall"] for r in rows} == {"holds"}
+    assert [r["decides"] for r in rows] == [True, True, True, False]
+    found[0].errors["new-weak"] = found[0].errors["old-weak"] / 3
+    rows = rows_of(claim(figures=figures), found)
+    assert rows[2]["verdict"] == "does not hold"
+    assert {r["overall"] for r in rows} == {"holds only under the published estimator"}
+    assert "1 of 2 published figures hold" in rows[0]["note"]
+
+
+def test_a_note_on_all_figures_of_a_claim_is_said_once() -> None:
+    made = claim(figures=[{"column": "mse", "attack": "weak", "note": "weak"}, {"column": "mse", "decides": False}])
+    found = results({"new": 1.5, "old": 1.0, "none": 0.1}, val_rising={"new": True, "old": True})
+    metrics = [{"name": "mse", "params": {}}]
+    frame = build_claims(Plan({"metrics": metrics, "claims": [made.model_dump(mode="json")]}, targets=[PLACE]), *found)
+    text = claims_markdown(frame)
+    assert text.count("still rising") == 1
+    assert "- c: validation accuracy still rising: new, old\n" in text
+    assert "- c, mse: weak\n" in text
+    assert [row[2] for row in claim_rows(frame)] == ["trustworthy", "trustworthy, no vote"]
+
+
+def test_the_results_format_lists_every_column_of_the_claims() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "results-format.md").read_text(encoding="utf-8")
+    listed = text.split("### claims.csv\n", 1)[1].split("\n### ", 1)[0].splitlines()
+    rows = [f"| `{name}` | {CLAIMS[name][0]} | {CLAIMS[name][1]} |" for name in COLUMNS]
+    assert [line for line in listed if line.startswith("| `")] == rows
