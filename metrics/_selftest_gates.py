@@ -10,11 +10,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 Found = Mapping[str, Any]
+TIGHT, CLEAR = (0.5, 2.0), 0.5
+"""Shares of the truth within which the bounds have to lie where the estimator can be read, from so many nats on."""
+
 Gate = Callable[[Found, float], str]
 
 
 def within(below: float, above: float, slack: float = 0.08) -> Gate:
-    """Accepts a value with status ok within shares of the truth (or ``slack`` nats), between bounds that hold."""
+    """Accepts a value with status ok within shares of the truth (or ``slack`` nats), between bounds that hold and say something.
+
+    Limits of 0 and infinity hold of anything.
+    """
 
     def gate(found: Found, truth: float) -> str:
         value = found["mi_mine_nats"]
@@ -22,6 +28,9 @@ def within(below: float, above: float, slack: float = 0.08) -> Gate:
             return f"no value ({found['mi_mine_status']})"
         if not min(truth * (1 - below), truth - slack) <= value <= max(truth * (1 + above), truth + slack):
             return f"read {value:.2f} nats of {truth:.2f}"
+        low, high = found["mi_lower_nats"], found["mi_upper_nats"]
+        if truth >= CLEAR and (low is None or low < TIGHT[0] * truth or high is None or high > TIGHT[1] * truth):
+            return f"bounds of {low} to {high} nats say little of {truth:.2f}"
         return bounded(found, truth)
 
     return gate
@@ -66,7 +75,7 @@ def nothing(found: Found, truth: float) -> str:
     """Accepts at most 0.05 nats."""
     if found["mi_mine_nats"] is None or abs(found["mi_mine_nats"]) > 0.05:
         return f"read {found['mi_mine_nats']} nats ({found['mi_mine_status']}) where there are none"
-    return ""
+    return bounded(found, 0.0)
 
 
 def deterministic(found: Found, truth: float) -> str:

@@ -257,7 +257,14 @@ def _nothing(found: Values, name: str, reason: str) -> Measurement:
 
 
 def _constant(found: Values, reason: str) -> Measurement:
-    none = {"mi_mine_nats": 0.0, "mi_mine_lo": 0.0, "mi_mine_hi": 0.0, "mi_lower_nats": 0.0, "mi_upper_nats": 0.0}
+    none = {
+        "mi_mine_nats": 0.0,
+        "mi_mine_lo": 0.0,
+        "mi_mine_hi": 0.0,
+        "mi_lower_nats": 0.0,
+        "mi_upper_nats": 0.0,
+        "mi_upper_se": 0.0,
+    }
     ends = {c: 0.0 for n in REFERENCE_NOISES for c in (lower_at(n), upper_at(n))}
     fine = {"mi_lower_status": "ok", **{status_at(n): "ok" for n in REFERENCE_NOISES}}
     return Measurement(found | none | ends | fine | {"mi_mine_status": "constant"}, reason, ("constant features",))

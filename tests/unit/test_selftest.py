@@ -23,7 +23,7 @@ from splitaudit.metrics._selftest_gates import bounded, deterministic, flagged, 
 from splitaudit.metrics._selftest_tasks import tasks
 from splitaudit.metrics._twin import Twin
 from splitaudit.plugins import METRICS
-from splitaudit.selftest import KnownAnswer, self_tests, verdict
+from splitaudit.selftest import KnownAnswer, _code, self_tests, verdict
 
 GOOD = {
     "mi_mine_nats": 3.0,
@@ -140,7 +140,9 @@ def test_hard_tasks_may_read_low_and_never_high() -> None:
 
 
 def test_nothing_and_deterministic_have_their_own_gates() -> None:
-    assert nothing({**GOOD, "mi_mine_nats": 0.04}, 0.0) == ""
+    none = {**GOOD, "mi_lower_nats": 0.0}
+    assert nothing({**none, "mi_mine_nats": 0.04}, 0.0) == ""
+    assert "certified 2.8 nats of 0.00" in nothing({**GOOD, "mi_lower_nats": 2.8, "mi_mine_nats": 0.04}, 0.0)
     assert "where there are none" in nothing({**GOOD, "mi_mine_nats": 0.2}, 0.0)
     assert "where there are none" in nothing({**GOOD, "mi_mine_nats": None}, 0.0)
     assert deterministic({"mi_mine_status": "deterministic", "mi_mine_nats": None}, math.inf) == ""
@@ -220,6 +222,47 @@ def test_a_verdict_is_remembered_under_the_versions_that_gave_it(
     stored = [json.loads(p.read_text()) for p in tmp_path.glob("selftest-*.json")]
     assert [s["verdict"] for s in stored] == ["failed: task: read 9"] * 2
     assert stored[0]["rows"][0]["failure"] == "read 9"
+
+
+def test_a_verdict_is_forgotten_when_a_file_beside_the_measure_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The estimators lie in files of their own: with the measure's version alone an edit would keep a stale verdict."""
+    (tmp_path / "measures").mkdir()
+    (tmp_path / "measures" / "one.py").write_text("class One: ...")
+    helper = tmp_path / "measures" / "_helper.py"
+    helper.write_text("x = 1")
+    monkeypatch.syspath_prepend(str(tmp_path / "measures"))
+    from one import One  # pyright: ignore[reportMissingImports]
+
+    before = _code(One)
+    helper.write_text("x = 2")
+    assert _code(One) != before
+    helper.write_text("x = 1")
+    assert _code(One) == before != ""
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({}, ""),
+        ({"mi_lower_nats": 0.0}, "say little"),
+        ({"mi_upper_nats": math.inf}, "say little"),
+        ({"mi_upper_nats": 2.5}, "upper bound of 2.5"),
+        ({"mi_lower_nats": 3.3}, "certified 3.3"),
+        ({"mi_mine_nats": 2.0}, "read 2.00"),
+    ],
+)
+def test_limits_that_hold_of_anything_are_not_accepted(change: dict[str, float], why: str) -> None:
+    found = {
+        "mi_mine_nats": 3.0,
+        "mi_mine_status": "ok",
+        "mi_lower_nats": 2.8,
+        "mi_upper_nats": 3.2,
+        "mi_upper_se": 0.05,
+    }
+    failure = within(0.1, 0.1)({**found, **change}, 3.0)
+    assert (why in failure) if why else failure == ""
 
 
 def test_a_self_test_that_breaks_down_has_failed_and_is_tried_again_in_the_next_run(
