@@ -457,6 +457,15 @@ def test_a_single_reading_decides_nothing_but_arithmetic_and_intervals_do() -> N
     assert row["value_hi"] == pytest.approx(4.1 / 9.9)
 
 
+def test_a_latency_is_no_arithmetic() -> None:
+    made = claim(at_most=0.5, figures=[{"column": "timing_edge_latency_median_ms"}])
+    times = {"new": 4.0, "old": 10.0, "none": 12.0}
+    found = results({"new": 1.0, "old": 1.0, "none": 1.0}, timing_edge_latency_median_ms=times)
+    suite = {"metrics": [{"name": "latency", "params": {}}], "claims": [made.model_dump(mode="json")]}
+    (row,) = build_claims(Plan(suite, targets=[dict(PLACE)]), *found).to_dict("records")
+    assert (row["interval"], row["verdict"]) == ("none: a single reading", "not decided")
+
+
 def test_a_value_without_an_interval_says_so_in_the_table() -> None:
     made = claim(at_most=0.5, figures=[{"column": "eiv_dims"}])
     found = results({"new": 1.0, "old": 1.0, "none": 1.0}, eiv_dims={"new": 4.0, "old": 10.0, "none": 12.0})
