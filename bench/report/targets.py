@@ -10,6 +10,7 @@ import pandas as pd
 
 from .. import stats
 from ..plan import Plan
+from ..rising import still_rising
 from .columns import HIGH, LABELS, LOW, TIMING, measure_columns, measure_names
 from .frames import Row, joined, make_frame, spread
 from .reading import Array, Records, Reference
@@ -67,10 +68,18 @@ def target_flags(plan: Plan, records: Records, key: str, only: str | None = None
             flags += found["flags"]
     record = records.done("target", key)
     if only is None and record is not None:
-        if record["training"].get("val_rising"):
+        if val_rising(plan, key, record["training"]):
             flags.append(RISING)
         flags += record["warnings"]
     return flags
+
+
+def val_rising(plan: Plan, key: str, history: Mapping[str, Any]) -> bool | None:
+    """Returns whether validation accuracy still rose, judged anew so that all rows of a table follow one rule."""
+    curve = history.get("val_accuracy")
+    if not curve or history.get("val_rising") is None:
+        return history.get("val_rising")
+    return still_rising(curve, int(plan.nodes["target", key].identity["client"]["client_val"]))
 
 
 def measure_reasons(plan: Plan, records: Records, key: str, owed_only: bool = False) -> list[str]:
@@ -92,7 +101,7 @@ def _row(plan: Plan, records: Records, labels: Mapping[str, Any]) -> Row:
     row |= intervals
     row["reason"] = joined([*measure_reasons(plan, records, key), *unknown])
     row["flags"] = joined(target_flags(plan, records, key))
-    row |= _training(record["training"])
+    row |= _training(record["training"]) | {"val_rising": val_rising(plan, key, record["training"])}
     return row | {TIMING + c: v for c, v in record["timing"].items()}
 
 
@@ -114,7 +123,6 @@ def _intervals(plan: Plan, records: Records, key: str, reference: Reference) -> 
 def _training(history: Mapping[str, Any]) -> Row:
     loss, accuracy, kept = history.get("loss") or [], history.get("val_accuracy") or [], history.get("kept_epoch")
     return {
-        "val_rising": history.get("val_rising"),
         "kept_epoch": kept,
         "epochs": len(loss) or None,
         "final_loss": loss[-1] if loss else None,

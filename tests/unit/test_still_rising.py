@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from splitaudit.training import still_rising
+from splitaudit.rising import still_rising
 
 
 def noisy(mean: np.ndarray, scatter: float, seed: int) -> list[float]:
