@@ -17,7 +17,7 @@ Gate = Callable[[Found, float], str]
 
 
 def within(below: float, above: float, slack: float = 0.08) -> Gate:
-    """Accepts a value with status ok within shares of the truth (or ``slack`` nats), between bounds that hold and say something.
+    """Accepts a value with status ok within shares of the truth (or ``slack`` nats), between bounds that hold and are near.
 
     Limits of 0 and infinity hold of anything.
     """
