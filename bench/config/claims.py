@@ -52,7 +52,7 @@ class Claim(_Model):
         0.05,
         gt=0,
         description="baselines that lose more accuracy than this against none are named and not compared with, unless "
-        "they are at least as accurate as the defense (null: all are compared with)",
+        "their accuracy is at least the defense's or not distinguishable from it (null: all are compared with)",
     )
     figures: Annotated[list[ClaimFigure], Field(min_length=1)] = Field(description="what decides it")
 

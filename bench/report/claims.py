@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from .. import stats
 from ..config.claims import Claim, ClaimFigure
 from ..plan import Plan
 from .claims_sides import Side, Sides
@@ -139,14 +140,25 @@ class _Tester:
     def usable(self, claim: Claim, label: str) -> bool | None:
         """Says whether a baseline keeps enough accuracy to be compared with; None where that cannot be known.
 
-        It does if it loses at most ``usable_drop`` or is at least as accurate as the defense.
+        It does if it loses at most ``usable_drop``, or is not told to be less accurate than the defense: that is how the
+        two would be compared at equal accuracy.
         """
-        drop, mine, known = self.drop(label), self.sides.accuracy(claim.defense), self.sides.accuracy(label)
-        if claim.usable_drop is None:
-            return True
-        if mine is not None and known is not None and known >= mine - ROUNDING:
+        drop = self.drop(label)
+        if claim.usable_drop is None or self.as_accurate(label, claim.defense):
             return True
         return None if drop is None else drop <= claim.usable_drop + ROUNDING
+
+    def as_accurate(self, label: str, defense: str) -> bool:
+        """Says whether a baseline's accuracy is at least the defense's, or not distinguishable from it on the same images."""
+        accuracy = ClaimFigure.model_validate({"column": "accuracy"})
+        mine, other = self.sides.side(defense, accuracy), self.sides.side(label, accuracy)
+        if mine.value is None or other.value is None:
+            return False
+        if other.value >= mine.value - ROUNDING:
+            return True
+        if mine.errors is None or other.errors is None or mine.errors.shape != other.errors.shape:
+            return False
+        return stats.paired_difference(mine.errors, other.errors, self.groups(accuracy)).low <= 0
 
     def usefulness(self, claim: Claim) -> list[str]:
         """Returns what is to be said of the accuracy of the claim's own defense."""

@@ -107,6 +107,16 @@ def test_a_baseline_that_lost_its_accuracy_is_named_and_not_compared_with() -> N
     assert row["baseline"] == "better"
 
 
+def test_a_baseline_as_accurate_as_the_defense_is_compared_with_however_much_both_lose() -> None:
+    """A baseline 1 image in 200 below the defense would else be useless, and the defense that loses as much is not."""
+    errors = {"new": 1.5, "old": 1.0, "better": 9.0, "none": 0.1}
+    for better, baseline in ((0.8, "better"), (0.795, "better"), (0.7, "old")):
+        found = results(errors, {"new": 0.8, "better": better, "none": 0.9, "old": 0.9})
+        (row,) = rows_of(claim(against=["old", "better"]), found)
+        assert row["baseline"] == baseline
+        assert row["verdict"] == ("holds" if baseline == "old" else "does not hold")
+
+
 def test_accuracy_is_beside_every_figure_and_can_be_the_figure() -> None:
     made = claim(against=["none"], compare="difference", at_least=-0.03, figures=[{"column": "accuracy"}])
     (row,) = rows_of(made, results({"new": 1.0, "none": 1.0}, {"new": 0.8}))
