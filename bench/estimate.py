@@ -31,9 +31,6 @@ STEP_S = 0.008
 FIXED = {"target": 0.5, "fit": 0.5, "cell": 0.3, "score": 0.3, "reference": 2.0, "measure": 0.5, "quiet": 0.3}
 """Seconds that a job takes besides its arithmetic."""
 
-MEASURED_IMAGE_S = 0.0045
-"""Seconds that the measures of a target take per image of ``measure``."""
-
 START_S, PAGE_S, ROW_S, SELF_TEST_S = 5.0, 3.0, 0.02, 8.0
 """Seconds to start workers, to write the report, per row of its tables, and of a measure's self-test."""
 
@@ -101,8 +98,12 @@ class Estimator:
     def _fixed(self, job: Job) -> float:
         if job.extra.get("quiet"):
             return FIXED["quiet"]
-        images = job.extra.get("measure", 0) if job.task == "measure" else 0
-        return FIXED[job.task] + MEASURED_IMAGE_S * images
+        return FIXED[job.task] + (self._measuring(job) if job.task == "measure" else 0.0)
+
+    def _measuring(self, job: Job) -> float:
+        images = int(job.extra.get("measure", 0))
+        found = [(METRICS.get(m["name"]), m["params"]) for m in job.metrics]
+        return sum(cls(cls.Params(**params)).seconds(images) for cls, params in found)
 
     def _arithmetic(self, job: Job) -> float:
         if job.task == "target":

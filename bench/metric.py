@@ -190,6 +190,10 @@ class Measure(AnyMetric):
         """
         return ()
 
+    def seconds(self, images: int) -> float:
+        """Returns roughly how long it takes on one core for the first estimate of a run; images is the size of ``measure``."""
+        return 6e-4 * images
+
     @abstractmethod
     def measure(self, context: MeasureContext) -> Measurement:
         """Returns the values of :attr:`columns`."""

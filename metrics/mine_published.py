@@ -109,6 +109,9 @@ class MinePublished(Measure):
     def cheap(cls) -> dict[str, int]:
         return {"images": 100, "epochs": 1, "batch": 16}
 
+    def seconds(self, images: int) -> float:
+        return 3e-3 * min(images, self.params.images) * self.params.epochs
+
     def measure(self, context: MeasureContext) -> Measurement:
         p = self.params
         none: dict[str, float | int | str | None] = dict.fromkeys(self.columns)
