@@ -75,7 +75,7 @@ class MutualInformation(Measure):
     ``mi_mine_nats`` is the Donsker–Varadhan value on test images with all off-diagonal pairs. The critic is T = T₀ + R:
     T₀ = log p(z | x) − log q(z) is frozen, R is a small trained network, unbounded; validation decides whether it is
     used. The value is the median over seeds and is given only with status ``ok``: InfoNCE at most 0.85 ln M, at least
-    100 effective pairs, between the two bounds, and at least 80 % recovered of a Gaussian twin (same number of images,
+    100 effective pairs, between the two bounds, and 80 to 110 % recovered of a Gaussian twin (same number of images,
     covariance and noise; known answer). Otherwise the cell is empty and ``mi_mine_lo`` holds what is certified: two
     targets at the ceiling are not equal. The default noise of MINE puts undefended feature maps of 2,000 to 8,000
     elements at one to three nats, inside the range of a few hundred test images.

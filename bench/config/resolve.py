@@ -12,9 +12,11 @@ from ..defense import Defense
 from ..errors import PluginError, did_you_mean
 from ..knowledge import PRESETS
 from ..labels import sweep_labels
+from ..metric import Measure
 from ..params import list_valued
 from ..plugins import ATTACKS, BACKBONES, DATASETS, DEFENSES, METRICS
 from ..registry import Registry
+from .claims import Claim
 from .problems import problems_of, told
 from .suite import AttackSpec, BackboneSpec, DatasetSpec, DefenseSpec, MetricSpec, Suite
 
@@ -213,6 +215,31 @@ def _claims(suite: Suite, problems: list[str]) -> None:
                     f"claim '{claim.name}': defense '{label}' is not in the suite.{did_you_mean(label, have)} "
                     f"It has {', '.join(have)}."
                 )
+        _claim_figures(suite, claim, problems)
+
+
+def _claim_figures(suite: Suite, claim: Claim, problems: list[str]) -> None:
+    """Adds a problem for every column that the suite does not measure and every attack that it does not run."""
+    columns, unknown = set[str](), False
+    for spec in suite.metrics:
+        if spec.name not in METRICS:
+            unknown = True  # reported elsewhere; what it would measure cannot be known
+            continue
+        cls = METRICS.get(spec.name)
+        columns |= set(cls.columns) if issubclass(cls, Measure) else {spec.name}
+    attacks = list(dict.fromkeys(s.name for s in suite.attacks))
+    for figure in claim.figures:
+        for column in (figure.column, figure.high):
+            if column is not None and column not in columns and not unknown:
+                problems.append(
+                    f"claim '{claim.name}': column '{column}' is not measured by the suite.{did_you_mean(column, columns)} "
+                    "Name a metric of the suite, or a column of one of its measures (splitaudit show MEASURE lists them)."
+                )
+        if figure.attack is not None and figure.attack.split("(")[0] not in attacks:
+            problems.append(
+                f"claim '{claim.name}': attack '{figure.attack}' is not in the suite.{did_you_mean(figure.attack, attacks)} "
+                f"It has {', '.join(attacks)}."
+            )
 
 
 def _exclusions(suite: Suite, problems: list[str]) -> None:

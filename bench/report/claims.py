@@ -30,7 +30,8 @@ from .frames import Row, joined, make_frame
 from .reading import Records
 
 COLUMNS = (*PLACE, "claim", "says", "published", "estimator", "decides", "figure", "attack", "defense", "baseline")
-COLUMNS += ("defense_value", "baseline_value", "compare", "threshold", "value", f"value{LOW}", f"value{HIGH}")
+COLUMNS += tuple(f"{side}_value{end}" for side in ("defense", "baseline") for end in ("", LOW, HIGH))
+COLUMNS += ("compare", "threshold", "value", f"value{LOW}", f"value{HIGH}")
 COLUMNS += ("interval", "verdict", "overall", "accuracy", "baseline_accuracy", "note")
 
 # Accuracies are means of many images: a drop of exactly the limit must not exceed it by rounding.
@@ -99,6 +100,7 @@ class _Tester:
                 attacks[c.label] = c.side.attack
                 row |= {"baseline": c.label, "attack": joined([mine.attack, c.side.attack]), "interval": c.over}
                 row |= {"defense_value": mine.value, "baseline_value": c.side.value, "value": c.interval.value}
+                row |= _ends("defense_value", mine) | _ends("baseline_value", c.side)
                 row |= {"value" + LOW: c.interval.low, "value" + HIGH: c.interval.high}
                 row |= {"baseline_accuracy": self.sides.accuracy(c.label)}
                 infinite = c.interval.low == c.interval.high == math.inf
@@ -177,3 +179,8 @@ class _Tester:
     def groups(self, figure: ClaimFigure) -> Any:
         """Returns the groups of dependent images behind a figure."""
         return self.reference.measure_groups if figure.column == "accuracy" else self.reference.groups
+
+
+def _ends(name: str, side: Side) -> Row:
+    """Returns the limits of a figure that has no errors per image, whose interval would not be that of the comparison."""
+    return {} if side.errors is not None or side.kind else {name + LOW: side.low, name + HIGH: side.high}

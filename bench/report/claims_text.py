@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -96,9 +97,21 @@ def _notes(name: str, rows: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _side(row: dict[str, Any], value: str, name: str, accuracy: str) -> str:
-    number = f" {row[value]:.4g}" if present(row.get(value)) else ""
+    number = (
+        f" {_number(row[value])}" if present(row.get(value)) else _limits(row.get(value + LOW), row.get(value + HIGH))
+    )
     right = f" (accuracy {row[accuracy]:.3f})" if present(row.get(accuracy)) else ""
     return f"{name}{number}{right}"
+
+
+def _limits(low: Any, high: Any) -> str:
+    if not present(low):
+        return ""
+    return f" {low:.2f} to {high:.2f}" if present(high) and math.isfinite(high) else f" >= {low:.2f}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
 
 
 def _comparison(row: dict[str, Any]) -> str:

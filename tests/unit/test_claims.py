@@ -142,6 +142,8 @@ def test_a_censored_figure_never_stands_as_a_value_but_its_limit_may_refute() ->
     (row,) = rows_of(made, results({"new": 1.0, "old": 1.0, "none": 1.0}, **information))
     assert math.isnan(row["value"])
     assert row["value_hi"] == pytest.approx(2.1 / 5.0)
+    assert (row["defense_value_lo"], row["defense_value_hi"], row["baseline_value_lo"]) == (1.9, 2.1, 5.0)
+    assert "old >= 5.00" in claim_rows(pd.DataFrame([row]))[0][4]
     assert row["verdict"] == "holds"
     assert "at_ceiling" in row["note"]
     information["mi_mine_status"]["new"] = "at_ceiling"

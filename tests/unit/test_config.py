@@ -51,6 +51,26 @@ def test_a_base_that_is_no_preset_is_refused_with_what_there_is(base: Any) -> No
     assert "quick" in problem
 
 
+def test_claims_about_columns_and_attacks_that_the_suite_does_not_have_are_mistakes() -> None:
+    """They would come to light after the run, as a claim that is not decided."""
+    figures = [
+        {"column": "msee"},
+        {"column": "mse", "attack": "decodr"},
+        {"column": "mi_lower_nats", "high": "mi_uper_nats"},
+        {"column": "mine_published"},
+        {"column": "accuracy"},
+    ]
+    claim = {"name": "c", "says": "s", "published": "p", "defense": "none", "against": "none", "at_least": 1}
+    with pytest.raises(ConfigError) as caught:
+        load_suite({"preset": "smoke", "claims": [{**claim, "figures": figures}]})
+    text = str(caught.value)
+    assert "column 'msee' is not measured by the suite. Did you mean 'mse'?" in text
+    assert "attack 'decodr' is not in the suite. Did you mean 'decoder'?" in text
+    assert "column 'mi_uper_nats' is not measured by the suite. Did you mean 'mi_upper_nats'?" in text
+    assert "column 'mine_published' is not measured by the suite." in text
+    assert "'accuracy'" not in text
+
+
 def test_claims_about_defenses_that_the_suite_does_not_have_are_mistakes() -> None:
     claim = {"name": "c", "says": "s", "published": "p", "at_least": 1, "figures": [{"column": "mse"}]}
     found = problems({**BASE, "claims": [{**claim, "defense": "none", "against": ["noize", "dropout"]}]})
