@@ -167,11 +167,11 @@ def list_(
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="Name of a defense, attack, metric, backbone or dataset.")],
+    name: Annotated[str, typer.Argument(help="Name of a defense, attack, metric, backbone, dataset or preset.")],
     plugin: PluginOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
-    """Explain a plugin: what it does, its parameters with defaults and units, its source, what it requires."""
+    """Explain a plugin (what it does, parameters, source, what it requires), or print a preset's YAML."""
     from .listing import show_command
 
     show_command(name, plugin or [], as_json=as_json)

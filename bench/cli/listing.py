@@ -41,11 +41,17 @@ def list_command(kind: str | None, plugins: list[Path], *, as_json: bool) -> Non
 
 
 def show_command(name: str, plugins: list[Path], *, as_json: bool) -> None:
-    """Prints all that is known of a plugin; a name that several kinds share is shown for each."""
+    """Prints all that is known of a plugin, each kind's where several share a name, or the YAML of a preset."""
+    from ..config import preset_text, presets
+
     add_plugin_files(plugins)
     kinds = [k for k, r in REGISTRIES.items() if name in r]
+    if not kinds and name in presets():
+        text = preset_text(name)
+        print(json.dumps({"kind": "preset", "name": name, "yaml": text}, indent=1) if as_json else text, end="")
+        return
     if not kinds:
-        known = [n for r in REGISTRIES.values() for n in r.names()]
+        known = [*(n for r in REGISTRIES.values() for n in r.names()), *presets()]
         raise PluginError(f"nothing is called '{name}'.{did_you_mean(name, known)}  (splitaudit list)")
     facts = [_facts(kind, name) for kind in kinds]
     if as_json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .load import describe_preset, load_suite, presets
+from .load import describe_preset, load_suite, preset_text, presets
 from .suite import AttackSpec, BackboneSpec, DatasetSpec, DefenseSpec, MetricSpec, Suite
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     "Suite",
     "describe_preset",
     "load_suite",
+    "preset_text",
     "presets",
 ]

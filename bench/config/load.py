@@ -29,6 +29,11 @@ def presets() -> list[str]:
     )
 
 
+def preset_text(name: str) -> str:
+    """Returns a preset's YAML as it is, with its comments."""
+    return (files(_PRESETS) / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
+
+
 def describe_preset(name: str) -> str:
     """Returns the sentence that a preset says of itself, without checking the preset."""
     return str(_read(name)[0].get("description", ""))
@@ -78,7 +83,7 @@ def _read(source: str | Path | Mapping[str, Any] | Suite) -> tuple[dict[str, Any
         return _based(copy.deepcopy(dict(source)), "suite"), "suite", []
     path = Path(source)
     if isinstance(source, str) and source in presets():
-        text = (files(_PRESETS) / "presets" / f"{source}.yaml").read_text(encoding="utf-8")
+        text = preset_text(source)
         name, origin = source, f"preset '{source}'"
     else:
         text, name, origin = _text(path, str(source)), re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem), str(path)

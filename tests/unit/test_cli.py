@@ -15,6 +15,7 @@ import yaml
 
 import splitaudit
 from splitaudit.cli import main
+from splitaudit.config import load_suite
 from splitaudit.plugins import DEFENSES
 from splitaudit.registry import Entry
 
@@ -90,6 +91,15 @@ def test_a_mistake_on_the_command_line_is_told_on_stderr_with_exit_code_2(
     assert expected in " ".join(called.err.replace("│", " ").split())
     assert "Traceback" not in called.err
     assert not list(tmp_path.iterdir())
+
+
+def test_show_prints_the_yaml_of_a_preset_which_is_a_suite(call: Call, tmp_path: Path) -> None:
+    called = call("show", "siftfunnel-claims")
+    assert called.code == 0
+    (tmp_path / "mine.yaml").write_text(called.out)
+    assert [c.name for c in load_suite(tmp_path / "mine.yaml").claims][:2] == ["error", "information"]
+    assert json.loads(call("show", "smoke", "--json").out)["kind"] == "preset"
+    assert "Did you mean 'siftfunnel-claims'?" in call("show", "siftfunnel-claim").err
 
 
 def test_the_mistakes_of_a_suite_come_in_one_message_without_a_traceback(call: Call, tmp_path: Path) -> None:
