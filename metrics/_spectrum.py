@@ -112,11 +112,20 @@ def _orthonormal(vectors: torch.Tensor) -> torch.Tensor:
 
 
 def _eigh(product: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns eigenvalues, rising, and vectors; in double precision where single does not converge (many equal values)."""
+    """Returns eigenvalues, rising, and vectors.
+
+    Many equal values (elements that a fixed mask sets to 0) can keep the solver from converging: then in double precision,
+    then with values that are set apart by a millionth of the greatest.
+    """
     try:
         values, vectors = torch.linalg.eigh(product)
     except torch.linalg.LinAlgError:
-        values, vectors = torch.linalg.eigh(product.double())
+        whole = product.double()
+        try:
+            values, vectors = torch.linalg.eigh(whole)
+        except torch.linalg.LinAlgError:
+            apart = 1e-6 * float(whole.diagonal().max()) * torch.linspace(0, 1, len(whole)).to(whole)
+            values, vectors = torch.linalg.eigh(whole + apart.diag())
     return values.to(product), vectors.to(product)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -423,3 +424,27 @@ def test_leading_directions_alone_loosen_the_upper_bound_by_little() -> None:
     exact = 0.5 * float(torch.log1p(torch.arange(1, 1501).double() ** -1 / 0.01).sum())
     assert exact < upper(whole, 0.0).limit <= upper(leading, 0.0).limit * 1.001
     assert upper(leading, 0.0).limit < 1.05 * upper(whole, 0.0).limit
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_spectrum_is_found_where_the_solver_does_not_converge_at_first(
+    monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    """A fixed mask of dropout made it fail in both precisions on one target, which then had no information at all."""
+    solve, calls = torch.linalg.eigh, []
+
+    def reluctant(product: torch.Tensor) -> Any:
+        calls.append(product.dtype)
+        if len(calls) <= failures:
+            raise torch.linalg.LinAlgError("too many repeated eigenvalues")
+        return solve(product)
+
+    g = torch.Generator().manual_seed(0)
+    train = torch.randn(300, 20, generator=g) * (torch.arange(20) % 2)
+    held_out = torch.randn(300, 20, generator=g) * (torch.arange(20) % 2)
+    plain = spectrum(train, held_out)
+    monkeypatch.setattr(torch.linalg, "eigh", reluctant)
+    found = spectrum(train, held_out)
+    assert calls == [torch.float32, torch.float64, torch.float64][: failures + 1]
+    assert found.information(1.0) == pytest.approx(plain.information(1.0), rel=0.02)
+    assert found.effective_dimensions() == pytest.approx(plain.effective_dimensions(), rel=0.02)
