@@ -77,9 +77,10 @@ def target_flags(plan: Plan, records: Records, key: str, only: str | None = None
 def val_rising(plan: Plan, key: str, history: Mapping[str, Any]) -> bool | None:
     """Returns whether validation accuracy still rose, judged anew so that all rows of a table follow one rule."""
     curve = history.get("val_accuracy")
-    if not curve or history.get("val_rising") is None:
+    sizes = plan.nodes["target", key].identity.get("client") if ("target", key) in plan.nodes else None
+    if not curve or sizes is None or history.get("val_rising") is None:
         return history.get("val_rising")
-    return still_rising(curve, int(plan.nodes["target", key].identity["client"]["client_val"]))
+    return still_rising(curve, int(sizes["client_val"]))
 
 
 def measure_reasons(plan: Plan, records: Records, key: str, owed_only: bool = False) -> list[str]:

@@ -19,7 +19,7 @@ def target(variant: str) -> SplitModel:
     params = {"variant": variant, "alpha": 1.0, "beta": 1.0, "gamma": 0.0, "activity": 0.0}
     identity = {
         "dataset": {"name": "any"},
-        "backbone": {"name": "cnn4", "params": {"width": 4, "dropout": 0.5}},
+        "backbone": {"name": "cnn4", "params": {"width": 16, "dropout": 0.5}},
         "cut": "block2",
         "seed": 0,
         "defense": {"parts": [{"name": "siftfunnel", "params": params}]},
