@@ -20,12 +20,19 @@ Structure = Literal["chain", "autoencoder", "funnel", "residual", "vgg", "vgg_fu
 
 _CNN: dict[str, Structure] = {"undefended": "chain", "bottleneck": "autoencoder", "siftfunnel": "funnel"}
 
-_NOT_BUILT = {
+_NOT_BUILT: dict[tuple[str, str], str] = {
     ("resnet18", "siftfunnel"): "the published one expects 2×64×64 features where the published wire has 6×32×32",
     ("resnet18", "bottleneck"): "what its blocks consist of is not known completely",
     ("resnet18", "undefended"): "only that for maps of the image's size (stem, layer1) is known completely",
     ("vgg16_bn", "undefended"): "the published one is for maps of a quarter of the image's side (pool2, conv3)",
 }
+
+_CUTS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("resnet18", "undefended"): ("stem", "layer1"),
+    ("vgg16_bn", "undefended"): ("pool2", "conv3"),
+    ("vgg16_bn", "siftfunnel"): ("conv3",),
+}
+"""Beginnings of the names of cuts whose maps have the side that a known decoder expects."""
 
 
 class PublishedDecoder(nn.Module):
@@ -89,10 +96,7 @@ def published_structure(
     Raises:
         Unsupported: where there is none, or where it is not known completely; with the reason.
     """
-    edge = "undefended"
-    for name, params in defense_parts:
-        if name == "bottleneck" or (name == "siftfunnel" and params["funnel"]):
-            edge = name
+    edge = _edge(defense_parts)
     backbone, (_, height, width) = architecture.backbone, architecture.image_shape
     if backbone == "cnn4":
         return _CNN[edge]
@@ -102,10 +106,36 @@ def published_structure(
             return "residual"
         if backbone == "vgg16_bn" and edge != "bottleneck" and sides == (height // 4, width // 4):
             return "vgg" if edge == "undefended" else "vgg_funnel"
-    why = _NOT_BUILT.get((backbone, edge), "the official code has none")
-    raise Unsupported(
-        f"decoder_published has no published decoder for backbone '{backbone}' cut after '{architecture.cut}', edge "
-        f"{edge}, features {feature_shape}: {why}. Name a `structure` of another backbone, or use the attack `decoder`."
+    raise Unsupported(f"{_none_for(architecture, edge)}; features {feature_shape}")
+
+
+def unpublished(architecture: SplitInfo, defense_parts: Iterable[tuple[str, Mapping[str, Any]]]) -> str | None:
+    """Returns why the official code has no decoder for a target, as far as that is known before its features are.
+
+    Args:
+        architecture: of the undefended model.
+        defense_parts: name and parameters of each part of the defense.
+    """
+    edge = _edge(defense_parts)
+    cuts = _CUTS.get((architecture.backbone, edge))
+    if architecture.backbone == "cnn4" or (cuts and architecture.cut.startswith(cuts)):
+        return None
+    return _none_for(architecture, edge)
+
+
+def _edge(defense_parts: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
+    edge = "undefended"
+    for name, params in defense_parts:
+        if name == "bottleneck" or (name == "siftfunnel" and params["funnel"]):
+            edge = name
+    return edge
+
+
+def _none_for(architecture: SplitInfo, edge: str) -> str:
+    why = _NOT_BUILT.get((architecture.backbone, edge), "the official code has none")
+    return (
+        f"decoder_published has no published decoder for backbone '{architecture.backbone}' cut after "
+        f"'{architecture.cut}', edge {edge}: {why}. Name a `structure` of another backbone, or use the attack `decoder`"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -9,11 +10,12 @@ import torch.nn.functional as F
 from pydantic import Field
 
 from splitaudit.attack import Attack, Expected, Work
-from splitaudit.attacks._published_decoders import PublishedDecoder, Structure, published_structure
+from splitaudit.attacks._published_decoders import PublishedDecoder, Structure, published_structure, unpublished
 from splitaudit.attacks.decoder import macs
 from splitaudit.knowledge import AdversaryKnowledge
 from splitaudit.params import Params
 from splitaudit.seeds import seeded_globally
+from splitaudit.split import SplitInfo
 from splitaudit.view import View
 
 
@@ -44,7 +46,7 @@ class DecoderPublished(Attack):
     - ``vgg16_bn``: ``vgg`` for undefended maps of a quarter of the side (published for ``conv3_1``); ``vgg_funnel``
       against ``siftfunnel`` with its funnel.
 
-    Anything else fails with the reason: ``resnet18`` with ``siftfunnel`` (the published decoder does not fit the published
+    Anything else is skipped with the reason: ``resnet18`` with ``siftfunnel`` (the published decoder does not fit the published
     wire), with ``bottleneck`` and at deeper cuts (decoders not known completely); ``vgg16_bn`` with ``bottleneck`` and at
     other cuts, other backbones (the code has none). A structure named there runs, but is not what was published.
 
@@ -59,6 +61,9 @@ class DecoderPublished(Attack):
     requires = AdversaryKnowledge(edge="query", aux="other")
     uses = AdversaryKnowledge(edge="query", aux="same")
     expected = Expected(beats_prior=True)
+
+    def supports(self, architecture: SplitInfo, defense_parts: Sequence[tuple[str, Mapping[str, Any]]]) -> str | None:
+        return unpublished(architecture, defense_parts) if self.params.structure == "auto" else None
 
     def fit(self, view: View) -> dict[str, torch.Tensor]:
         network = self._network(view)

@@ -86,7 +86,7 @@ def run(
     options = _with_out(options, out)
     resolved, folder = _open(suite, overrides, seeds, options)
     with Store.writing(folder) as store:
-        plan = make_plan(resolved, options.context(folder))
+        plan = make_plan(resolved, options.context(folder, listener))
         preview = look_ahead(plan, store, options)
         if preview.todo.jobs and _fetch_weights(resolved, plan, options.offline, listener):
             preview = look_ahead(plan, store, options)  # what had no value may have one now
@@ -113,8 +113,11 @@ def plan_suite(
     overrides: Sequence[str] = (),
     seeds: Sequence[int] = (),
     options: Options | None = None,
+    listener: Listener = silent,
 ) -> Preview:
     """Returns what a run would do, without doing anything.
+
+    The listener is told what takes long.
 
     Raises:
         SplitAuditError: as :func:`run`.
@@ -122,7 +125,7 @@ def plan_suite(
     options = _with_out(options, out)
     resolved, folder = _open(suite, overrides, seeds, options)
     # A folder that is not there yet stays so: then the hashes of the dataset's files are not kept.
-    made = make_plan(resolved, options.context(folder if folder.is_dir() else None))
+    made = make_plan(resolved, options.context(folder if folder.is_dir() else None, listener))
     return look_ahead(made, Store(folder), options)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,6 +11,7 @@ import torch
 
 from .knowledge import AdversaryKnowledge
 from .params import Params
+from .split import SplitInfo
 from .view import View
 
 
@@ -69,6 +71,17 @@ class Attack(ABC):
 
     def __init__(self, params: Params) -> None:
         self.params: Any = params
+
+    def supports(self, architecture: SplitInfo, defense_parts: Sequence[tuple[str, Mapping[str, Any]]]) -> str | None:
+        """Returns why the attack cannot run on a target, or None where it can; such cells are skipped with the reason.
+
+        An attack runs on any target; one that rebuilds published code may have nothing for some.
+
+        Args:
+            architecture: the undefended model.
+            defense_parts: registry name and parameters of each part of the defense, in order.
+        """
+        return None
 
     def shared_fit(self) -> tuple[str, dict[str, Any]] | None:
         """Returns (attack name, parameters) of the attack whose ``fit`` this one uses; None: its own, if it has one."""

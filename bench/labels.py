@@ -3,24 +3,72 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .registry import Registry
 
 SEVERAL = 2
 """Parameters that a label names even where they have their default value."""
 
 
-def sweep_labels(specs: Sequence[tuple[str, Mapping[str, Any], Mapping[str, Any]]]) -> list[str]:
-    """Returns one label per (name, parameters, default parameters).
+@dataclass(frozen=True)
+class Labelled:
+    """What a label is made of.
+
+    Attributes:
+        name: registry name, or names joined by ``+``.
+        params: complete parameters; of a composition by part.
+        defaults: the same, all at their defaults.
+        implied: values that follow from other parameters; of a composition by part.
+    """
+
+    name: str
+    params: Mapping[str, Any]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    implied: Mapping[str, Any] = field(default_factory=dict)
+
+
+def plugin_labels(registry: Registry[Any], specs: Iterable[Any]) -> list[str]:
+    """Returns one label per spec of a plugin (``name`` and validated ``params``), as :func:`sweep_labels`.
+
+    A name may be composed; a defense that acts at inference alone ends in ``@infer``.
+    """
+    specs = list(specs)
+    named = sweep_labels([_labelled(registry, s.name, s.params) for s in specs])
+    when = [getattr(s, "when", None) for s in specs]
+    return [f"{name}@infer" if w == "infer" else name for name, w in zip(named, when, strict=True)]
+
+
+def _labelled(registry: Registry[Any], name: str, params: Mapping[str, Any]) -> Labelled:
+    models = {part: registry.get(part).Params for part in name.split("+")}
+    if len(models) == 1:
+        model = models[name]
+        return Labelled(name, params, model().dump(), model(**params).implied())
+    return Labelled(
+        name,
+        params,
+        {part: model().dump() for part, model in models.items()},
+        {part: model(**params.get(part, {})).implied() for part, model in models.items()},
+    )
+
+
+def sweep_labels(entries: Sequence[Labelled]) -> list[str]:
+    """Returns one label per entry.
 
     A label is the bare name where the name occurs once; else it names the parameters in which the entries of that name
     differ: ``noise(sigma=0.5)``. Where they differ in more than two, only those that are not the default are named, so
-    that an ablation reads ``siftfunnel(beta=0)``; entries that differ still have different labels.
+    that an ablation reads ``siftfunnel(beta=0)``. What follows from other parameters is never named. Entries that
+    differ still have different labels.
     """
     out = []
-    for name, params, defaults in specs:
-        alike = [p for n, p, _ in specs if n == name]
-        flat, usual = _flat(params), _flat(defaults)
+    for entry in entries:
+        name = entry.name
+        alike = [e.params for e in entries if e.name == name]
+        flat, implied = _flat(entry.params), _flat(entry.implied)
+        usual = _flat(entry.defaults) | implied
         keys = [k for k in flat if any(_flat(p).get(k, ...) != flat[k] for p in alike)]
         missing = {k for p in alike for k in _flat(p)} - set(flat)
         if not keys and missing:
@@ -28,7 +76,7 @@ def sweep_labels(specs: Sequence[tuple[str, Mapping[str, Any], Mapping[str, Any]
         else:
             if len(keys) > SEVERAL:
                 keys = [k for k in keys if flat[k] != usual.get(k, ...)]
-            text = ",".join(f"{k}={_short(flat[k])}" for k in keys)
+            text = ",".join(f"{k}={_short(flat[k])}" for k in keys if implied.get(k, ...) != flat[k])
         out.append(f"{name}({text})" if text else name)
     return out
 

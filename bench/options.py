@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .data.base import DataContext
+from .events import Event, Listener, silent
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,10 @@ class Options:
     keep_failed: bool = False
     fail_fast: bool = False
 
-    def context(self, folder: Path | None) -> DataContext:
+    def context(self, folder: Path | None, listener: Listener = silent) -> DataContext:
         """Returns the surroundings of datasets; without a run folder there is no cache."""
-        return DataContext(self.data_root, folder / "cache" if folder else None, self.offline)
+
+        def tell(message: str) -> None:
+            listener(Event("note", message=message))
+
+        return DataContext(self.data_root, folder / "cache" if folder else None, self.offline, tell)

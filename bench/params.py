@@ -30,6 +30,13 @@ class Params(BaseModel):
         """Returns the parameters as plain JSON values."""
         return self.model_dump(mode="json")
 
+    def implied(self) -> dict[str, Any]:
+        """Returns the values that some fields have unless they are given, as they follow from others here.
+
+        A label names such a field only where it has another value.
+        """
+        return {}
+
 
 def list_valued(model: type[BaseModel], field: str) -> bool:
     """Says whether a field is itself a list or tuple (then a list in a config is its value, not a sweep)."""

@@ -10,14 +10,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .attack import Attack
 from .canonical import key_of
 from .config.suite import AttackSpec, BackboneSpec, DatasetSpec, DefenseSpec, Suite
 from .data._overlap import refuse_overlap
 from .data.base import DataContext, DataInfo, Dataset
 from .errors import ConfigError, Unsupported
 from .knowledge import AdversaryKnowledge, level
-from .labels import sweep_labels
+from .labels import Labelled, plugin_labels, sweep_labels
 from .plugins import ATTACKS, BACKBONES, DATASETS, DEFENSES, METRICS, identity
+from .split import SplitInfo
 from .store.layout import Name
 from .store.schema import Kind
 from .view import VERSION as VIEW
@@ -93,9 +95,9 @@ def open_datasets(suite: Suite, context: DataContext) -> dict[str, tuple[Dataset
         DataError: of the first dataset that cannot be used.
     """
     specs = [*suite.dataset, *([suite.other] if suite.other else [])]
-    labels = sweep_labels([(s.name, {**s.params, **{f"n_{k}": v for k, v in s.sizes.items()}}, {}) for s in specs])
+    names = sweep_labels([Labelled(s.name, {**s.params, **{f"n_{k}": v for k, v in s.sizes.items()}}) for s in specs])
     opened = {}
-    for spec, name in zip(specs, labels, strict=True):
+    for spec, name in zip(specs, names, strict=True):
         if name not in opened:
             cls = DATASETS.get(spec.name)
             dataset = cls(cls.Params(**spec.params), spec.sizes, context)
@@ -164,17 +166,12 @@ class _Builder:
         other: str | None,
     ) -> None:
         self.suite, self.plan, self.opened, self.identities, self.other = suite, plan, opened, identities, other
-        self.defense_labels = sweep_labels([(s.name, s.params, _defaults(s)) for s in suite.defenses])
-        self.defense_labels = [
-            f"{name}@infer" if s.when == "infer" else name
-            for name, s in zip(self.defense_labels, suite.defenses, strict=True)
+        self.defense_labels = plugin_labels(DEFENSES, suite.defenses)
+        self.attack_labels = plugin_labels(ATTACKS, suite.attacks)
+        self.backbone_labels = plugin_labels(BACKBONES, suite.backbone)
+        self.attacks: list[Attack] = [
+            ATTACKS.get(s.name)(ATTACKS.get(s.name).Params(**s.params)) for s in suite.attacks
         ]
-        self.attack_labels = sweep_labels(
-            [(s.name, s.params, ATTACKS.get(s.name).Params().dump()) for s in suite.attacks]
-        )
-        self.backbone_labels = sweep_labels(
-            [(s.name, s.params, BACKBONES.get(s.name).Params().dump()) for s in suite.backbone]
-        )
 
     def dataset(self, name: str) -> None:
         info = self.opened[name][1]
@@ -215,7 +212,8 @@ class _Builder:
         if skip is None:
             node = self._target_node(dataset, backbone, cut, defense, seed, labels)
         self.plan.targets.append({**labels, "key": node.key if node else None, "skip": skip})
-        for attack, attack_label in zip(self.suite.attacks, self.attack_labels, strict=True):
+        for attack, attack_label, made in zip(self.suite.attacks, self.attack_labels, self.attacks, strict=True):
+            refusal = None if skip else made.supports(*self._public(dataset, backbone, cut, defense))
             for knowledge in self.suite.knowledge:
                 if self._excluded(
                     {**rules, "cut": (cut,), "attack": (attack.name, attack_label), "knowledge": (knowledge,)}
@@ -224,14 +222,23 @@ class _Builder:
                 for attack_seed in self.suite.attack_seeds:
                     row = {**labels, "attack": attack_label, "knowledge": knowledge, "attack_seed": attack_seed}
                     reason, cell = skip and f"target skipped: {skip}", None
-                    lacks = level(knowledge).lacks(ATTACKS.get(attack.name).requires)
+                    lacks = level(knowledge).lacks(made.requires)
                     if reason is None and lacks:
                         reason = f"attack '{attack.name}' {lacks}"
+                    reason = reason or refusal
                     if node is not None and reason is None:
-                        cell = self._cell(dataset, node, attack, level(knowledge), attack_seed, row)
+                        cell = self._cell(dataset, node, attack, made, level(knowledge), attack_seed, row)
                     self.plan.cells.append(
                         {**row, "target": node.key if node else None, "key": cell and cell.key, "skip": reason}
                     )
+
+    def _public(
+        self, dataset: str, backbone: BackboneSpec, cut: str, defense: DefenseSpec
+    ) -> tuple[SplitInfo, list[tuple[str, dict[str, Any]]]]:
+        """Returns what everybody knows of a target: the undefended architecture, the parts of the defense."""
+        info = self.opened[dataset][1]
+        architecture = SplitInfo(backbone.name, cut, info.image_shape, len(info.classes), dict(backbone.params))
+        return architecture, [(part["name"], part["params"]) for part in defense_parts(defense)]
 
     def _target_skip(self, backbone: BackboneSpec, cut: str, defense: DefenseSpec, info: DataInfo) -> str | None:
         cls = BACKBONES.get(backbone.name)
@@ -276,16 +283,15 @@ class _Builder:
         dataset: str,
         target: Node,
         attack: AttackSpec,
+        made: Attack,
         granted: AdversaryKnowledge,
         seed: int,
         row: dict[str, Any],
     ) -> Node:
-        cls = ATTACKS.get(attack.name)
-        knowledge = cls.granted(granted)
+        knowledge = made.granted(granted)
         aux = None
         if knowledge.aux != "none":
             aux = self._aux_identity(dataset if knowledge.aux == "same" or self.other is None else self.other)
-        made = cls(cls.Params(**attack.params))
         common = {
             "target": target.key,
             "knowledge": knowledge.dump(),
@@ -312,7 +318,7 @@ class _Builder:
             "cell",
             {
                 **common,
-                "attack": identity(ATTACKS, attack.name, cls.Params(**attack.params)),
+                "attack": identity(ATTACKS, attack.name, made.params),
                 "fit": fit_key,
                 "dataset": self._data(dataset),
                 "private": self.opened[dataset][1].sizes["private"],
@@ -350,13 +356,6 @@ def defense_parts(spec: DefenseSpec) -> list[dict[str, Any]]:
         params = spec.params if len(names) == 1 else spec.params.get(name, {})
         out.append(identity(DEFENSES, name, DEFENSES.get(name).Params(**params)))
     return out
-
-
-def _defaults(spec: DefenseSpec) -> dict[str, Any]:
-    names = spec.name.split("+")
-    if len(names) == 1:
-        return DEFENSES.get(spec.name).Params().dump()
-    return {name: DEFENSES.get(name).Params().dump() for name in names}
 
 
 def _dataset_identity(name: str, dataset: Dataset) -> dict[str, Any]:

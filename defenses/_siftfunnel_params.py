@@ -65,6 +65,9 @@ class SiftFunnelParams(Params):
         weights = SETTINGS.get(setting, {}) if isinstance(setting, str) else {}
         return {**weights, **given}
 
+    def implied(self) -> dict[str, Any]:
+        return dict(SETTINGS[self.setting])
+
     @model_validator(mode="after")
     def _belongs_to_the_funnel(self) -> SiftFunnelParams:
         for name, given in (

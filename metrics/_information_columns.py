@@ -45,14 +45,19 @@ def information_columns() -> dict[str, Column]:
             "(then the value is 0), invalid",
         ),
         "mi_lower_nats": Column(
-            nats, more, "lower bound at the same noise, one-sided 95 %: InfoNCE of an untrained critic", status=lower
+            nats,
+            more,
+            "lower bound at the noise mi_sigma_over_rms, one-sided 95 %: InfoNCE of an untrained critic",
+            status=lower,
         ),
         lower: Column(
             "",
             "neither",
             "ok; at_ceiling: how much more there is cannot be seen with so many images; invalid: above the upper bound",
         ),
-        "mi_upper_nats": Column(nats, more, "upper bound at the same noise, one-sided 95 %: held-out cross-entropy"),
+        "mi_upper_nats": Column(
+            nats, more, "upper bound at the noise mi_sigma_over_rms, one-sided 95 %: held-out cross-entropy"
+        ),
         "mi_upper_se": Column(nats, "neither", "standard error of the upper bound, of which it holds 1.645"),
         "mi_upper_form": Column("", "neither", "density estimates behind the upper bound"),
         "mi_ceiling_nats": Column(nats, "neither", "ln of the number of test images: no lower bound can be higher"),

@@ -15,7 +15,8 @@ def override(raw: dict[str, Any], text: str) -> list[str]:
     """Puts ``key=value`` into a raw suite in place and returns what is wrong with it.
 
     The value is YAML. An element of a list is named by its number: ``defenses.1.params.sigma=0.5``. A bare name on the
-    way becomes a mapping, and a list of one entry need not be numbered.
+    way becomes a mapping, and a list of one entry need not be numbered. ``dataset=NAME`` changes the dataset alone: the
+    sizes of the parts stay those of the suite (``sizes`` is the one thing of a dataset that another one has too).
     """
     key, equals, value_text = text.partition("=")
     key = key.strip()
@@ -34,7 +35,7 @@ def override(raw: dict[str, Any], text: str) -> list[str]:
             return [*problems, f"-s {text}: {_nowhere(at, steps, i)}"]
         at = inner
     if isinstance(at, dict):
-        at[steps[-1]] = value
+        at[steps[-1]] = _with_sizes(value, at.get("dataset")) if steps == ["dataset"] else value
     elif isinstance(at, list) and _number(steps[-1], at):
         at[int(steps[-1])] = value
     else:
@@ -62,6 +63,14 @@ def _entered(at: Any, step: str, following: str) -> Any:
     elif isinstance(inner, list) and len(inner) == 1 and not following.isdigit():
         inner[0] = inner = _spelled_out(inner[0])
     return inner if isinstance(inner, dict | list) else None
+
+
+def _with_sizes(value: Any, before: Any) -> Any:
+    """Returns the dataset that is named alone with the sizes of the one that was there."""
+    if isinstance(before, list) and len(before) == 1:
+        before = before[0]
+    sizes = before.get("sizes") if isinstance(before, dict) else None
+    return {"name": value, "sizes": sizes} if isinstance(value, str) and sizes else value
 
 
 def _spelled_out(entry: Any) -> Any:

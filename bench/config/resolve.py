@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from ..defense import Defense
 from ..errors import PluginError, did_you_mean
 from ..knowledge import PRESETS
-from ..labels import sweep_labels
+from ..labels import plugin_labels
 from ..metric import Measure
 from ..params import list_valued
 from ..plugins import ATTACKS, BACKBONES, DATASETS, DEFENSES, METRICS
@@ -243,14 +243,12 @@ def _claim_figures(suite: Suite, claim: Claim, problems: list[str]) -> None:
 
 
 def _exclusions(suite: Suite, problems: list[str]) -> None:
-    labels = sweep_labels([(s.name, s.params, {}) for s in suite.defenses])
-    labels = [f"{n}@infer" if s.when == "infer" else n for n, s in zip(labels, suite.defenses, strict=True)]
     names: dict[str, set[str]] = {
         "dataset": {s.name for s in suite.dataset},
         "backbone": {s.name for s in suite.backbone},
         "cut": {c for s in suite.backbone for c in s.cut},
-        "defense": {s.name for s in suite.defenses} | set(labels),
-        "attack": {s.name for s in suite.attacks} | set(sweep_labels([(s.name, s.params, {}) for s in suite.attacks])),
+        "defense": {s.name for s in suite.defenses} | set(plugin_labels(DEFENSES, suite.defenses)),
+        "attack": {s.name for s in suite.attacks} | set(plugin_labels(ATTACKS, suite.attacks)),
         "knowledge": set(suite.knowledge),
     }
     for i, rule in enumerate(suite.exclude):

@@ -20,6 +20,9 @@ from ._pixels import is_grey
 
 _FORMAT = 1
 
+MANY = 5_000
+"""New files whose reading takes long enough to be told."""
+
 SHOWN = 10
 """Files that an error names."""
 
@@ -40,19 +43,24 @@ class FileFacts:
     grey: bool
 
 
-def facts_of(root: Path, files: Sequence[ImageFile], cache: Path | None) -> list[FileFacts]:
+def facts_of(
+    root: Path, files: Sequence[ImageFile], cache: Path | None, tell: Callable[[str], None] | None = None
+) -> list[FileFacts]:
     """Returns the facts of every file; those whose path, size and time are in the cache are not read again.
 
     Args:
         root: the dataset's folder; decides the name of the cache file.
         files: what to read.
         cache: folder for the cache; None: no cache.
+        tell: is told if many files have to be read.
 
     Raises:
         DataError: files that cannot be read or are no images, all in one message; the cache folder cannot be written.
     """
     place = None if cache is None else _place(cache, "files", root)
     known = {} if place is None else _read(place)
+    if tell is not None and len(files) - len(known) >= MANY:
+        tell(f"Reading {len(files):,} image files to know what they hold; a run folder remembers it.")
     fresh: dict[str, list] = {}
     facts, problems = [], []
     for file in files:

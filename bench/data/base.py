@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
@@ -61,6 +61,10 @@ class DataInfo:
     sizes: dict[str, int]
 
 
+def _silent(message: str) -> None:
+    """Tells nothing."""
+
+
 @dataclass(frozen=True)
 class DataContext:
     """Run-time surroundings of a dataset; nothing in it may change a number.
@@ -69,11 +73,13 @@ class DataContext:
         root: folder that holds or receives files (``--data-root``).
         cache: folder for caches of hashes; None: no cache.
         offline: never open a connection.
+        tell: is told what takes long, in a sentence.
     """
 
     root: Path | None = None
     cache: Path | None = None
     offline: bool = False
+    tell: Callable[[str], None] = _silent
 
 
 class Dataset(ABC):

@@ -90,7 +90,7 @@ class ImageFolder(Dataset):
 
     @functools.cached_property
     def _facts(self) -> list[FileFacts]:
-        return facts_of(self._root, self._folder.files, self.context.cache)
+        return facts_of(self._root, self._folder.files, self.context.cache, self.context.tell)
 
     @functools.cached_property
     def _contents(self) -> list[str]:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 from ..knowledge import PRESETS
 from .columns import PLACE
 from .tables import Results
@@ -49,6 +51,17 @@ def find(tables: Results) -> list[Finding]:
             if scored:
                 label = "" if len(places) == 1 else ", ".join(place)
                 out.append(Finding(label, level, grants(level), _text(scored), _cautions(here)))
+    return out
+
+
+def claimed(claims: pd.DataFrame) -> list[tuple[str, str]]:
+    """Returns (statement, verdict) of every claim tested; where there are several places, the place is in the statement."""
+    rows = claims.drop_duplicates([*PLACE, "claim"]).to_dict("records")
+    many = len(claims[list(PLACE)].drop_duplicates()) > 1
+    out = []
+    for row in rows:
+        place = f" ({', '.join(str(row[n]) for n in PLACE)})" if many else ""
+        out.append((f"{row['says'].rstrip('.')}{place}", str(row["overall"])))
     return out
 
 

@@ -12,6 +12,9 @@ from ..plan import Node, Plan
 from .columns import PLACE, measure_names, metric_names
 from .reading import Records, error_line
 
+NAMED = 6
+"""Places that a missing value names one by one."""
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -107,19 +110,32 @@ def counts(plan: Plan, records: Records) -> list[tuple[str, dict[str, int]]]:
 
 
 def empty(plan: Plan, records: Records) -> list[tuple[str, str]]:
-    """Returns metrics and measures that lack values though the work is done, with every reason and its count."""
-    out: dict[tuple[str, str], int] = {}
-    for key in dict.fromkeys(c["key"] for c in plan.cells if records.done("cell", c["key"])):
+    """Returns metrics and measures that lack values though the work is done: (name, reason and where)."""
+    out: dict[tuple[str, str], list[str]] = {}
+    places = len({tuple(t[n] for n in PLACE) for t in plan.targets}) > 1
+    seeds = len({t["seed"] for t in plan.targets}) > 1
+
+    def target_of(row: Mapping[str, Any]) -> str:
+        place = ", ".join(str(row[n]) for n in PLACE) if places else ""
+        return ", ".join(p for p in (str(row["defense"]), place, f"seed {row['seed']}" if seeds else "") if p)
+
+    for row in {c["key"]: c for c in plan.cells if records.done("cell", c["key"])}.values():
         for name in metric_names(plan):
-            found = records.scores(key, name)
+            found = records.scores(row["key"], name)
             if found.values is None or found.reason:
-                out[name, found.reason] = out.get((name, found.reason), 0) + 1
-    for key in dict.fromkeys(t["key"] for t in plan.targets if records.done("target", t["key"])):
+                out.setdefault((name, found.reason), []).append(f"{row['attack']} on {target_of(row)}")
+    for row in {t["key"]: t for t in plan.targets if records.done("target", t["key"])}.values():
         for name in measure_names(plan):
-            reason = records.measured(key, name)[1].reason.removeprefix(f"{name}: ")
+            reason = records.measured(row["key"], name)[1].reason.removeprefix(f"{name}: ")
             if reason:
-                out[name, reason] = out.get((name, reason), 0) + 1
-    return [(name, f"{reason} ({count} ×)" if count > 1 else reason) for (name, reason), count in out.items()]
+                out.setdefault((name, reason), []).append(target_of(row))
+    return [(name, f"{reason} ({_some(where)})") for (name, reason), where in out.items()]
+
+
+def _some(names: list[str]) -> str:
+    """Returns the first few names, and how many there are more."""
+    more = len(names) - NAMED
+    return "; ".join(names[:NAMED]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _what(plan: Plan, node: Node, many: bool) -> str:

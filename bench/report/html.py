@@ -13,7 +13,7 @@ from . import gaps
 from .claims_text import HEAD as CLAIM_HEADS
 from .claims_text import claim_notes, claim_rows
 from .columns import TRUTH
-from .findings import find
+from .findings import claimed, find
 from .flags import collect, explain
 from .page_tables import CELLS, SUMMARY, cell_row, control_row, heads, summary_groups
 from .reading import Records
@@ -64,6 +64,7 @@ def page(
         datasets=plan.datasets,
         counts=gaps.counts(plan, records),
         findings=find(tables),
+        verdicts=claimed(tables.claims),
         summary_heads=heads(SUMMARY, plan),
         summary=summary_groups(tables.summary, flags),
         claim_heads=CLAIM_HEADS,

@@ -22,6 +22,8 @@ from .targets import accuracy_per_image, measure_reasons, target_flags, target_v
 SELECTION = "greatest mean leakage over seeds; selected with the truth in hand"
 _MI = "mi_mine_nats"
 _BOUNDS = ("mi_lower_nats", "mi_upper_nats")
+# Without these two, figures of suites with other noises or wires of other sizes would be compared.
+_BOUNDS_OF = ("mi_cap_nats", "mi_sigma_over_rms")
 
 
 def build_summary(plan: Plan, records: Records) -> pd.DataFrame:
@@ -41,7 +43,7 @@ def build_summary(plan: Plan, records: Records) -> pd.DataFrame:
     columns += [*figures, *(f"leakage_envelope{s}" for s in ("", LOW, HIGH))]
     columns += [*(f"leakage_change{s}" for s in ("", LOW, HIGH)), "leakage_change_note"]
     columns += [*(f"accuracy{s}" for s in ("", LOW, HIGH)), *(f"accuracy_drop{s}" for s in ("", LOW, HIGH))]
-    columns += ["accuracy_drop_note", "mi_nats", "mi_text", *(b for b in _BOUNDS if b in measured)]
+    columns += ["accuracy_drop_note", "mi_nats", "mi_text", *(b for b in (*_BOUNDS, *_BOUNDS_OF) if b in measured)]
     columns += [*(c for c in measured if not c.startswith("mi_")), "flags"]
     columns += ["seeds", "cells_done", "cells_failed", "cells_skipped", "cells_not_run", "incomplete", *timings]
     return make_frame(rows, dict.fromkeys(columns))
@@ -175,7 +177,9 @@ def _targets(
     values = [target_values(plan, records, t["key"]) if records.done("target", t["key"]) else {} for t in targets]
     row |= _information(values)
     statuses = {n: c.status for m in measure_names(plan) for n, c in measure_columns(m).items()}
-    own = {c for v in values for c in v if c in _BOUNDS or (c != "accuracy" and not c.startswith("mi_"))}
+    own = {
+        c for v in values for c in v if c in (*_BOUNDS, *_BOUNDS_OF) or (c != "accuracy" and not c.startswith("mi_"))
+    }
     for column in dict.fromkeys(c for v in values for c in v if c in own):
         # A limit is no value: one seed at an estimator's ceiling leaves no mean.
         censored = statuses.get(column) and any(v.get(statuses[column]) != "ok" for v in values)

@@ -270,3 +270,14 @@ def test_what_a_union_tried_is_no_part_of_the_place() -> None:
 )
 def test_values_are_shown_short_and_as_yaml_says_them(value: object, text: str) -> None:
     assert told(value) == text
+
+
+def test_a_dataset_named_alone_keeps_the_sizes_of_the_suite(tmp_path: Path) -> None:
+    sizes = {"client_train": 64, "private": 4}
+    raw = {**load_suite("smoke").model_dump(), "dataset": {"name": "photos", "sizes": sizes}}
+    (kept,) = load_suite(raw, ["dataset=cifar10"]).dataset
+    assert (kept.name, kept.sizes) == ("cifar10", sizes)
+    (spelled,) = load_suite(raw, ["dataset={name: cifar10}"]).dataset
+    assert spelled.sizes == {}, "a dataset that is spelled out is taken as it is"
+    (listed,) = load_suite({**raw, "dataset": [raw["dataset"]]}, ["dataset=cifar10"]).dataset
+    assert listed.sizes == sizes

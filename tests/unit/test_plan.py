@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from splitaudit.canonical import canonical, key_of
 from splitaudit.config import load_suite
+from splitaudit.config.suite import DefenseSpec
 from splitaudit.knowledge import PRESETS, AdversaryKnowledge
-from splitaudit.labels import sweep_labels
+from splitaudit.labels import Labelled, plugin_labels, sweep_labels
 from splitaudit.plan import Plan, make_plan
+from splitaudit.plugins import DEFENSES
 from splitaudit.seeds import derive
 from splitaudit.state import chosen_nodes, find_todo
 from splitaudit.store import Entry
@@ -224,9 +226,9 @@ def test_the_levels_are_ordered_by_what_they_grant() -> None:
 
 def test_labels_name_only_what_differs() -> None:
     specs = [
-        ("noise", {"sigma": 0.5, "relative": True}, {}),
-        ("noise", {"sigma": 1.0, "relative": True}, {}),
-        ("none", {}, {}),
+        Labelled("noise", {"sigma": 0.5, "relative": True}),
+        Labelled("noise", {"sigma": 1.0, "relative": True}),
+        Labelled("none", {}),
     ]
     assert sweep_labels(specs) == ["noise(sigma=0.5)", "noise(sigma=1)", "none"]
 
@@ -234,5 +236,41 @@ def test_labels_name_only_what_differs() -> None:
 def test_entries_that_differ_in_many_parameters_are_named_by_what_is_not_the_default() -> None:
     usual = {"a": 1, "b": 2, "c": 3}
     entries = [usual, {**usual, "a": 0}, {**usual, "b": 0}, {**usual, "c": 0}, {**usual, "a": 0, "b": 0}]
-    labels = sweep_labels([("siftfunnel", e, usual) for e in entries])
+    labels = sweep_labels([Labelled("siftfunnel", e, usual) for e in entries])
     assert labels == ["siftfunnel", "siftfunnel(a=0)", "siftfunnel(b=0)", "siftfunnel(c=0)", "siftfunnel(a=0,b=0)"]
+
+
+def test_a_label_leaves_out_what_follows_from_a_setting() -> None:
+    model = DEFENSES.get("siftfunnel").Params
+    given = [{}, {"setting": "argparse"}, {"setting": "argparse", "beta": 0.0}, {"setting": "argparse", "gamma": 0.1}]
+    specs = [DefenseSpec(name="siftfunnel", params=model(**g).dump()) for g in given]
+    assert plugin_labels(DEFENSES, specs) == [
+        "siftfunnel",
+        "siftfunnel(setting=argparse)",
+        "siftfunnel(setting=argparse,beta=0)",
+        "siftfunnel(setting=argparse,gamma=0.1)",
+    ]
+    alone = [DefenseSpec(name="nopeek+siftfunnel", params={"nopeek": {}, "siftfunnel": s.params}) for s in specs[:2]]
+    assert plugin_labels(DEFENSES, alone)[1] == "nopeek+siftfunnel(siftfunnel.setting=argparse)"
+
+
+def test_an_attack_that_has_nothing_for_a_target_is_skipped_there_with_its_reason() -> None:
+    made = plan(
+        backbone={"name": "resnet18", "cut": ["layer1_block2", "layer2_block1"], "params": {"width": 8}},
+        defenses=["none", "bottleneck"],
+        attacks=["prior", "decoder_published", {"name": "decoder_published", "params": {"structure": "chain"}}],
+        knowledge=["query"],
+    )
+    found = {(c["cut"], c["defense"], c["attack"]): c["skip"] for c in made.cells}
+    auto, chain = "decoder_published(structure=auto)", "decoder_published(structure=chain)"
+    assert found["layer1_block2", "none", auto] is None
+    assert "is known completely" in found["layer2_block1", "none", auto]
+    assert "not known completely" in found["layer1_block2", "bottleneck", auto]
+    assert all(found[cut, d, chain] is None for cut, d in (("layer2_block1", "none"), ("layer1_block2", "bottleneck")))
+    assert not [
+        n
+        for n in made.nodes.values()
+        if n.kind == "fit"
+        and n.title.startswith("fit of decoder_published on b")
+        and n.identity["attack"]["params"]["structure"] == "auto"
+    ]

@@ -13,7 +13,7 @@ from report_run import store_run, suite
 from splitaudit.plan import Node, Plan
 from splitaudit.report import write_derived
 from splitaudit.report.figures import draw_figures
-from splitaudit.report.gaps import counts, failures, skips
+from splitaudit.report.gaps import counts, empty, failures, skips
 from splitaudit.report.html import page as page_of
 from splitaudit.report.matrix import build_matrix
 from splitaudit.report.picture_lines import MOST, picture_lines
@@ -235,3 +235,40 @@ def test_a_suite_of_several_cuts_is_read_place_by_place(tmp_path: Path) -> None:
     for cut in cuts:
         assert f"white-box on photos, cnn4, {cut}" in page
         assert f"prior on noise, seed 0 (photos, cnn4 at {cut})" in words(page)
+
+
+def test_a_missing_value_says_where_it_is_missing(tmp_path: Path) -> None:
+    made_up = suite(metrics=["mse", "psnr", "accuracy"])
+    plan, _ = store_run(tmp_path, made_up)
+    store = Store.open(tmp_path)
+    key = plan.targets[0]["key"]  # none, seed 0
+    record = store.read("target", key)
+    assert record is not None
+    record["measurements"] = {}
+    cell = next(c["key"] for c in plan.cells if c["attack"] == "rmle" and c["defense"] == "noise" and c["seed"] == 1)
+    scored = store.read("cell", cell)
+    assert scored is not None
+    spec = plan.metrics["psnr"]
+    scored["scores"]["psnr"] = {**scored["scores"]["psnr"], "values": None, "reason": "no finite value", "key": spec}
+    changed = {("target", key): record, ("cell", cell): scored}
+    found = dict(empty(plan, Records(plan, lambda kind, k: changed.get((kind, k)) or store.read(kind, k))))
+    assert found["psnr"] == "no finite value (rmle on noise, seed 1)"
+
+
+def test_the_findings_begin_with_the_verdicts_on_claims(tmp_path: Path) -> None:
+    figure = {"column": "mse", "attack": "decoder"}
+    claim = {
+        "name": "error",
+        "says": "The error is above that of noise.",
+        "published": "above",
+        "defense": "siftfunnel",
+        "against": "noise",
+        "at_least": 1.0,
+        "figures": [figure],
+    }
+    plan, private = store_run(tmp_path, suite(claims=[claim]))
+    write_derived(tmp_path, plan, Store.open(tmp_path), private, no_images=True)
+    html = (tmp_path / "report.html").read_text()
+    claims = build_tables(plan, Store.open(tmp_path).read)[0].claims
+    found = words(html.split('id="found"')[1].split('id="summary"')[0])
+    assert f"The error is above that of noise: {claims['overall'].iloc[0]} ." in found
