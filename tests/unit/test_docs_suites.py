@@ -258,7 +258,8 @@ def test_the_folders_shown_are_layouts_that_are_read(divided: bool, tmp_path: Pa
 def test_the_overrides_that_the_page_shows_change_what_they_name() -> None:
     shown = re.findall(r"`-s ([a-z_.0-9]+)=([\w.]+)`", section("Examples").split("### Two cuts")[0])
     suite = load_suite("quick", [f"{key}={value}" for key, value in shown])
-    assert len(shown) == 2
+    assert len(shown) == 3
+    assert suite.dataset[0].name == "cifar100"
     assert suite.training == load_suite("quick").training.model_copy(update={"epochs": 20})
     assert suite.defenses[1].name == "noise"
     assert suite.defenses[1].params["sigma"] == 2.0
