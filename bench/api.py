@@ -16,7 +16,8 @@ from .errors import ConfigError, SplitAuditError
 from .events import Counts, Event, Listener, silent
 from .executors import ProcessExecutor, SerialExecutor
 from .options import Options
-from .plan import Plan, make_plan
+from .plan import Plan
+from .planner import make_plan
 from .plugins import DATASETS, METRICS, add_plugin_files
 from .preview import Preview, executor_kind, facts, look_ahead, pick_device
 from .provenance import provenance

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -66,6 +66,10 @@ class Attack(ABC):
     """Whether it makes use of several received draws per image."""
 
     expected: ClassVar[Expected] = Expected()
+    fit_scope: ClassVar[Literal["target", "images"]] = "target"
+    """What a fit depends on. ``images``: on the auxiliary images alone, so that one serves all targets; its view knows no
+    target (a generative prior, for instance)."""
+
     name: str = ""
     """The registry name; set by the framework."""
 
@@ -83,9 +87,13 @@ class Attack(ABC):
         """
         return None
 
-    def shared_fit(self) -> tuple[str, dict[str, Any]] | None:
-        """Returns (attack name, parameters) of the attack whose ``fit`` this one uses; None: its own, if it has one."""
-        return None
+    def builds_on(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        """Returns the fits of other attacks that this one uses: role to (attack name, parameters).
+
+        Each is fitted once for all attacks that use it, with the knowledge that *its* attack is given at the level, and is
+        at hand in ``fit`` and ``reconstruct`` as ``view.fits[role]``.
+        """
+        return {}
 
     @classmethod
     def granted(cls, level: AdversaryKnowledge) -> AdversaryKnowledge:
@@ -99,7 +107,8 @@ class Attack(ABC):
     def fit(self, view: View) -> dict[str, torch.Tensor]:
         """Trains what the attack needs (a decoder, a prior) on auxiliary data and returns it as named tensors.
 
-        The view has no received features here: a fit depends on the target and the auxiliary data only.
+        The view has no received features here: a fit depends on the target and the auxiliary data only (with
+        ``fit_scope`` ``images`` on the latter only).
         """
         return {}
 

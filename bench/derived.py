@@ -12,7 +12,8 @@ from .config import Suite
 from .data.base import DataContext
 from .errors import SplitAuditError, StoreError
 from .options import Options
-from .plan import Plan, open_datasets
+from .plan import Plan
+from .planner import open_datasets
 from .store import Store, write_json
 from .store.layout import stored_records
 

@@ -131,10 +131,11 @@ class Estimator:
         return self._work(job, private) - (self._work(job, 0) if job.identity.get("fit") else 0.0)
 
     def _work(self, job: Job, private: int) -> float:
-        identity, target = job.identity, job.related["target"]
-        edge, _, _, features = self._of(target)
+        identity, target = job.identity, job.related.get("target")
+        edge, _, _, features = self._of(target) if target else (0.0, 0.0, 0, ())
         aux = identity["aux"]["aux_train"] if identity["aux"] else 0
-        sizes = (private, aux, self._shape(target["dataset"]), features)
+        dataset = target["dataset"] if target else identity["aux"]["dataset"]
+        sizes = (private, aux, self._shape(dataset), features)
         at = f"{identity['attack']} {sizes}"
         if at not in self._works:
             cls = ATTACKS.get(identity["attack"]["name"])

@@ -82,13 +82,25 @@ PRESETS: dict[str, AdversaryKnowledge] = {
 
 
 def level(name: str) -> AdversaryKnowledge:
-    """Returns a named level.
+    """Returns a named level; ``query:16`` is ``query`` with 16 received draws of each private image.
 
     Raises:
         ConfigError: for an unknown name.
     """
-    if name not in PRESETS:
+    base, count = split_draws(name)
+    if base not in PRESETS:
         raise ConfigError(
-            [f"knowledge '{name}' is not known.{did_you_mean(name, PRESETS)} Known: {', '.join(PRESETS)}."]
+            [
+                f"knowledge '{name}' is not known.{did_you_mean(base, PRESETS)} Known: {', '.join(PRESETS)}; each also with "
+                "draws per image, for instance query:16."
+            ]
         )
-    return PRESETS[name]
+    return PRESETS[base].model_copy(update={"draws": count})
+
+
+def split_draws(name: str) -> tuple[str, int]:
+    """Returns a level's name without its draws, and how many there are; a count that is none stays in the name."""
+    base, colon, count = name.partition(":")
+    if not colon:
+        return name, 1
+    return (base, int(count)) if count.isdecimal() and int(count) > 0 else (name, 1)

@@ -95,7 +95,9 @@ def _forced(made: Plan, patterns: Sequence[str]) -> set[Name]:
     for row in made.cells:
         if row["key"] and meant(row["attack"]):
             forced.add(("cell", row["key"]))
-            forced |= {n for n in made.nodes["cell", row["key"]].needs if n[0] == "fit"}
+            # Its own fit; those that it builds on belong to other attacks.
+            own = made.nodes["cell", row["key"]].identity["fit"]
+            forced |= {("fit", own)} if own else set()
     for name, node in made.nodes.items():
         if any(n in forced for n in node.needs):
             forced.add(name)

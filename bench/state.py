@@ -119,7 +119,8 @@ def find_todo(
         elif finished:
             todo.done += 1
         else:
-            related = {"target": plan.nodes["target", node.identity["target"]].identity}
+            of = node.identity["target"]
+            related = {"target": plan.nodes["target", of].identity} if of else {}
             _add(todo, plan, node, Job("fit", "fit", node.key, node.identity, related))
     return todo
 

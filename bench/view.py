@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -51,7 +51,10 @@ class Pairs:
         return len(self._images)
 
     def batch(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns images in [0, 1] (N, C, H, W) and freshly defended features (N, ...) at the given indices."""
+        """Returns images in [0, 1] (N, C, H, W) and freshly defended features (N, ...) at the given indices.
+
+        Where several draws of each private image are received, these are averages of as many, as :attr:`View.average` is.
+        """
         return to_float(self._images[index]), self._draw(self._clean[index])
 
     def images(self, index: torch.Tensor) -> torch.Tensor:
@@ -74,10 +77,11 @@ class View:
         received: features of the private images as they crossed the wire, (N, draws, *wire_shape), in a hidden order;
             empty while fitting a piece that several attacks share.
         image_shape: (C, H, W) of the images to reconstruct.
-        model: the target; copied, so that an attack cannot change it.
+        model: the target; copied, so that an attack cannot change it. None: a fit for all targets, which knows none.
         aux: the attacker's parts (train, val) or None.
         seed: base seed of the attack.
         device: where to compute.
+        fits: the fits that the attack builds on, by role.
     """
 
     def __init__(
@@ -86,21 +90,25 @@ class View:
         knowledge: AdversaryKnowledge,
         received: torch.Tensor,
         image_shape: tuple[int, int, int],
-        model: SplitModel,
+        model: SplitModel | None,
         aux: tuple[Part, Part] | None,
         seed: int,
         device: torch.device | str = "cpu",
+        fits: Mapping[str, dict[str, torch.Tensor]] | None = None,
     ) -> None:
         self.knowledge = knowledge
+        self.fits = dict(fits or {})
         self.image_shape = image_shape
         self.device = torch.device(device)
         self.seed = seed
         self.accessed: set[str] = set()
-        self.queries = 0
+        self._asked = [0]  # shared with rehearsals
         self.curves: dict[str, list[tuple[int, float]]] = {}
         self.notes: dict[str, Any] = {}
         self._received = received
-        self._model = copy.deepcopy(model).to(self.device).eval().requires_grad_(False)
+        self._target = None
+        if model is not None:
+            self._target = copy.deepcopy(model).to(self.device).eval().requires_grad_(False)
         if aux is not None and knowledge.aux_count is not None:
             aux = (aux[0].first(knowledge.aux_count), aux[1])
         self._aux = None if aux is None else (self._shown(aux[0], "aux_train"), self._shown(aux[1], "aux_val"))
@@ -117,8 +125,21 @@ class View:
         """Every received draw, (N, draws, *wire_shape)."""
         return self._received
 
+    @property
+    def average(self) -> torch.Tensor:
+        """The received draws of each private image, averaged where they show the edge's output, (N, *wire_shape).
+
+        With one draw it is :attr:`z`. Elements that no draw shows are as the first draw has them.
+        """
+        return self._averaged([self._received[:, i] for i in range(self._received.shape[1])])
+
     def __len__(self) -> int:
         return len(self._received)
+
+    @property
+    def queries(self) -> int:
+        """Images that the attacker has sent through the edge."""
+        return self._asked[0]
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
@@ -224,9 +245,9 @@ class View:
             return Pairs(images, clean, lambda z: z)
 
         def draw(z: torch.Tensor) -> torch.Tensor:
-            self._count(len(z))
+            self._count(len(z) * self.knowledge.draws)
             with torch.no_grad():
-                return self._model.protect(z, draws)
+                return self._averaged([self._model.protect(z, draws) for _ in range(self.knowledge.draws)])
 
         return Pairs(images, clean, draw)
 
@@ -237,7 +258,38 @@ class View:
             return torch.full(self.image_shape, 0.5, device=self.device)
         return to_float(self.aux_train.images).mean(0).to(self.device)
 
+    def rehearsal(self, images: torch.Tensor, role: str) -> View:
+        """Returns a view in which images of the attacker's own are the private ones, to choose settings on.
+
+        Their features are queries and are counted here; everything else is as in this view. Needs access to the edge.
+
+        Args:
+            images: own images in [0, 1], (N, C, H, W).
+            role: names the draws of the defense's randomness; a role gives the same ones each time.
+        """
+        self._grant("queries", self.knowledge.edge in ("query", "weights"))
+        received = []
+        for number in range(self.knowledge.draws if self.stochastic else 1):
+            self._count(len(images))
+            with torch.no_grad():
+                draws = self.generator(f"{role} {number}")
+                received.append(torch.cat([self._model.wire(b, draws) for b in images.split(256)]))
+        drawn = torch.stack(received, 1)
+        if len(received) < self.knowledge.draws:  # a defense that does not draw sends the same each time
+            drawn = drawn.expand(-1, self.knowledge.draws, *drawn.shape[2:])
+        other = object.__new__(type(self))
+        other.__dict__ |= {**self.__dict__, "_received": drawn, "curves": {}, "notes": {}}
+        return other
+
     # -- inner ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _model(self) -> SplitModel:
+        if self._target is None:
+            raise KnowledgeError(
+                "the attack reached for the target, but this fit is for all targets (fit_scope 'images')"
+            )
+        return self._target
 
     def _aux_part(self, which: int) -> Part:
         self._grant("auxiliary images", self.knowledge.aux != "none" and self._aux is not None)
@@ -263,7 +315,19 @@ class View:
         budget = self.knowledge.queries
         if budget is not None and self.queries + n > budget:
             raise KnowledgeError(f"the attack asked for {self.queries + n} queries, its budget is {budget}")
-        self.queries += n
+        self._asked[0] += n
+
+    def _averaged(self, draws: list[torch.Tensor]) -> torch.Tensor:
+        """Returns the mean of draws (N, ...) over those that show an element; of none, the first draw's."""
+        if len(draws) == 1:
+            return draws[0]
+        seen = [self.visible(d) for d in draws]
+        if seen[0] is None:
+            return torch.stack(draws).mean(0)
+        shown = torch.stack([s for s in seen if s is not None])
+        total = (torch.stack(draws) * shown).sum(0)
+        count = shown.sum(0)
+        return torch.where(count > 0, total / count.clamp_min(1), draws[0])
 
     def _wire_draws(self) -> torch.Generator:
         if not hasattr(self, "_draws"):

@@ -169,7 +169,7 @@ class Worker:
 
     def _fit(self, job: Job) -> dict[str, Any]:
         started = time.perf_counter()
-        attack, view, _ = self._attack(job, job.related["target"])
+        attack, view, _ = self._attack(job)
         fitted = attack.fit(view)
         for name, tensor in fitted.items():
             if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
@@ -179,7 +179,7 @@ class Worker:
 
     def _cell(self, job: Job) -> dict[str, Any]:
         started = time.perf_counter()
-        attack, view, order = self._attack(job, job.related["target"])
+        attack, view, order = self._attack(job)
         fit = job.identity["fit"]
         fitted = self.store.read_artifact("fit", fit, self.device) if fit else {}
         guess = attack.reconstruct(view, fitted)
@@ -273,15 +273,15 @@ class Worker:
             self._models[key] = model
         return self._models[key]
 
-    def _attack(self, job: Job, target: Mapping[str, Any]) -> tuple[Any, View, torch.Tensor]:
+    def _attack(self, job: Job) -> tuple[Any, View, torch.Tensor]:
         """Returns the attack, its view, and which private image each of the view's is, (N,)."""
-        identity = job.identity
+        identity, target = job.identity, job.related.get("target")
         spec = identity["attack"]
         cls = ATTACKS.get(spec["name"])
         attack = cls(cls.Params(**spec["params"]))
         attack.name = spec["name"]
         knowledge = AdversaryKnowledge(**identity["knowledge"])
-        model = self.model(identity["target"], target)
+        model = None if target is None else self.model(identity["target"], target)
         aux = None
         if identity["aux"] is not None:
             source = identity["aux"]["dataset"]
@@ -289,12 +289,14 @@ class Worker:
                 self.part(source, "aux_train", int(identity["aux"]["aux_train"])),
                 self.part(source, "aux_val", int(identity["aux"]["aux_val"])),
             )
-        shape = tuple(model.defense.wire_shape(model.feature_shape))
+        dataset = identity["aux"]["dataset"] if target is None else target["dataset"]
+        shape = () if model is None else tuple(model.defense.wire_shape(model.feature_shape))
         # Neither the defense nor the attack's name is in the seed: attacks on different defenses are paired.
-        seed = derive("attack", int(identity["seed"]), **names_of(target))
+        names = {"dataset": dataset["name"]} if target is None else names_of(target)
+        seed = derive("attack", int(identity["seed"]), **names)
         order = torch.empty(0, dtype=torch.int64)
         received = torch.empty(0, knowledge.draws, *shape, device=self.device)
-        if job.task == "cell":
+        if job.task == "cell" and model is not None and target is not None:
             private = self.part(identity["dataset"], "private", int(identity["private"]))
             order = hidden_order(len(private), "private", seed)
             received = receive(model, private, knowledge.draws, int(target["seed"]), self.device)
@@ -302,11 +304,15 @@ class Worker:
         view = View(
             knowledge=knowledge,
             received=received,
-            image_shape=self.info(target["dataset"]).image_shape,
+            image_shape=self.info(dataset).image_shape,
             model=model,
             aux=aux,
             seed=seed,
             device=self.device,
+            fits={
+                role: self.store.read_artifact("fit", key, self.device)
+                for role, key in identity.get("builds_on", {}).items()
+            },
         )
         return attack, view, order
 

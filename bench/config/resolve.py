@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..defense import Defense
-from ..errors import PluginError, did_you_mean
-from ..knowledge import PRESETS
+from ..errors import ConfigError, PluginError, did_you_mean
+from ..knowledge import level
 from ..labels import plugin_labels
 from ..metric import Measure
 from ..params import list_valued
@@ -49,11 +49,12 @@ def resolve(suite: Suite) -> tuple[Suite, list[str]]:
             f"parameters its auxiliary images may hold private ones.{one} Choose another dataset."
         )
     for name in suite.knowledge:
-        if name not in PRESETS:
-            problems.append(
-                f"knowledge '{name}' is not known.{did_you_mean(name, PRESETS)} Known: {', '.join(PRESETS)}."
-            )
-        elif PRESETS[name].aux == "other" and suite.other is None:
+        try:
+            granted = level(name)
+        except ConfigError as exc:
+            problems += exc.problems
+            continue
+        if granted.aux == "other" and suite.other is None:
             problems.append(
                 f"knowledge '{name}' needs auxiliary images of another distribution: add other: {{name: …}}"
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
@@ -23,6 +25,7 @@ class Ridge:
         z_val: features for choosing the penalty; None: the first one is taken as it is.
         x_val: their images.
         penalties: candidates.
+        most: greatest number of values in features and images together.
 
     Attributes:
         penalty: the chosen penalty.
@@ -36,8 +39,9 @@ class Ridge:
         z_val: torch.Tensor | None = None,
         x_val: torch.Tensor | None = None,
         penalties: tuple[float, ...] = PENALTIES,
+        most: int = MOST_NUMBERS,
     ) -> None:
-        n = most_images(z[0].numel(), x[0].numel(), len(z))
+        n = most_images(z[0].numel(), x[0].numel(), len(z), most)
         flat, target = z[:n].flatten(1), x[:n].flatten(1)
         self.z_mean, self.x_mean = flat.mean(0), target.mean(0)
         self.shape = x.shape[1:]
@@ -68,6 +72,70 @@ class Ridge:
         return (solved @ self._right + self.x_mean).reshape(len(z), *self.shape)
 
 
+class StreamedRidge:
+    """A linear map from features to images, with intercept, from any number of pairs: only their moments are kept.
+
+    The normal equations are summed up batch by batch in double precision; memory is features × (features + pixels).
+
+    Args:
+        batches: features (N, ...) and images (N, C, H, W); the first batch also sets the origin of both.
+        z_val: features for choosing the penalty.
+        x_val: their images.
+        penalties: candidates, relative to the mean variance of a feature.
+
+    Attributes:
+        penalty: the chosen penalty.
+        error: its mean squared error on the held-out pairs.
+        pairs: how many were seen.
+    """
+
+    def __init__(
+        self,
+        batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
+        z_val: torch.Tensor,
+        x_val: torch.Tensor,
+        penalties: tuple[float, ...] = PENALTIES,
+    ) -> None:
+        self.pairs = 0
+        origin: tuple[torch.Tensor, torch.Tensor] | None = None
+        gram = cross = z_sum = x_sum = torch.zeros(())
+        for z, x in batches:
+            z, x = z.flatten(1), x.flatten(1)
+            if origin is None:
+                # Sums of squares about a far origin would cancel; any point near the mean will do.
+                origin = z.mean(0), x.mean(0)
+                self.shape = x_val.shape[1:]
+                like = {"dtype": torch.float64, "device": z.device}
+                gram, cross = torch.zeros(z.shape[1], z.shape[1], **like), torch.zeros(z.shape[1], x.shape[1], **like)
+                z_sum, x_sum = torch.zeros(z.shape[1], **like), torch.zeros(x.shape[1], **like)
+            a, b = z - origin[0], x - origin[1]
+            gram += a.T @ a
+            cross += a.T @ b
+            z_sum += a.sum(0)
+            x_sum += b.sum(0)
+            self.pairs += len(z)
+        if origin is None:
+            raise ValueError("no pairs were given")
+        gram.addr_(z_sum, z_sum, alpha=-1 / self.pairs)
+        cross.addr_(z_sum, x_sum, alpha=-1 / self.pairs)
+        self.z_mean = origin[0] + (z_sum / self.pairs).to(origin[0].dtype)
+        self.x_mean = origin[1] + (x_sum / self.pairs).to(origin[1].dtype)
+        size = float(gram.diagonal().mean().clamp_min(1e-30))
+        self.penalty, self.error, self._map = penalties[0], float("inf"), torch.zeros(())
+        for penalty in penalties:
+            found = torch.cholesky_solve(cross, _factor(gram, penalty * size)).to(self.z_mean.dtype)
+            before, self._map = self._map, found
+            error = float((self(z_val) - x_val).square().mean())
+            if error < self.error:
+                self.penalty, self.error = penalty, error
+            else:
+                self._map = before
+
+    def __call__(self, z: torch.Tensor) -> torch.Tensor:
+        """Returns images (N, C, H, W) for features (N, ...); not clipped."""
+        return ((z.flatten(1) - self.z_mean) @ self._map + self.x_mean).reshape(len(z), *self.shape)
+
+
 def _factor(gram: torch.Tensor, penalty: float) -> torch.Tensor:
     """Returns the Cholesky factor of a Gram matrix with a penalty on its diagonal."""
     penalised = gram.clone()
@@ -75,12 +143,13 @@ def _factor(gram: torch.Tensor, penalty: float) -> torch.Tensor:
     return torch.linalg.cholesky(penalised)
 
 
-def most_images(features: int, pixels: int, available: int) -> int:
+def most_images(features: int, pixels: int, available: int, most: int = MOST_NUMBERS) -> int:
     """Returns how many images a fit takes in: all, or as many as fit in memory, at least two.
 
     Args:
         features: values of one image's features.
         pixels: values of one image.
         available: images at hand.
+        most: greatest number of values together.
     """
-    return max(2, min(available, MOST_NUMBERS // max(1, features + pixels)))
+    return max(2, min(available, most // max(1, features + pixels)))

@@ -36,15 +36,20 @@ def build_cells(plan: Plan, records: Records) -> pd.DataFrame:
     return make_frame(rows, [*columns, *figures, "queries", "converged", "flags", *TIMES])
 
 
+def fits_of(records: Records, record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Returns the records of all fits behind a cell or a fit, its own first; those that others share too."""
+    identity = record["identity"]
+    keys = [identity.get("fit"), *identity.get("builds_on", {}).values()]
+    found = [fit for key in keys if (fit := records.done("fit", key)) is not None]
+    return [*found, *(deeper for fit in found for deeper in fits_of(records, fit))]
+
+
 def attack_facts(records: Records, key: str) -> tuple[bool | None, int | None]:
     """Returns whether a done cell and its fit converged (None: nothing is said) and the queries they spent together."""
     record = records.done("cell", key)
     if record is None:
         return None, None
-    parts = [record["attack"]]
-    fit = records.done("fit", record["identity"].get("fit"))
-    if fit is not None:
-        parts.append(fit["info"])
+    parts = [record["attack"], *(fit["info"] for fit in fits_of(records, record))]
     said = [p["notes"]["converged"] for p in parts if isinstance(p.get("notes", {}).get("converged"), bool)]
     return (all(said) if said else None), sum(int(p.get("queries", 0)) for p in parts)
 
@@ -77,9 +82,9 @@ def _figures(plan: Plan, records: Records, labels: Mapping[str, Any]) -> Row:
     flags += target_flags(plan, records, labels["target"], only="accuracy")
     row["flags"] = joined([*flags, row["flags"], *record["warnings"]])
     times = {TIMING + n: s for n, s in record["timing"].items()}
-    fit = records.done("fit", record["identity"].get("fit"))
-    if fit is not None:
-        times[f"{TIMING}fit_s"] = sum(fit["timing"].values())
+    fits = fits_of(records, record)
+    if fits:
+        times[f"{TIMING}fit_s"] = sum(sum(fit["timing"].values()) for fit in fits)
     return row | times
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..knowledge import PRESETS
+from ..knowledge import level as level_of
 from .columns import PLACE
 from .tables import Results
 from .texts import number, one_seed, present, said, undistinguished
@@ -72,7 +72,7 @@ def complete(rows: Rows) -> Rows:
 
 def grants(level: str) -> str:
     """Returns what an attacker has at a knowledge level, in words."""
-    given = PRESETS[level]
+    given = level_of(level)
     text = {
         "weights": "the attacker knows the edge's weights",
         "query": "the attacker may run the defended edge on images of its own",
@@ -81,7 +81,8 @@ def grants(level: str) -> str:
     if given.cloud:
         text += ", knows the cloud's half"
     images = {"same": "images of the same kind", "other": "images of another kind", "none": "no images of its own"}
-    return f"{text} and has {images[given.aux]}{' with labels' if given.labels else ''}"
+    text = f"{text} and has {images[given.aux]}{' with labels' if given.labels else ''}"
+    return f"{text}; receives {given.draws} draws of each private image's features" if given.draws > 1 else text
 
 
 def _text(rows: Rows) -> str:

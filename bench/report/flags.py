@@ -119,6 +119,7 @@ def weak_white_box(plan: Plan, records: Records) -> dict[int, str]:
 
 
 def _split(knowledge: str) -> tuple[str, str]:
+    # What follows the name (another distribution, draws) must be the same for levels that are compared.
     for base in ("white-box", "query-free", "query"):
         if knowledge.startswith(base):
             return base, knowledge[len(base) :]

@@ -13,7 +13,7 @@ from ..data.base import Part
 from ..defense import Defense
 from ..knowledge import AdversaryKnowledge
 from ..params import Params
-from ..plugins import ATTACKS
+from ..plan_rows import lenders
 from ..seeds import derive
 from ..split import SplitModel
 from ..view import View, to_float
@@ -25,6 +25,10 @@ from .watched import WatchedView
 
 STRONGEST = AdversaryKnowledge(edge="weights", cloud=True, aux="same", labels=True, draws=4)
 """Everything that a level can grant."""
+
+
+Fits = dict[str, dict[str, torch.Tensor]]
+"""Role to what an attack that another one builds on has fitted."""
 
 
 @dataclass(frozen=True)
@@ -103,13 +107,14 @@ def attacked(
     received = receive(model, private, knowledge.draws, 0, CPU)
     views: list[WatchedView] = []
 
-    def view(features: torch.Tensor) -> View:
+    def view(features: torch.Tensor, fits: Fits | None = None, scope: str = "target", lender: Any = None) -> View:
         views.append(
             WatchedView(
-                knowledge=knowledge,
+                knowledge=knowledge if lender is None else type(lender).granted(knowledge),
                 received=features,
                 image_shape=shape,
-                model=model,
+                model=model if scope == "target" else None,
+                fits=fits,
                 aux=aux,
                 seed=derive("attack", seed),
                 device=CPU,
@@ -119,8 +124,9 @@ def attacked(
 
     truth = to_float(private.images)
     with hidden(truth):
-        fitted = _fitted(attack, view, received[:0])
-        guess = attack.reconstruct(view(received), fitted)
+        fits = _lent(attack, view, received[:0])
+        fitted = attack.fit(view(received[:0], fits, attack.fit_scope)) if attack.has_fit() else {}
+        guess = attack.reconstruct(view(received, fits), fitted)
     return Attacked(guess, truth, views[-1].prior.cpu(), views)
 
 
@@ -194,9 +200,10 @@ class HalfTheChannels(Defense):
         return half + 0.01 * torch.empty_like(half).normal_(generator=generator)
 
 
-def _fitted(attack: Attack, view: Any, nothing: torch.Tensor) -> dict[str, torch.Tensor]:
-    shared = attack.shared_fit()
-    if shared is not None:
-        lender = make(ATTACKS.get(shared[0]), shared[1])
-        return lender.fit(view(nothing))
-    return attack.fit(view(nothing)) if attack.has_fit() else {}
+def _lent(attack: Attack, view: Any, nothing: torch.Tensor) -> Fits:
+    """Returns role to what each attack that this one builds on has fitted."""
+    out = {}
+    for role, (_, lender) in lenders(attack).items():
+        fits = _lent(lender, view, nothing)
+        out[role] = lender.fit(view(nothing, fits, lender.fit_scope, lender))
+    return out

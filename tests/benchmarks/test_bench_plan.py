@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from splitaudit.config import load_suite
-from splitaudit.plan import make_plan
+from splitaudit.planner import make_plan
 from splitaudit.state import chosen_nodes, find_todo
 
 SUITE = {

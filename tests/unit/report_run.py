@@ -14,7 +14,8 @@ from splitaudit.canonical import key_of
 from splitaudit.config import load_suite
 from splitaudit.config.load import dump_suite
 from splitaudit.data.base import DataContext
-from splitaudit.plan import Node, Plan, make_plan, open_datasets
+from splitaudit.plan import Node, Plan
+from splitaudit.planner import make_plan, open_datasets
 from splitaudit.references import reference_guesses, thumbnail_errors
 from splitaudit.store import Store, new_record, write_json, write_text
 from splitaudit.view import to_float

@@ -12,7 +12,8 @@ from splitaudit.config import load_suite
 from splitaudit.data.base import PARTS, DataContext, DataInfo, Dataset, Part, PartName
 from splitaudit.data.imagefolder import ImageFolder, ImageFolderParams
 from splitaudit.errors import ConfigError, DataError
-from splitaudit.plan import Plan, make_plan
+from splitaudit.plan import Plan
+from splitaudit.planner import make_plan
 from splitaudit.plugins import DATASETS
 
 

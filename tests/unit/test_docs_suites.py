@@ -27,7 +27,8 @@ from splitaudit.config.suite import (
     Suite,
 )
 from splitaudit.data.base import PARTS, DataContext
-from splitaudit.plan import Plan, make_plan
+from splitaudit.plan import Plan
+from splitaudit.planner import make_plan
 from splitaudit.training import TrainingParams
 
 PAGE = Path(__file__).parents[2] / "docs" / "suites.md"

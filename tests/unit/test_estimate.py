@@ -11,7 +11,8 @@ import torch
 from splitaudit import estimate, speed
 from splitaudit.config import load_suite
 from splitaudit.estimate import REFERENCE_GFLOPS, Estimator
-from splitaudit.plan import Plan, make_plan
+from splitaudit.plan import Plan
+from splitaudit.planner import make_plan
 from splitaudit.state import Todo, chosen_nodes, find_todo
 from splitaudit.work import Job
 

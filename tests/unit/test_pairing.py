@@ -14,7 +14,7 @@ from splitaudit.data.base import DataContext, Part
 from splitaudit.defense import Defense
 from splitaudit.knowledge import AdversaryKnowledge
 from splitaudit.params import Params
-from splitaudit.plan import make_plan
+from splitaudit.planner import make_plan
 from splitaudit.plugins import ATTACKS
 from splitaudit.split import SplitModel
 from splitaudit.state import chosen_nodes, find_todo

@@ -14,7 +14,8 @@ from splitaudit.config import load_suite
 from splitaudit.config.suite import DefenseSpec
 from splitaudit.knowledge import PRESETS, AdversaryKnowledge
 from splitaudit.labels import Labelled, plugin_labels, sweep_labels
-from splitaudit.plan import Plan, make_plan
+from splitaudit.plan import Plan
+from splitaudit.planner import make_plan
 from splitaudit.plugins import DEFENSES
 from splitaudit.seeds import derive
 from splitaudit.state import chosen_nodes, find_todo

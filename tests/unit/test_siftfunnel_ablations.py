@@ -19,7 +19,7 @@ from splitaudit.nn.dependence import (
     distance_correlation,
     distance_correlation_published,
 )
-from splitaudit.plan import make_plan
+from splitaudit.planner import make_plan
 from splitaudit.split import SplitModel
 
 ATTENTION = (SqueezeExcite, TripletAttention, CBAM)

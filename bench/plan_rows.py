@@ -1,0 +1,273 @@
+"""The rows of a plan and the nodes behind them: targets, the fits of attacks, cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .attack import Attack
+from .canonical import key_of
+from .config.suite import BackboneSpec, DefenseSpec, Suite
+from .data.base import DataInfo, Dataset
+from .errors import Unsupported
+from .knowledge import AdversaryKnowledge, level
+from .labels import plugin_labels
+from .plan import Node, Plan
+from .plugins import ATTACKS, BACKBONES, DEFENSES, identity
+from .split import SplitInfo
+from .store.layout import Name
+from .store.schema import Kind
+from .view import VERSION as VIEW
+
+
+@dataclass(frozen=True)
+class _Sight:
+    """A target as an attack meets it.
+
+    Attributes:
+        dataset: label of the attacked dataset.
+        target: the target's node.
+        granted: what the level grants.
+        seed: of the attack.
+        row: labels of the cell's row.
+    """
+
+    dataset: str
+    target: Node
+    granted: AdversaryKnowledge
+    seed: int
+    row: dict[str, Any]
+
+
+class RowBuilder:
+    def __init__(
+        self,
+        suite: Suite,
+        plan: Plan,
+        opened: dict[str, tuple[Dataset, DataInfo]],
+        identities: dict[str, dict[str, Any]],
+        other: str | None,
+    ) -> None:
+        self.suite, self.plan, self.opened, self.identities, self.other = suite, plan, opened, identities, other
+        self.defense_labels = plugin_labels(DEFENSES, suite.defenses)
+        self.attack_labels = plugin_labels(ATTACKS, suite.attacks)
+        self.backbone_labels = plugin_labels(BACKBONES, suite.backbone)
+        self.attacks: list[Attack] = [
+            ATTACKS.get(s.name)(ATTACKS.get(s.name).Params(**s.params)) for s in suite.attacks
+        ]
+
+    def dataset(self, name: str) -> None:
+        info = self.opened[name][1]
+        reference = self._add(
+            "reference",
+            {
+                "dataset": self._data(name),
+                "private": info.sizes["private"],
+                # The groups of the measured images lie in this record.
+                "measure": info.sizes["measure"],
+                "aux": self._aux_identity(name),
+            },
+            (),
+            f"reference rows of {name}",
+        )
+        self.plan.references[name] = reference.key
+        for backbone, backbone_label in zip(self.suite.backbone, self.backbone_labels, strict=True):
+            for cut in backbone.cut:
+                for defense, defense_label in zip(self.suite.defenses, self.defense_labels, strict=True):
+                    for seed in self.suite.seeds:
+                        labels = {
+                            "dataset": name,
+                            "backbone": backbone_label,
+                            "cut": cut,
+                            "defense": defense_label,
+                            "seed": seed,
+                        }
+                        self._target(name, backbone, cut, defense, seed, labels)
+
+    def _target(
+        self, dataset: str, backbone: BackboneSpec, cut: str, defense: DefenseSpec, seed: int, labels: dict[str, Any]
+    ) -> None:
+        rules = {"defense": (defense.name, labels["defense"]), "dataset": (dataset,), "backbone": (backbone.name,)}
+        if self._excluded({**rules, "cut": (cut,)}):
+            return
+        skip = self._target_skip(backbone, cut, defense, self.opened[dataset][1])
+        node = None
+        if skip is None:
+            node = self._target_node(dataset, backbone, cut, defense, seed, labels)
+        self.plan.targets.append({**labels, "key": node.key if node else None, "skip": skip})
+        random = skip is None and stochastic(defense)
+        for attack, attack_label, made in zip(self.suite.attacks, self.attack_labels, self.attacks, strict=True):
+            refusal = None if skip else made.supports(*self._public(dataset, backbone, cut, defense))
+            for knowledge in self.suite.knowledge:
+                if self._excluded(
+                    {**rules, "cut": (cut,), "attack": (attack.name, attack_label), "knowledge": (knowledge,)}
+                ):
+                    continue
+                for attack_seed in self.suite.attack_seeds:
+                    row = {**labels, "attack": attack_label, "knowledge": knowledge, "attack_seed": attack_seed}
+                    reason, cell = skip and f"target skipped: {skip}", None
+                    granted = level(knowledge)
+                    if not random:
+                        granted = granted.model_copy(update={"draws": 1})  # all draws are the same
+                    lacks = _lack(made, granted)
+                    if reason is None and lacks:
+                        reason = f"attack '{attack.name}' {lacks}"
+                    reason = reason or refusal
+                    if node is not None and reason is None:
+                        cell = self._cell(_Sight(dataset, node, granted, attack_seed, row), attack.name, made)
+                    self.plan.cells.append(
+                        {**row, "target": node.key if node else None, "key": cell and cell.key, "skip": reason}
+                    )
+
+    def _public(
+        self, dataset: str, backbone: BackboneSpec, cut: str, defense: DefenseSpec
+    ) -> tuple[SplitInfo, list[tuple[str, dict[str, Any]]]]:
+        """Returns what everybody knows of a target: the undefended architecture, the parts of the defense."""
+        info = self.opened[dataset][1]
+        architecture = SplitInfo(backbone.name, cut, info.image_shape, len(info.classes), dict(backbone.params))
+        return architecture, [(part["name"], part["params"]) for part in defense_parts(defense)]
+
+    def _target_skip(self, backbone: BackboneSpec, cut: str, defense: DefenseSpec, info: DataInfo) -> str | None:
+        cls = BACKBONES.get(backbone.name)
+        made = cls(cls.Params(**backbone.params))
+        if cut not in made.cuts():
+            return f"backbone '{backbone.name}' has no cut '{cut}' (it has {', '.join(made.cuts())})"
+        for part in defense.name.split("+"):
+            reason = DEFENSES.get(part).supports(backbone.name, cut)
+            if reason:
+                return reason
+        try:
+            made.check(info.image_shape)
+        except Unsupported as exc:
+            return str(exc)
+        return None
+
+    def _target_node(
+        self, dataset: str, backbone: BackboneSpec, cut: str, defense: DefenseSpec, seed: int, labels: dict[str, Any]
+    ) -> Node:
+        sizes = self.opened[dataset][1].sizes
+        common = {
+            "dataset": self._data(dataset),
+            "client": {k: sizes[k] for k in ("client_train", "client_val")},
+            "backbone": identity(BACKBONES, backbone.name, BACKBONES.get(backbone.name).Params(**backbone.params)),
+            "cut": cut,
+            "training": self.suite.training.dump(),
+            "seed": seed,
+            "threads": self.suite.threads,
+        }
+        needs: tuple[Name, ...] = ()
+        parts = defense_parts(defense)
+        extra: dict[str, Any] = {"defense": {"parts": parts, "when": defense.when}}
+        if defense.when == "infer":
+            undefended = {"defense": {"parts": defense_parts(DefenseSpec(name="none")), "when": "train+infer"}}
+            base = self._add("target", {**common, **undefended}, (), f"none, seed {seed} (its weights are reused)")
+            needs, extra["base"] = (base.name,), base.key
+        place = f"{dataset}, {labels['backbone']} at {cut}"
+        return self._add("target", {**common, **extra}, needs, f"{labels['defense']} ({place}, seed {seed})")
+
+    def _cell(self, sight: _Sight, name: str, made: Attack) -> Node:
+        fits = self._fits_of(sight, made)
+        own = self._fit(sight, name, made) if made.has_fit() else None
+        return self._add(
+            "cell",
+            {
+                **self._seen(sight, made),
+                "attack": identity(ATTACKS, name, made.params),
+                "fit": own and own.key,
+                "dataset": self._data(sight.dataset),
+                "private": self.opened[sight.dataset][1].sizes["private"],
+                **_built(fits),
+            },
+            (sight.target.name, *((own.name,) if own else ()), *(f.name for f in fits.values())),
+            f"{sight.row['attack']} on {sight.row['defense']}, seed {sight.row['seed']}",
+        )
+
+    def _fit(self, sight: _Sight, name: str, made: Attack) -> Node:
+        """Returns the node of an attack's own fit, with the knowledge that the attack is given at the level."""
+        fits = self._fits_of(sight, made)
+        needs = tuple(f.name for f in fits.values())
+        title = f"fit of {name} on {sight.row['defense']}, seed {sight.row['seed']}"
+        seen = self._seen(sight, made)
+        if made.fit_scope == "images":
+            seen["target"] = None
+            title = f"fit of {name} on auxiliary images"
+        else:
+            needs = (sight.target.name, *needs)
+        return self._add("fit", {**seen, "attack": identity(ATTACKS, name, made.params), **_built(fits)}, needs, title)
+
+    def _fits_of(self, sight: _Sight, made: Attack) -> dict[str, Node]:
+        """Returns role to the node of each fit that an attack builds on."""
+        return {role: self._fit(sight, name, other) for role, (name, other) in lenders(made).items()}
+
+    def _seen(self, sight: _Sight, made: Attack) -> dict[str, Any]:
+        """Returns what an attack sees of a target, as part of an identity."""
+        knowledge = made.granted(sight.granted)
+        aux = None
+        if knowledge.aux != "none":
+            aux = self._aux_identity(sight.dataset if knowledge.aux == "same" or self.other is None else self.other)
+        return {
+            "target": sight.target.key,
+            "knowledge": knowledge.dump(),
+            "aux": aux,
+            "seed": sight.seed,
+            "threads": self.suite.threads,
+            "view": VIEW,
+        }
+
+    def _add(self, kind: Kind, identity_: dict[str, Any], needs: Iterable[Name], title: str) -> Node:
+        full = {"kind": kind, **identity_}
+        node = Node(kind, key_of(full), full, tuple(needs), title)
+        # Several rows may share a node; the first keeps its title, and its place before all that need it.
+        return self.plan.nodes.setdefault(node.name, node)
+
+    def _data(self, name: str) -> dict[str, Any]:
+        return self.identities[name]
+
+    def _aux_identity(self, name: str) -> dict[str, Any]:
+        sizes = self.opened[name][1].sizes
+        return {"dataset": self._data(name), "aux_train": sizes["aux_train"], "aux_val": sizes["aux_val"]}
+
+    def _excluded(self, values: Mapping[str, tuple[str, ...]]) -> bool:
+        for rule in self.suite.exclude:
+            given = rule.model_dump(exclude_none=True)
+            if given and all(k in values and v in values[k] for k, v in given.items()):
+                return True
+        return False
+
+
+def defense_parts(spec: DefenseSpec) -> list[dict[str, Any]]:
+    """Returns the identity of each part of a defense, in order."""
+    names = spec.name.split("+")
+    out = []
+    for name in names:
+        params = spec.params if len(names) == 1 else spec.params.get(name, {})
+        out.append(identity(DEFENSES, name, DEFENSES.get(name).Params(**params)))
+    return out
+
+
+def stochastic(spec: DefenseSpec) -> bool:
+    """Says whether a defense draws randomness on the wire."""
+    parts = defense_parts(spec)
+    return any(DEFENSES.get(p["name"])(DEFENSES.get(p["name"]).Params(**p["params"])).stochastic for p in parts)
+
+
+def lenders(made: Attack) -> dict[str, tuple[str, Attack]]:
+    """Returns role to (name, attack) of the attacks whose fits an attack builds on."""
+    out = {}
+    for role, (name, params) in made.builds_on().items():
+        cls = ATTACKS.get(name)
+        out[role] = (name, cls(cls.Params(**params)))
+    return out
+
+
+def _lack(made: Attack, granted: AdversaryKnowledge) -> str | None:
+    """Returns what a level lacks for an attack and all that it builds on, in one clause."""
+    lacks = granted.lacks(made.requires)
+    for _, other in lenders(made).values():
+        lacks = lacks or _lack(other, granted)
+    return lacks
+
+
+def _built(fits: Mapping[str, Node]) -> dict[str, Any]:
+    return {"builds_on": {role: node.key for role, node in fits.items()}} if fits else {}

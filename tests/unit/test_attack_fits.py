@@ -1,0 +1,178 @@
+"""Fits that attacks share: planned once, with the lender's knowledge, at hand in the view of whoever builds on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from splitaudit.attack import Attack
+from splitaudit.config import load_suite
+from splitaudit.data.base import DataContext
+from splitaudit.errors import ConfigError, KnowledgeError
+from splitaudit.knowledge import AdversaryKnowledge, level
+from splitaudit.plan import Plan
+from splitaudit.planner import make_plan
+from splitaudit.plugins import ATTACKS
+from splitaudit.report.cells import attack_facts
+from splitaudit.report.reading import Records
+from splitaudit.state import chosen_nodes, find_todo
+from splitaudit.store import Store, new_record
+from splitaudit.testing import toy_part, toy_target
+from splitaudit.view import View
+from splitaudit.work import Surroundings, Worker
+
+
+class Mean(Attack):
+    """Learns the mean image, of no target in particular."""
+
+    source = "toy"
+    requires = AdversaryKnowledge(aux="other")
+    uses = AdversaryKnowledge(aux="same")
+    fit_scope = "images"
+
+    def fit(self, view: View) -> dict[str, torch.Tensor]:
+        with pytest.raises(KnowledgeError, match="for all targets"):
+            _ = view.feature_shape
+        view.note(converged=False)
+        return {"mean": view.prior}
+
+    def reconstruct(self, view: View, fitted: dict[str, torch.Tensor]) -> torch.Tensor:
+        return fitted["mean"].expand(len(view), -1, -1, -1)
+
+
+class Brighter(Attack):
+    """Asks the edge, then guesses what another attack has learned, a little brighter."""
+
+    source = "toy"
+    requires = AdversaryKnowledge(edge="query", aux="other")
+    uses = AdversaryKnowledge(edge="weights", aux="same")
+    seen: ClassVar[list[tuple[str, ...]]] = []
+
+    def builds_on(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        return {"constant": ("toys/mean", {})}
+
+    def fit(self, view: View) -> dict[str, torch.Tensor]:
+        view.query(torch.zeros(3, *view.image_shape))
+        self.seen.append(tuple(view.fits))
+        return {"step": torch.tensor([0.1])}
+
+    def reconstruct(self, view: View, fitted: dict[str, torch.Tensor]) -> torch.Tensor:
+        guess = (view.fits["constant"]["mean"] + fitted["step"]).clamp(0, 1)
+        return guess.expand(len(view), -1, -1, -1)
+
+
+@pytest.fixture
+def toys() -> None:
+    ATTACKS.register("toys/mean")(Mean)
+    ATTACKS.register("toys/brighter")(Brighter)
+
+
+def planned(tiny: dict[str, Any], images: Path, **change: Any) -> Plan:
+    sizes = {"client_train": 16, "client_val": 4, "aux_train": 16, "aux_val": 4, "private": 8, "measure": 16}
+    raw = {**tiny, "dataset": {"name": "imagefolder", "sizes": sizes}, "metrics": ["mse", "accuracy"], **change}
+    return make_plan(load_suite(raw), DataContext(root=images))
+
+
+def fits(plan: Plan, name: str) -> list[Any]:
+    return [n for n in plan.nodes.values() if n.kind == "fit" and n.identity["attack"]["name"] == name]
+
+
+@pytest.mark.usefixtures("toys")
+def test_a_fit_on_images_alone_serves_all_targets_and_all_that_build_on_it(tiny: dict[str, Any], images: Path) -> None:
+    plan = planned(tiny, images, attacks=["toys/mean", "toys/brighter"], knowledge=["query", "white-box"])
+    (mean,) = fits(plan, "toys/mean")
+    assert mean.identity["target"] is None
+    assert mean.identity["knowledge"]["edge"] == "none", "the lender is given what it uses itself"
+    assert not mean.needs
+    brighter = fits(plan, "toys/brighter")
+    assert len(brighter) == 2 * 2, "one a target and level: the weights are of use to it"
+    for node in brighter:
+        assert node.identity["builds_on"] == {"constant": mean.key}
+        assert mean.name in node.needs
+    order = list(plan.nodes)
+    for node in plan.nodes.values():
+        assert all(order.index(n) < order.index(node.name) for n in node.needs)
+    for cell in [n for n in plan.nodes.values() if n.kind == "cell"]:
+        assert mean.name in cell.needs
+
+
+@pytest.mark.usefixtures("toys")
+def test_an_attack_is_skipped_where_what_it_builds_on_may_not_run(tiny: dict[str, Any], images: Path) -> None:
+    plan = planned(tiny, images, attacks=["toys/brighter"], knowledge=["white-box-no-aux"])
+    assert all("needs auxiliary images" in c["skip"] for c in plan.cells)
+
+
+@pytest.mark.usefixtures("toys")
+def test_a_worker_hands_an_attack_what_it_builds_on(tiny: dict[str, Any], images: Path, tmp_path: Path) -> None:
+    plan = planned(tiny, images, attacks=["toys/brighter"], knowledge=["query"], defenses=["none"])
+    worker = Worker(Surroundings(str(tmp_path), data_root=str(images)))
+    found: dict[Any, Any] = {}
+    with Store.writing(tmp_path) as store:
+        todo = find_todo(plan, {}, chosen_nodes(plan, {}))
+        for job in todo.jobs.values():
+            if job.task in ("target", "fit", "cell", "reference"):
+                done = worker.run(job.dump())
+                assert done["ok"], done
+                found[job.kind, job.key] = new_record(job.kind, job.identity, provenance={}, **done["fields"])
+        assert Brighter.seen[-1] == ("constant",)
+        (cell,) = [n for n in plan.nodes.values() if n.kind == "cell"]
+        (mean,) = fits(plan, "toys/mean")
+        (own,) = fits(plan, "toys/brighter")
+        guess = store.read_artifact("cell", cell.key)["guess"].float() / 255
+        expected = (store.read_artifact("fit", mean.key)["mean"] + 0.1).clamp(0, 1)
+        assert torch.allclose(guess, expected.expand_as(guess), atol=1 / 255)
+    records = Records(plan, lambda kind, key: found.get((kind, key)))
+    assert attack_facts(records, cell.key) == (False, 3), "what it builds on has not converged; its own queries"
+    assert own.identity["target"] is not None
+
+
+def test_a_level_with_draws_gives_them_to_attacks_that_use_them(tiny: dict[str, Any], images: Path) -> None:
+    class Averages(Mean):
+        fit_scope = "target"
+        uses_draws = True
+        requires = AdversaryKnowledge(edge="query", aux="other")
+
+        def fit(self, view: View) -> dict[str, torch.Tensor]:
+            return {"mean": view.prior}
+
+    ATTACKS.register("toys/mean")(Mean)
+    ATTACKS.register("toys/averages")(Averages)
+    assert level("query:16").draws == 16
+    plan = planned(tiny, images, attacks=["toys/averages", "decoder"], knowledge=["query", "query:16"])
+    keys = {(c["defense"], c["attack"], c["knowledge"]): c["key"] for c in plan.cells}
+    draws = {at: plan.nodes["cell", key].identity["knowledge"]["draws"] for at, key in keys.items() if key is not None}
+    assert draws["noise", "toys/averages", "query:16"] == 16
+    assert draws["noise", "toys/averages", "query"] == 1
+    assert keys["none", "toys/averages", "query"] == keys["none", "toys/averages", "query:16"], "all draws are the same"
+
+
+@pytest.mark.parametrize("name", ["query:0", "query:x", "query:", "quary:4"])
+def test_a_level_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="is not known"):
+        level(name)
+
+
+def test_a_rehearsal_shows_own_images_as_private_ones_and_counts_its_queries() -> None:
+    part = toy_part(12, (3, 16, 16), seed=3)
+    knowledge = AdversaryKnowledge(edge="query", aux="same", queries=10)
+    view = View(
+        knowledge=knowledge,
+        received=torch.empty(0, 1, *toy_target().feature_shape),
+        image_shape=(3, 16, 16),
+        model=toy_target(),
+        aux=(part, part),
+        seed=0,
+    )
+    own = torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    other = view.rehearsal(own, "tuning")
+    assert len(other) == 6
+    assert len(view) == 0
+    assert torch.allclose(other.z, view.protect(toy_target().clean(own), view.generator("x")), atol=1e-5)
+    other.note(of="the rehearsal")
+    assert view.notes == {}
+    assert view.queries == other.queries == 6
+    with pytest.raises(KnowledgeError, match="budget is 10"):
+        view.rehearsal(own, "tuning")
