@@ -11,8 +11,9 @@ import torch
 
 from splitaudit.nn.fold import folded
 from splitaudit.nn.image_prior import GaussianPrior
+from splitaudit.nn.ridge import most_images
 from splitaudit.nn.scale import channel_moments
-from splitaudit.view import View
+from splitaudit.view import View, to_float
 
 FLOOR = 0.05
 """Least scale of a channel, relative to the root mean square of all channels' scales. Leakage on ``siftfunnel`` (24
@@ -20,6 +21,9 @@ images): 0.776 at 1e-3, 0.765 at 1e-2, 0.812 at 0.05, the same above; undefended
 
 CHECKPOINTS = 15
 """How often the iterates under a random defense are compared, on draws that are always the same."""
+
+AT_ONCE = 3 * 10**7
+"""Greatest number of values of features and images (four times) that are optimised in one batch."""
 
 AFTER = 0.1
 """Length of the run after the budget (at least ten steps) and its step size, relative to the budget and the first step
@@ -185,3 +189,30 @@ def total_variation(x: torch.Tensor) -> torch.Tensor:
     down = x[:, :, 1:, :-1] - x[:, :, :-1, :-1]
     across = x[:, :, :-1, 1:] - x[:, :, :-1, :-1]
     return (down.square() + across.square() + 1e-6).sqrt().flatten(1).mean(1)
+
+
+def batches(z: torch.Tensor, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Returns indices of the images that are optimised at once, so that their values and gradients fit in memory."""
+    each = z[0].numel() + 4 * images[0].numel() if len(z) else 1
+    return torch.arange(len(z), device=z.device).split(max(1, AT_ONCE // each))
+
+
+def own_images(view: View, part: str, features: int, pixels: int) -> torch.Tensor:
+    """Returns own images in [0, 1], as many as fit in memory together with their features, each counted so often."""
+    images = (view.aux_train if part == "train" else view.aux_val).images
+    n = most_images(features * math.prod(view.feature_shape), pixels * math.prod(view.image_shape), len(images))
+    return to_float(images[:n].to(view.device))
+
+
+def defended(view: View, images: torch.Tensor, role: str) -> torch.Tensor:
+    """Returns the defended features (N, ...) of images in [0, 1], averaged over as many draws as the attacker receives.
+
+    A role gives the same draws each time.
+    """
+    draws = view.generator(role)
+    with torch.no_grad():
+        return torch.cat([_received(view, view.edge(b), draws) for b in images.split(64)])
+
+
+def _received(view: View, clean: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
+    return view.averaged([view.protect(clean, draws) for _ in range(view.knowledge.draws)])

@@ -32,7 +32,8 @@ class Decoder(Attack):
     """Trains an inverse network on pairs of auxiliary images and *defended* features and applies it.
 
     The features' random part is drawn anew at every step, so the network learns the posterior mean under the defense's
-    randomness; the weights kept are the best on ``aux_val``, on draws that are fixed once.
+    randomness; of several received draws it decodes the average, and is trained on averages of as many. The weights kept are
+    the best on ``aux_val``, on draws that are fixed once.
 
     Source: the inverse network of He et al. 2019 (black-box inversion). Departures: residual blocks, AdamW with one
     cycle, built from the feature shape; selection on the attacker's own validation images, never on private ones (which
@@ -44,10 +45,11 @@ class Decoder(Attack):
     source = "He et al., ACSAC 2019"
     requires = AdversaryKnowledge(edge="query", aux="other")
     uses = AdversaryKnowledge(edge="query", aux="same")
+    uses_draws = True
     expected = Expected(identity_mse=2e-3)
 
     def fit(self, view: View) -> dict[str, torch.Tensor]:
-        network = self._network(view)
+        network = network_of(view, self.params)
         data, val = view.pairs("train", flips=self.params.flips), view.pairs("val")
         sample = torch.arange(min(len(data), 2048), device=view.device)
         network.set_scale(data.batch(sample)[1])
@@ -76,11 +78,7 @@ class Decoder(Attack):
         return kept
 
     def reconstruct(self, view: View, fitted: dict[str, torch.Tensor]) -> torch.Tensor:
-        network = self._network(view)
-        network.load_state_dict(fitted)
-        network.eval()
-        with torch.no_grad():
-            return torch.cat([network(z) for z in view.z.split(256)])
+        return decode(view, self.params, fitted)
 
     def work(
         self, n_private: int, n_aux: int, image_shape: tuple[int, int, int], feature_shape: tuple[int, ...]
@@ -94,10 +92,21 @@ class Decoder(Attack):
     def cheap(cls) -> dict[str, Any]:
         return {"width": 32, "depth": 1, "epochs": 15, "batch": 16}
 
-    def _network(self, view: View) -> InverseNetwork:
-        with seeded_globally(view.seed_for("decoder init")):
-            network = InverseNetwork(view.feature_shape, view.image_shape, self.params.width, self.params.depth)
-        return network.to(view.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+def decode(view: View, params: DecoderParams, fitted: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Returns the guesses (N, C, H, W) in [0, 1] of a fitted decoder for the (averaged) features of a view."""
+    network = network_of(view, params)
+    network.load_state_dict(fitted)
+    network.eval()
+    with torch.no_grad():
+        return torch.cat([network(z) for z in view.average.split(256)])
+
+
+def network_of(view: View, params: DecoderParams) -> InverseNetwork:
+    """Returns the untrained network of a decoder for a view."""
+    with seeded_globally(view.seed_for("decoder init")):
+        network = InverseNetwork(view.feature_shape, view.image_shape, params.width, params.depth)
+    return network.to(view.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
 def settled(curve: list[tuple[int, float]], tolerance: float = 0.02) -> bool:

@@ -11,11 +11,11 @@ from pydantic import Field
 from splitaudit.attack import Attack, Expected, Work
 from splitaudit.knowledge import AdversaryKnowledge
 from splitaudit.nn.image_prior import GaussianPrior
-from splitaudit.nn.ridge import Ridge, most_images
+from splitaudit.nn.ridge import Ridge
 from splitaudit.params import Params
 from splitaudit.view import View, to_float
 
-from ._inversion import Objective, channel_scale, descend
+from ._inversion import Objective, batches, channel_scale, defended, descend, own_images
 
 
 class RmleParams(Params):
@@ -48,9 +48,6 @@ CALIBRATION = 24
 TOLERANCE = 0.05
 """Greatest relative gain of the mean loss after the budget that counts as converged."""
 
-AT_ONCE = 3 * 10**7
-"""Greatest number of values of features and images (four times) that are optimised in one batch."""
-
 Fitted = dict[str, torch.Tensor]
 
 
@@ -64,7 +61,8 @@ class Rmle(Attack):
     v is the assumed variance of the normalised feature error: with additive Gaussian noise of that variance this is the
     maximum a posteriori. The variable is the image's standardised cosine coefficients, the start is a ridge inversion of
     auxiliary pairs, fitted anew for each reconstruction (multiplied out it would be the largest artifact of a run). A
-    random defense is met with fresh draws at every step; elements that it visibly masks are left out.
+    random defense is met with fresh draws at every step; elements that it visibly masks are left out. Of several received
+    draws z is the average, and every scale and weight is chosen on averages of as many.
 
     Images do not depend on each other: each runs the whole budget and keeps its best iterate by its own loss (under a
     random defense by its loss on draws that are always the same). A rate that decays to zero flattens any loss, so
@@ -82,6 +80,7 @@ class Rmle(Attack):
     source = "He et al., ACSAC 2019"
     requires = AdversaryKnowledge(edge="weights")
     uses = AdversaryKnowledge(edge="weights", aux="same")
+    uses_draws = True
     expected = Expected(identity_mse=1e-3)
 
     def fit(self, view: View) -> Fitted:
@@ -90,15 +89,15 @@ class Rmle(Attack):
         if view.knowledge.aux == "none":
             w = torch.empty(64, *view.image_shape, device=view.device)
             guesses = prior(w.normal_(generator=view.generator("rmle prior draws"))).clamp(0, 1)
-            scale = channel_scale(_defended(view, guesses, "rmle scale draws"))
+            scale = channel_scale(defended(view, guesses, "rmle scale draws"))
         else:
-            prior.fit(_own(view, "train", 0, 1))
-            images = _own(view, "train", 1, 1)
-            z = _defended(view, images, "rmle ridge draws")
+            prior.fit(own_images(view, "train", 0, 1))
+            images = own_images(view, "train", 1, 1)
+            z = defended(view, images, "rmle ridge draws")
             # As they are sent: a channel of noise alone would drown the others if its scale were the clean one's.
             scale = channel_scale(z)
-            held_out = _own(view, "val", 4, 4)
-            ridge = Ridge(z / scale, images, _defended(view, held_out, "rmle held-out draws") / scale, held_out)
+            held_out = own_images(view, "val", 4, 4)
+            ridge = Ridge(z / scale, images, defended(view, held_out, "rmle held-out draws") / scale, held_out)
             view.note(ridge_aux_val_mse=ridge.error, ridge_penalty=ridge.penalty)
             penalty = torch.tensor([ridge.penalty])
             if weight is None:
@@ -111,11 +110,13 @@ class Rmle(Attack):
         prior.load_state_dict({k: fitted[k].to(view.device) for k in prior.state_dict()})
         scale, start = fitted["feature_scale"].to(view.device), None
         if len(fitted["ridge_penalty"]):
-            images = _own(view, "train", 1, 1)
-            z = _defended(view, images, "rmle ridge draws")
-            start = Ridge(z / scale, images, penalties=(float(fitted["ridge_penalty"]),))(view.z / scale)
+            images = own_images(view, "train", 1, 1)
+            z = defended(view, images, "rmle ridge draws")
+            start = Ridge(z / scale, images, penalties=(float(fitted["ridge_penalty"]),))(view.average / scale)
         weight = torch.full((len(view),), float(fitted["weight"]), device=view.device)
-        guess, loss, before = self._optimise(view, view.z, prior, scale, weight, "loss", start, self.params.restarts)
+        guess, loss, before = self._optimise(
+            view, view.average, prior, scale, weight, "loss", start, self.params.restarts
+        )
         gain = 1 - float(loss.mean()) / max(float(before.mean()), 1e-30)
         view.note(prior_weight=float(fitted["weight"]), gain_after_budget=gain, converged=gain <= TOLERANCE)
         return guess
@@ -133,7 +134,7 @@ class Rmle(Attack):
     def _choose(self, view: View, prior: GaussianPrior, scale: torch.Tensor, ridge: Ridge) -> float:
         """Attacks some of the attacker's own images with each weight and returns the best weight."""
         own = to_float(view.aux_val.images[:CALIBRATION].to(view.device))
-        z = _defended(view, own, "rmle own draws")
+        z = defended(view, own, "rmle own draws")
         many = z.repeat(len(GRID), *([1] * (z.ndim - 1)))
         weight = torch.tensor(GRID, device=view.device).repeat_interleave(len(own))
         start = ridge(z / scale).repeat(len(GRID), 1, 1, 1)
@@ -160,7 +161,7 @@ class Rmle(Attack):
         weight = weight * (pixels / features)
         totals: dict[int, float] = {}
         parts: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
-        for at in torch.arange(len(z), device=view.device).split(max(1, AT_ONCE // (features + 4 * pixels))):
+        for at in batches(z, weight.new_empty(1, pixels)):
             best: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
             for number in range(restarts):
                 w = torch.zeros(len(at), *view.image_shape, device=view.device)
@@ -196,17 +197,3 @@ def _better(
     keep = one[1] <= other[1]
     image = torch.where(keep[:, None, None, None], one[0], other[0])
     return image, torch.where(keep, one[1], other[1]), torch.where(keep, one[2], other[2])
-
-
-def _own(view: View, part: str, features: int, pixels: int) -> torch.Tensor:
-    """Returns own images in [0, 1], as many as fit in memory together with their features, each counted so often."""
-    images = (view.aux_train if part == "train" else view.aux_val).images
-    n = most_images(features * math.prod(view.feature_shape), pixels * math.prod(view.image_shape), len(images))
-    return to_float(images[:n].to(view.device))
-
-
-def _defended(view: View, images: torch.Tensor, role: str) -> torch.Tensor:
-    """Returns one draw of the defended features (N, ...) of images in [0, 1]; a role gives the same draws each time."""
-    draws = view.generator(role)
-    with torch.no_grad():
-        return torch.cat([view.protect(view.edge(b), draws) for b in images.split(64)])

@@ -131,7 +131,7 @@ class View:
 
         With one draw it is :attr:`z`. Elements that no draw shows are as the first draw has them.
         """
-        return self._averaged([self._received[:, i] for i in range(self._received.shape[1])])
+        return self.averaged([self._received[:, i] for i in range(self._received.shape[1])])
 
     def __len__(self) -> int:
         return len(self._received)
@@ -173,6 +173,21 @@ class View:
     def visible(self, z: torch.Tensor) -> torch.Tensor | None:
         """Says which received elements carry the edge's output; None: all."""
         return self._model.defense.visible(z)
+
+    def averaged(self, draws: list[torch.Tensor]) -> torch.Tensor:
+        """Returns the mean of several draws (N, ...), element by element over those that show it.
+
+        An element that no draw shows is as in the first draw.
+        """
+        if len(draws) == 1:
+            return draws[0]
+        seen = [self.visible(d) for d in draws]
+        if seen[0] is None:
+            return torch.stack(draws).mean(0)
+        shown = torch.stack([s for s in seen if s is not None])
+        total = (torch.stack(draws) * shown).sum(0)
+        count = shown.sum(0)
+        return torch.where(count > 0, total / count.clamp_min(1), draws[0])
 
     def generator(self, role: str) -> torch.Generator:
         """Returns a generator for a role of the attack's own randomness."""
@@ -247,7 +262,7 @@ class View:
         def draw(z: torch.Tensor) -> torch.Tensor:
             self._count(len(z) * self.knowledge.draws)
             with torch.no_grad():
-                return self._averaged([self._model.protect(z, draws) for _ in range(self.knowledge.draws)])
+                return self.averaged([self._model.protect(z, draws) for _ in range(self.knowledge.draws)])
 
         return Pairs(images, clean, draw)
 
@@ -316,18 +331,6 @@ class View:
         if budget is not None and self.queries + n > budget:
             raise KnowledgeError(f"the attack asked for {self.queries + n} queries, its budget is {budget}")
         self._asked[0] += n
-
-    def _averaged(self, draws: list[torch.Tensor]) -> torch.Tensor:
-        """Returns the mean of draws (N, ...) over those that show an element; of none, the first draw's."""
-        if len(draws) == 1:
-            return draws[0]
-        seen = [self.visible(d) for d in draws]
-        if seen[0] is None:
-            return torch.stack(draws).mean(0)
-        shown = torch.stack([s for s in seen if s is not None])
-        total = (torch.stack(draws) * shown).sum(0)
-        count = shown.sum(0)
-        return torch.where(count > 0, total / count.clamp_min(1), draws[0])
 
     def _wire_draws(self) -> torch.Generator:
         if not hasattr(self, "_draws"):

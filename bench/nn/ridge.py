@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -137,10 +138,19 @@ class StreamedRidge:
 
 
 def _factor(gram: torch.Tensor, penalty: float) -> torch.Tensor:
-    """Returns the Cholesky factor of a Gram matrix with a penalty on its diagonal."""
-    penalised = gram.clone()
-    penalised.diagonal().add_(penalty)
-    return torch.linalg.cholesky(penalised)
+    """Returns the Cholesky factor of a Gram matrix with a penalty on its diagonal.
+
+    A penalty that is lost in the rounding of the matrix is raised tenfold until there is a factor.
+    """
+    while True:
+        penalised = gram.clone()
+        penalised.diagonal().add_(penalty)
+        factor, failed = torch.linalg.cholesky_ex(penalised)
+        if not int(failed) and bool(torch.isfinite(factor).all()):
+            return factor
+        if not math.isfinite(penalty) or not bool(torch.isfinite(gram).all()):
+            raise FloatingPointError("features or images hold values that are not finite")
+        penalty = max(10 * penalty, 1e-30)
 
 
 def most_images(features: int, pixels: int, available: int, most: int = MOST_NUMBERS) -> int:

@@ -54,10 +54,10 @@ class Spoiled(Defense):
         return z if len(self.calls) <= self.after else -4 * z
 
 
-def view_of(target: SplitModel, val: Part) -> View:
+def view_of(target: SplitModel, val: Part, draws: int = 1) -> View:
     return View(
-        knowledge=Decoder.granted(STRONGEST),
-        received=torch.zeros(0, 1, *target.defense.wire_shape(target.feature_shape)),
+        knowledge=Decoder.granted(STRONGEST.model_copy(update={"draws": draws})),
+        received=torch.zeros(0, draws, *target.defense.wire_shape(target.feature_shape)),
         image_shape=SHAPE,
         model=target,
         aux=(toy_part(PAIRS, SHAPE, seed=1), val),
@@ -86,6 +86,13 @@ def test_every_step_sees_a_fresh_draw_of_a_random_defense() -> None:
     steps = [draw for size, draw in Recorded.calls if size == SMALL["batch"]]
     assert len(steps) == 4 * PAIRS / 8
     assert len(set(steps)) == len(steps)
+
+
+def test_where_several_draws_are_received_each_pair_is_an_average_of_as_many() -> None:
+    Recorded.calls.clear()
+    fitted(view_of(control_target("orthogonal", Recorded(Params())), toy_part(12, SHAPE, seed=2), draws=4), epochs=2)
+    steps = [draw for size, draw in Recorded.calls if size == SMALL["batch"]]
+    assert len(steps) == len(set(steps)) == 4 * 2 * PAIRS / 8
 
 
 def test_the_weights_kept_are_the_best_on_aux_val_and_not_the_last() -> None:

@@ -1,0 +1,167 @@
+"""Refined decoding: white-box inversion that starts at a decoder's guess and knows how far it may be off."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pydantic import Field
+
+from splitaudit.attack import Attack, Expected, Work
+from splitaudit.knowledge import AdversaryKnowledge
+from splitaudit.nn.image_prior import GaussianPrior
+from splitaudit.params import Params
+from splitaudit.view import View, to_float
+
+from ._bands import shrinkage, spread
+from ._inversion import Objective, batches, channel_scale, defended, descend, own_images
+from .decoder import Decoder, DecoderParams, decode
+
+GRID = (0.003, 0.03, 0.3, 3.0)
+"""Candidates for the assumed variance of the feature error: from a clean wire to features drowned in noise."""
+
+CALIBRATION = 32
+"""Auxiliary validation images on which the weight and the shrinkage are chosen."""
+
+SPECTRUM = 1024
+"""Auxiliary validation images, at most, on which the decoder's error is measured."""
+
+TOLERANCE = 0.05
+"""Greatest relative gain of the mean loss after the budget that counts as converged."""
+
+Fitted = dict[str, torch.Tensor]
+
+
+class RefineParams(Params):
+    """Parameters of :class:`Refine`."""
+
+    decoder: DecoderParams = Field(
+        DecoderParams(), description="parameters of the decoder that it starts from; the same ones share its training"
+    )
+    steps: int = Field(150, ge=1, description="optimiser steps; a tenth as many follow as a test")
+    lr: float = Field(0.2, gt=0, description="first step size, in standard deviations of the decoder's error")
+    variance: float | None = Field(
+        None,
+        ge=0,
+        description="assumed variance of the feature error relative to the features': weight of the proximity term; null: "
+        "the best on aux_val of 0.003, 0.03, 0.3 and 3",
+    )
+    shrink: bool = Field(True, description="weigh the step away from the decoder's guess by frequency, as aux_val says")
+    draws: int = Field(4, ge=1, description="draws of a random defense averaged at each step")
+    adaptive: bool = Field(True, description="false: pretend that there is no defense on the wire")
+
+
+class Refine(Attack):
+    """Minimises the feature error of an image near a decoder's guess.
+
+    For each image: the normalised feature error of :class:`splitaudit.attacks.rmle.Rmle`, plus the proximity term
+    v·(d_x/d_z)·mean((c/τ)²) and the squared excess outside [0, 1]. c are the cosine coefficients of the image less the
+    decoder's guess, τ² the variances of the decoder's own error at each coefficient, measured on ``aux_val``: the
+    decoder's guess with that error is the prior, and v says how far the features are to be believed. v is the best on
+    auxiliary images.
+
+    An optimum is no posterior mean, so it may go too far where the features say little. Its step away from the decoder's
+    guess is therefore multiplied, in each band of frequencies, by the factor in [0, 1] that has the least squared error
+    on ``aux_val``. A factor of 0 is the decoder itself: on auxiliary images the attack is never worse than it.
+
+    The decoder is the one of the attack ``decoder`` with the same parameters, trained once for both.
+
+    Source: own; the idea of starting an optimisation at an encoder's or decoder's guess is that of GLASS++ (NeurIPS
+    2023). Departures from it: no generative prior; the proximity term is the decoder's measured error.
+    """
+
+    Params = RefineParams
+    version = 1
+    source = "own; optimisation from a decoder's guess as in GLASS++"
+    requires = AdversaryKnowledge(edge="weights", aux="other")
+    uses = AdversaryKnowledge(edge="weights", aux="same")
+    uses_draws = True
+    expected = Expected(identity_mse=1e-3)
+
+    def builds_on(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        return {"decoder": ("decoder", self.params.decoder.dump())}
+
+    def fit(self, view: View) -> Fitted:
+        basis = GaussianPrior(view.image_shape).to(view.device)
+        basis.fit(own_images(view, "train", 0, 1))
+        scale = channel_scale(defended(view, own_images(view, "train", 1, 1), "refine scale draws"))
+        held_out = to_float(view.aux_val.images[:SPECTRUM].to(view.device))
+        rehearsed = view.rehearsal(held_out, "refine held-out draws")
+        error = basis.analyse(held_out - self._decoded(rehearsed))
+        tau = (error.square().mean(0, keepdim=True) + basis.floor).sqrt()
+        # The last images: a small aux_val shares them with the spectrum, which has a number for each coefficient anyway.
+        own = held_out[-CALIBRATION:]
+        seen = view.rehearsal(own, "refine own draws")
+        guess = self._decoded(seen)
+        truth = basis.analyse(own - guess)
+        best, fitted = float("inf"), Fitted()
+        for variance in GRID if self.params.variance is None else (self.params.variance,):
+            trial = {"colours": basis.colours, "tau": tau, "feature_scale": scale, "variance": torch.tensor(variance)}
+            step = self._step(seen, guess, trial, "calibration_loss")[0]
+            factor = shrinkage(step, truth) if self.params.shrink else torch.ones_like(tau)
+            mse = float((truth - factor * step).square().mean())
+            if mse < best:
+                best, fitted = mse, {**trial, "factor": factor}
+        view.note(
+            decoder_aux_val_mse=float(truth.square().mean()), aux_val_mse=best, variance=float(fitted["variance"]),
+            shrinkage=[round(float(f), 3) for f in spread(fitted["factor"])],
+        )  # fmt: skip
+        return fitted
+
+    def reconstruct(self, view: View, fitted: Fitted) -> torch.Tensor:
+        guess = self._decoded(view)
+        step, loss, before = self._step(view, guess, fitted, "loss")
+        gain = 1 - float(loss.mean()) / max(float(before.mean()), 1e-30)
+        view.note(gain_after_budget=gain, converged=gain <= TOLERANCE)
+        basis = _basis(view, fitted, guess, fitted["factor"].to(view.device))
+        with torch.no_grad():
+            return basis(step).clamp(0, 1)
+
+    def work(
+        self, n_private: int, n_aux: int, image_shape: tuple[int, int, int], feature_shape: tuple[int, ...]
+    ) -> Work:
+        images = n_private + CALIBRATION * (len(GRID) if self.params.variance is None else 1)
+        return Work(edge_passes=2 * n_aux + 3.3 * self.params.steps * images, gflop=50)
+
+    @classmethod
+    def cheap(cls) -> dict[str, Any]:
+        return {"steps": 60, "decoder": Decoder.cheap()}
+
+    def _decoded(self, view: View) -> torch.Tensor:
+        return decode(view, self.params.decoder, view.fits["decoder"])
+
+    def _step(
+        self, view: View, guess: torch.Tensor, fitted: Fitted, curve: str
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Returns the coefficients of the optimum less the guess (N, C, H, W), its losses and those within the budget."""
+        scale, tau = fitted["feature_scale"].to(view.device), fitted["tau"].to(view.device)
+        z, parts = view.average, []
+        weight = float(fitted["variance"]) * guess[0].numel() / max(1, z[0].numel())
+        totals: dict[int, float] = {}
+        for at in batches(z, guess):
+            prior = _basis(view, fitted, guess[at], tau)
+            objective = Objective(view, prior, scale, 0.0, self.params.draws, self.params.adaptive)
+
+            def log(step: int, total: float) -> None:
+                totals[step] = totals.get(step, 0.0) + total / len(z)
+
+            def generators(role: str, name: str = f"refine {curve} {int(at[0])}") -> torch.Generator:
+                return view.generator(f"{name} {role}")
+
+            start = torch.zeros_like(guess[at])
+            weights = torch.full((len(at),), weight, device=view.device)
+            parts.append(descend(objective, z[at], start, weights, self.params.lr, self.params.steps, generators, log))
+        every = max(1, self.params.steps // 40)
+        for step, total in totals.items():
+            if step == 1 or step % every == 0:
+                view.log(curve, step, total)
+        w = torch.cat([p.w for p in parts]) * tau
+        return w, torch.cat([p.loss for p in parts]), torch.cat([p.before for p in parts])
+
+
+def _basis(view: View, fitted: Fitted, mean: torch.Tensor, scale: torch.Tensor) -> GaussianPrior:
+    """Returns the images mean + colour · cosine transform · (scale ⊙ w), each about its own mean (N, C, H, W)."""
+    basis = GaussianPrior(view.image_shape).to(view.device)
+    basis.colours = fitted["colours"].to(view.device)
+    basis.mean, basis.scale = mean.detach(), scale
+    return basis
