@@ -57,7 +57,7 @@ class Objective:
         x = self.prior(w)
         penalty = w.square().flatten(1).mean(1) + self.tv * total_variation(x)
         outside = (x - x.clamp(0, 1)).square().flatten(1).mean(1)
-        return self._feature_error(x, z, visible, g) + weight * penalty + outside
+        return self.feature_error(x, z, visible, g) + weight * penalty + outside
 
     @cached_property
     def _edge(self) -> torch.nn.Module:
@@ -72,9 +72,10 @@ class Objective:
         """Returns which received elements count (None: all)."""
         return self.view.visible(z) if self.adaptive else None
 
-    def _feature_error(
+    def feature_error(
         self, x: torch.Tensor, z: torch.Tensor, visible: torch.Tensor | None, g: torch.Generator
     ) -> torch.Tensor:
+        """Returns the normalised feature error (N,) of images x (N, C, H, W) for received features z (N, ...)."""
         clean = self._edge(x)
         sent = self._expected_wire(clean, visible is not None, g) if self.adaptive else clean
         error = ((sent - z) / self.scale).square()

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 
 from splitaudit.attack import Attack, Expected, Work
 from splitaudit.knowledge import AdversaryKnowledge
 from splitaudit.nn.inverse import InverseNetwork
 from splitaudit.params import Params
-from splitaudit.seeds import seeded_globally
 from splitaudit.view import View
+
+from ._decoding import decode, macs, network_of, settled, train_inverse
 
 
 class DecoderParams(Params):
@@ -49,36 +48,20 @@ class Decoder(Attack):
     expected = Expected(identity_mse=2e-3)
 
     def fit(self, view: View) -> dict[str, torch.Tensor]:
-        network = network_of(view, self.params)
+        network = network_of(view, self.params.width, self.params.depth)
         data, val = view.pairs("train", flips=self.params.flips), view.pairs("val")
         sample = torch.arange(min(len(data), 2048), device=view.device)
         network.set_scale(data.batch(sample)[1])
         held_out = val.batch(torch.arange(len(val), device=view.device))
         order = torch.Generator().manual_seed(view.seed_for("decoder batches"))
-        steps = math.ceil(len(data) / self.params.batch) * self.params.epochs
-        optimizer = torch.optim.AdamW(network.parameters(), lr=self.params.lr, weight_decay=1e-4)
-        # Auxiliary sets may be tiny: the cycle needs a few steps to have a shape.
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=self.params.lr, total_steps=max(steps, 4) + 1)
-        best, kept = float("inf"), network.state_dict()
-        step = 0
-        for epoch in range(1, self.params.epochs + 1):
-            network.train()
-            for index in torch.randperm(len(data), generator=order).to(view.device).split(self.params.batch):
-                x, z = data.batch(index)
-                optimizer.zero_grad(set_to_none=True)
-                F.mse_loss(network(z), x).backward()
-                optimizer.step()
-                schedule.step()
-                step += 1
-            error = _error(network, held_out)
+        trained = train_inverse(network, data.batch, len(data), held_out, self.params, order)
+        for epoch, error in trained.curve:
             view.log("aux_val_mse", epoch, error)
-            if error < best:
-                best, kept = error, {k: v.clone() for k, v in network.state_dict().items()}
-        view.note(steps=step, aux_val_mse=best, converged=settled(view.curves["aux_val_mse"]))
-        return kept
+        view.note(steps=trained.steps, aux_val_mse=trained.error, converged=settled(trained.curve))
+        return trained.state
 
     def reconstruct(self, view: View, fitted: dict[str, torch.Tensor]) -> torch.Tensor:
-        return decode(view, self.params, fitted)
+        return decode(view, self.params.width, self.params.depth, fitted)
 
     def work(
         self, n_private: int, n_aux: int, image_shape: tuple[int, int, int], feature_shape: tuple[int, ...]
@@ -91,54 +74,3 @@ class Decoder(Attack):
     @classmethod
     def cheap(cls) -> dict[str, Any]:
         return {"width": 32, "depth": 1, "epochs": 15, "batch": 16}
-
-
-def decode(view: View, params: DecoderParams, fitted: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Returns the guesses (N, C, H, W) in [0, 1] of a fitted decoder for the (averaged) features of a view."""
-    network = network_of(view, params)
-    network.load_state_dict(fitted)
-    network.eval()
-    with torch.no_grad():
-        return torch.cat([network(z) for z in view.average.split(256)])
-
-
-def network_of(view: View, params: DecoderParams) -> InverseNetwork:
-    """Returns the untrained network of a decoder for a view."""
-    with seeded_globally(view.seed_for("decoder init")):
-        network = InverseNetwork(view.feature_shape, view.image_shape, params.width, params.depth)
-    return network.to(view.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-
-
-def settled(curve: list[tuple[int, float]], tolerance: float = 0.02) -> bool:
-    """Says whether a falling curve has settled: its last fifth fell by less than ``tolerance`` of its value.
-
-    Args:
-        curve: points (step, value), values positive and better when lower.
-        tolerance: greatest relative fall that counts as settled.
-    """
-    if len(curve) < 5:
-        return False
-    values = [v for _, v in curve]
-    fifth = max(1, len(values) // 5)
-    before, after = min(values[:-fifth]), min(values)
-    return before - after <= tolerance * before
-
-
-def macs(network: torch.nn.Module, input_shape: tuple[int, ...]) -> float:
-    """Returns the multiply-adds of one forward pass of one sample."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with torch.device("meta"):
-        sample = torch.empty(1, *input_shape)
-    network = network.to("meta")
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(sample)
-    return counter.get_total_flops() / 2
-
-
-def _error(network: InverseNetwork, held_out: tuple[torch.Tensor, torch.Tensor]) -> float:
-    network.eval()
-    x, z = held_out
-    with torch.no_grad():
-        total = sum(float((network(b) - t).square().sum()) for t, b in zip(x.split(256), z.split(256), strict=True))
-    return total / x.numel()

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from pydantic import Field
 
 from splitaudit.attack import Attack, Expected, Work
+from splitaudit.attacks._decoding import macs
 from splitaudit.attacks._published_decoders import PublishedDecoder, Structure, published_structure, unpublished
-from splitaudit.attacks.decoder import macs
 from splitaudit.knowledge import AdversaryKnowledge
 from splitaudit.params import Params
 from splitaudit.seeds import seeded_globally

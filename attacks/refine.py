@@ -14,8 +14,10 @@ from splitaudit.params import Params
 from splitaudit.view import View, to_float
 
 from ._bands import shrinkage, spread
-from ._inversion import Objective, batches, channel_scale, defended, descend, own_images
-from .decoder import Decoder, DecoderParams, decode
+from ._decoding import decode
+from ._inversion import channel_scale, defended, own_images
+from ._near import Near
+from .decoder import Decoder, DecoderParams
 
 GRID = (0.003, 0.03, 0.3, 3.0)
 """Candidates for the assumed variance of the feature error: from a clean wire to features drowned in noise."""
@@ -25,9 +27,6 @@ CALIBRATION = 32
 
 SPECTRUM = 1024
 """Auxiliary validation images, at most, on which the decoder's error is measured."""
-
-TOLERANCE = 0.05
-"""Greatest relative gain of the mean loss after the budget that counts as converged."""
 
 Fitted = dict[str, torch.Tensor]
 
@@ -86,8 +85,7 @@ class Refine(Attack):
         basis.fit(own_images(view, "train", 0, 1))
         scale = channel_scale(defended(view, own_images(view, "train", 1, 1), "refine scale draws"))
         held_out = to_float(view.aux_val.images[:SPECTRUM].to(view.device))
-        rehearsed = view.rehearsal(held_out, "refine held-out draws")
-        error = basis.analyse(held_out - self._decoded(rehearsed))
+        error = basis.analyse(held_out - self._decoded(view.rehearsal(held_out, "refine held-out draws")))
         tau = (error.square().mean(0, keepdim=True) + basis.floor).sqrt()
         # The last images: a small aux_val shares them with the spectrum, which has a number for each coefficient anyway.
         own = held_out[-CALIBRATION:]
@@ -97,25 +95,25 @@ class Refine(Attack):
         best, fitted = float("inf"), Fitted()
         for variance in GRID if self.params.variance is None else (self.params.variance,):
             trial = {"colours": basis.colours, "tau": tau, "feature_scale": scale, "variance": torch.tensor(variance)}
-            step = self._step(seen, guess, trial, "calibration_loss")[0]
+            step = self._near(view, trial).step(seen, guess, "calibration_loss").coefficients
             factor = shrinkage(step, truth) if self.params.shrink else torch.ones_like(tau)
             mse = float((truth - factor * step).square().mean())
             if mse < best:
                 best, fitted = mse, {**trial, "factor": factor}
         view.note(
-            decoder_aux_val_mse=float(truth.square().mean()), aux_val_mse=best, variance=float(fitted["variance"]),
-            shrinkage=[round(float(f), 3) for f in spread(fitted["factor"])],
-        )  # fmt: skip
+            decoder_aux_val_mse=float(truth.square().mean()),
+            aux_val_mse=best,
+            variance=float(fitted["variance"]),
+            shrinkage=[round(f, 3) for f in spread(fitted["factor"])],
+        )
         return fitted
 
     def reconstruct(self, view: View, fitted: Fitted) -> torch.Tensor:
-        guess = self._decoded(view)
-        step, loss, before = self._step(view, guess, fitted, "loss")
-        gain = 1 - float(loss.mean()) / max(float(before.mean()), 1e-30)
-        view.note(gain_after_budget=gain, converged=gain <= TOLERANCE)
-        basis = _basis(view, fitted, guess, fitted["factor"].to(view.device))
+        guess, near = self._decoded(view), self._near(view, fitted)
+        step = near.step(view, guess, "loss")
+        view.note(gain_after_budget=step.gain, converged=step.converged)
         with torch.no_grad():
-            return basis(step).clamp(0, 1)
+            return near.basis(guess, fitted["factor"].to(view.device))(step.coefficients).clamp(0, 1)
 
     def work(
         self, n_private: int, n_aux: int, image_shape: tuple[int, int, int], feature_shape: tuple[int, ...]
@@ -128,40 +126,9 @@ class Refine(Attack):
         return {"steps": 60, "decoder": Decoder.cheap()}
 
     def _decoded(self, view: View) -> torch.Tensor:
-        return decode(view, self.params.decoder, view.fits["decoder"])
+        return decode(view, self.params.decoder.width, self.params.decoder.depth, view.fits["decoder"])
 
-    def _step(
-        self, view: View, guess: torch.Tensor, fitted: Fitted, curve: str
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Returns the coefficients of the optimum less the guess (N, C, H, W), its losses and those within the budget."""
-        scale, tau = fitted["feature_scale"].to(view.device), fitted["tau"].to(view.device)
-        z, parts = view.average, []
-        weight = float(fitted["variance"]) * guess[0].numel() / max(1, z[0].numel())
-        totals: dict[int, float] = {}
-        for at in batches(z, guess):
-            prior = _basis(view, fitted, guess[at], tau)
-            objective = Objective(view, prior, scale, 0.0, self.params.draws, self.params.adaptive)
-
-            def log(step: int, total: float) -> None:
-                totals[step] = totals.get(step, 0.0) + total / len(z)
-
-            def generators(role: str, name: str = f"refine {curve} {int(at[0])}") -> torch.Generator:
-                return view.generator(f"{name} {role}")
-
-            start = torch.zeros_like(guess[at])
-            weights = torch.full((len(at),), weight, device=view.device)
-            parts.append(descend(objective, z[at], start, weights, self.params.lr, self.params.steps, generators, log))
-        every = max(1, self.params.steps // 40)
-        for step, total in totals.items():
-            if step == 1 or step % every == 0:
-                view.log(curve, step, total)
-        w = torch.cat([p.w for p in parts]) * tau
-        return w, torch.cat([p.loss for p in parts]), torch.cat([p.before for p in parts])
-
-
-def _basis(view: View, fitted: Fitted, mean: torch.Tensor, scale: torch.Tensor) -> GaussianPrior:
-    """Returns the images mean + colour · cosine transform · (scale ⊙ w), each about its own mean (N, C, H, W)."""
-    basis = GaussianPrior(view.image_shape).to(view.device)
-    basis.colours = fitted["colours"].to(view.device)
-    basis.mean, basis.scale = mean.detach(), scale
-    return basis
+    def _near(self, view: View, fitted: Fitted) -> Near:
+        tensors = (fitted[name].to(view.device) for name in ("colours", "tau", "feature_scale"))
+        p = self.params
+        return Near(*tensors, float(fitted["variance"]), p.steps, p.lr, p.draws, p.adaptive)

@@ -82,6 +82,7 @@ class View:
         seed: base seed of the attack.
         device: where to compute.
         fits: the fits that the attack builds on, by role.
+        blank: from a seed to a freshly initialised target of the same architecture and defense.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class View:
         seed: int,
         device: torch.device | str = "cpu",
         fits: Mapping[str, dict[str, torch.Tensor]] | None = None,
+        blank: Callable[[int], SplitModel] | None = None,
     ) -> None:
         self.knowledge = knowledge
         self.fits = dict(fits or {})
@@ -106,6 +108,7 @@ class View:
         self.curves: dict[str, list[tuple[int, float]]] = {}
         self.notes: dict[str, Any] = {}
         self._received = received
+        self._blank = blank
         self._target = None
         if model is not None:
             self._target = copy.deepcopy(model).to(self.device).eval().requires_grad_(False)
@@ -160,6 +163,18 @@ class View:
         defense = self._model.defense
         parts = [p for p in defense.parts if isinstance(p, Defense)] if isinstance(defense, Composed) else [defense]
         return tuple((p.name, p.params.dump()) for p in parts)
+
+    def untrained(self, role: str) -> SplitModel:
+        """Returns a freshly initialised target of the (public) architecture and defense, for the attacker to train.
+
+        Its weights are the attacker's own: they have nothing to do with those that the target started from.
+
+        Args:
+            role: names the initialisation.
+        """
+        if self._blank is None:
+            raise KnowledgeError("the architecture of the target is not at hand here")
+        return self._blank(self.seed_for(f"untrained {role}")).to(self.device)
 
     @property
     def stochastic(self) -> bool:

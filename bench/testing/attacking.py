@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -14,7 +15,7 @@ from ..defense import Defense
 from ..knowledge import AdversaryKnowledge
 from ..params import Params
 from ..plan_rows import lenders
-from ..seeds import derive
+from ..seeds import derive, seeded_globally
 from ..split import SplitModel
 from ..view import View, to_float
 from ..work import receive
@@ -115,6 +116,7 @@ def attacked(
                 image_shape=shape,
                 model=model if scope == "target" else None,
                 fits=fits,
+                blank=lambda seed: untrained(model, seed),
                 aux=aux,
                 seed=derive("attack", seed),
                 device=CPU,
@@ -128,6 +130,17 @@ def attacked(
         fitted = attack.fit(view(received[:0], fits, attack.fit_scope)) if attack.has_fit() else {}
         guess = attack.reconstruct(view(received, fits), fitted)
     return Attacked(guess, truth, views[-1].prior.cpu(), views)
+
+
+def untrained(model: SplitModel, seed: int) -> SplitModel:
+    """Returns a toy target with fresh weights; what has no way to be initialised again stays as it is (control edges)."""
+    fresh = copy.deepcopy(model).requires_grad_(True)
+    with seeded_globally(seed):
+        for module in fresh.modules():
+            reset = getattr(module, "reset_parameters", None)
+            if callable(reset):
+                reset()
+    return fresh
 
 
 @lru_cache(maxsize=4)

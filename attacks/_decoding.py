@@ -1,0 +1,134 @@
+"""Training inverse networks, and reading features with them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+
+from splitaudit.nn.inverse import InverseNetwork
+from splitaudit.seeds import seeded_globally
+from splitaudit.view import View
+
+Batch = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+"""From indices to images (N, C, H, W) in [0, 1] and their features (N, ...)."""
+
+
+class Schedule(Protocol):
+    """What the training needs to know: passes over the pairs, pairs a step, the peak learning rate."""
+
+    epochs: int
+    batch: int
+    lr: float
+
+
+@dataclass(frozen=True)
+class Trained:
+    """An inverse network after its training.
+
+    Attributes:
+        state: the weights with the least error on held-out pairs.
+        error: that error, mean squared.
+        curve: (epoch, error on the held-out pairs).
+        steps: how many steps were taken.
+    """
+
+    state: dict[str, torch.Tensor]
+    error: float
+    curve: list[tuple[int, float]]
+    steps: int
+
+
+def train_inverse(
+    network: InverseNetwork,
+    batch: Batch,
+    count: int,
+    held_out: tuple[torch.Tensor, torch.Tensor],
+    schedule: Any,
+    order: torch.Generator,
+) -> Trained:
+    """Trains a network to map features to images with AdamW and one cycle of the rate, and keeps its best weights.
+
+    Args:
+        network: in place.
+        batch: draws pairs anew at each call.
+        count: how many pairs there are.
+        held_out: images and features by whose error the weights are chosen; never private ones.
+        schedule: a :class:`Schedule`.
+        order: of the pairs.
+    """
+    steps = math.ceil(count / schedule.batch) * schedule.epochs
+    optimizer = torch.optim.AdamW(network.parameters(), lr=schedule.lr, weight_decay=1e-4)
+    # Auxiliary sets may be tiny: the cycle needs a few steps to have a shape.
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=schedule.lr, total_steps=max(steps, 4) + 1)
+    best, kept = float("inf"), network.state_dict()
+    curve, step = [], 0
+    for epoch in range(1, schedule.epochs + 1):
+        network.train()
+        for index in torch.randperm(count, generator=order).to(held_out[0].device).split(schedule.batch):
+            x, z = batch(index)
+            optimizer.zero_grad(set_to_none=True)
+            F.mse_loss(network(z), x).backward()
+            optimizer.step()
+            rate.step()
+            step += 1
+        error = _error(network, held_out)
+        curve.append((epoch, error))
+        if error < best:
+            best, kept = error, {k: v.clone() for k, v in network.state_dict().items()}
+    return Trained(kept, best, curve, step)
+
+
+def decode(view: View, width: int, depth: int, fitted: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Returns the guesses (N, C, H, W) in [0, 1] of a fitted decoder for the (averaged) features of a view."""
+    network = network_of(view, width, depth)
+    network.load_state_dict(fitted)
+    network.eval()
+    with torch.no_grad():
+        return torch.cat([network(z) for z in view.average.split(256)])
+
+
+def network_of(view: View, width: int, depth: int) -> InverseNetwork:
+    """Returns the untrained network of a decoder for a view."""
+    with seeded_globally(view.seed_for("decoder init")):
+        network = InverseNetwork(view.feature_shape, view.image_shape, width, depth)
+    return network.to(view.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+
+def settled(curve: list[tuple[int, float]], tolerance: float = 0.02) -> bool:
+    """Says whether a falling curve has settled: its last fifth fell by less than ``tolerance`` of its value.
+
+    Args:
+        curve: points (step, value), values positive and better when lower.
+        tolerance: greatest relative fall that counts as settled.
+    """
+    if len(curve) < 5:
+        return False
+    values = [v for _, v in curve]
+    fifth = max(1, len(values) // 5)
+    before, after = min(values[:-fifth]), min(values)
+    return before - after <= tolerance * before
+
+
+def macs(network: torch.nn.Module, input_shape: tuple[int, ...]) -> float:
+    """Returns the multiply-adds of one forward pass of one sample."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"):
+        sample = torch.empty(1, *input_shape)
+    network = network.to("meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(sample)
+    return counter.get_total_flops() / 2
+
+
+def _error(network: InverseNetwork, held_out: tuple[torch.Tensor, torch.Tensor]) -> float:
+    network.eval()
+    x, z = held_out
+    with torch.no_grad():
+        total = sum(float((network(b) - t).square().sum()) for t, b in zip(x.split(256), z.split(256), strict=True))
+    return total / x.numel()

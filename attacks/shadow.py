@@ -1,0 +1,160 @@
+"""Query-free inversion: the attacker trains a stand-in edge in front of the cloud half that it knows, and inverts that."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+
+from splitaudit.attack import Attack, Expected, Work
+from splitaudit.knowledge import AdversaryKnowledge
+from splitaudit.nn.inverse import InverseNetwork
+from splitaudit.nn.scale import channel_axes
+from splitaudit.params import Params
+from splitaudit.split import SplitModel
+from splitaudit.view import View, to_float
+
+from ._decoding import decode, macs, network_of, settled, train_inverse
+from .decoder import Decoder, DecoderParams
+
+MATCHED = 512
+"""Received images, at most, whose statistics the stand-in's features are pulled to."""
+
+
+class ShadowParams(Params):
+    """Parameters of :class:`Shadow`."""
+
+    epochs: int = Field(15, ge=1, description="passes over the auxiliary images while the stand-in edge is trained")
+    batch: int = Field(64, ge=2, description="images per step")
+    lr: float = Field(2e-3, gt=0, description="peak learning rate of the stand-in edge (AdamW, one cycle)")
+    match: float = Field(
+        1.0,
+        ge=0,
+        description="weight of the distance between the statistics of the stand-in's features and of the received ones",
+    )
+    decoder: DecoderParams = Field(
+        DecoderParams(), description="the decoder that is trained on the stand-in's features"
+    )
+
+
+class Shadow(Attack):
+    """Trains an edge of the public architecture so that the frozen cloud classifies auxiliary images by its features.
+
+    The stand-in starts from weights of its own; the public defense acts on its wire, with fresh draws. Beside the cross
+    entropy its features are pulled to the received ones, about which no image is known: mean, standard deviation of each
+    channel, and the correlations between channels. Then a decoder is trained on the stand-in's (defended) features of the
+    auxiliary images and applied to the received ones.
+
+    No query is made. What comes out depends on how far the cloud pins the features down: a deeper cut leaves less to it.
+
+    Source: the query-free attack of He et al., ACSAC 2019 (a shadow network, inverted). Departures: the statistics of the
+    received features; a decoder instead of optimisation through the shadow, which would trust its gradients too much.
+    """
+
+    Params = ShadowParams
+    version = 1
+    source = "He et al., ACSAC 2019, query-free attack"
+    requires = AdversaryKnowledge(cloud=True, aux="other", labels=True)
+    uses = AdversaryKnowledge(cloud=True, aux="same", labels=True)
+    uses_draws = True
+    expected = Expected(beats_prior=False)
+
+    def reconstruct(self, view: View, fitted: dict[str, torch.Tensor]) -> torch.Tensor:
+        stand_in = self._stand_in(view)
+        images, val = view.aux_train.images.to(view.device), view.aux_val.images.to(view.device)
+        if self.params.decoder.flips:
+            images = torch.cat([images, images.flip(-1)])
+        draws = view.generator("shadow decoder draws")
+
+        def features(x: torch.Tensor) -> torch.Tensor:
+            with torch.no_grad():
+                clean = stand_in.clean(x)
+                return view.averaged([stand_in.protect(clean, draws) for _ in range(view.knowledge.draws)])
+
+        def batch(index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            x = to_float(images[index])
+            return x, features(x)
+
+        held_out = to_float(val)
+        pairs = held_out, torch.cat([features(b) for b in held_out.split(256)])
+        p = self.params.decoder
+        network = network_of(view, p.width, p.depth)
+        network.set_scale(batch(torch.arange(min(len(images), 2048), device=view.device))[1])
+        order = torch.Generator().manual_seed(view.seed_for("shadow decoder batches"))
+        trained = train_inverse(network, batch, len(images), pairs, p, order)
+        view.note(stand_in_aux_val_mse=trained.error, converged=settled(trained.curve))
+        return decode(view, p.width, p.depth, trained.state)
+
+    def work(
+        self, n_private: int, n_aux: int, image_shape: tuple[int, int, int], feature_shape: tuple[int, ...]
+    ) -> Work:
+        p = self.params.decoder
+        copies = 2 if p.flips else 1
+        forward = 2 * macs(InverseNetwork(feature_shape, image_shape, p.width, p.depth), feature_shape) / 1e9
+        passes = 4 * n_aux * self.params.epochs + copies * n_aux * p.epochs  # the cloud costs about as much as the edge
+        return Work(edge_passes=2 * passes, gflop=3 * forward * copies * n_aux * p.epochs)
+
+    @classmethod
+    def cheap(cls) -> dict[str, Any]:
+        return {"epochs": 2, "batch": 16, "decoder": Decoder.cheap()}
+
+    def _stand_in(self, view: View) -> SplitModel:
+        """Returns an edge of the attacker's own, trained in front of the frozen cloud."""
+        model, cloud = view.untrained("shadow"), view.cloud
+        images, labels = view.aux_train.images.to(view.device), view.aux_train.labels.to(view.device)
+        edge = [p for p in model.edge.parameters() if p.requires_grad]
+        steps = max(4, (len(images) + self.params.batch - 1) // self.params.batch * self.params.epochs) + 1
+        optimizer = torch.optim.AdamW(edge, lr=self.params.lr, weight_decay=1e-4) if edge else None
+        if optimizer is None:  # an edge without weights is known by its architecture
+            return model.eval()
+        rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=self.params.lr, total_steps=steps)
+        order = torch.Generator().manual_seed(view.seed_for("shadow batches"))
+        draws, mirror = view.generator("shadow wire"), view.generator("shadow mirror")
+        received = _statistics(view.draws[:MATCHED, 0])
+        hits = 0.0
+        for epoch in range(self.params.epochs):
+            model.edge.train()
+            model.defense.train()
+            total, hits = 0.0, 0.0
+            for index in torch.randperm(len(images), generator=order).to(view.device).split(self.params.batch):
+                x, y = to_float(images[index]), labels[index]
+                flip = torch.rand(len(x), generator=mirror, device=view.device) < 0.5
+                x = torch.where(flip[:, None, None, None], x.flip(-1), x)
+                z = model.protect(model.clean(x), draws)
+                logits = cloud(z)
+                loss = F.cross_entropy(logits, y)
+                total += float(loss.detach()) * len(x) / len(images)
+                hits += float((logits.argmax(1) == y).sum()) / len(images)
+                if self.params.match > 0 and len(x) > 1:
+                    loss = loss + self.params.match * _distance(_statistics(z), received)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                rate.step()
+            view.log("stand_in_loss", epoch + 1, total)
+        view.note(stand_in_accuracy=hits)
+        return model.eval().requires_grad_(False)
+
+
+Statistics = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def _statistics(z: torch.Tensor) -> Statistics:
+    """Returns mean, standard deviation (each (C,)) and correlation (C, C) of the channels; at most 256 have the last."""
+    axes, _ = channel_axes(z)
+    rows = z.movedim(next(a for a in range(z.ndim) if a not in axes), -1).flatten(0, -2)
+    mean = rows.mean(0)
+    centred = rows - mean
+    std = (centred.square().mean(0) + 1e-12).sqrt()
+    unit = (centred / std)[:, :256]
+    return mean, std, unit.T @ unit / len(unit)
+
+
+def _distance(own: Statistics, received: Statistics) -> torch.Tensor:
+    """Returns how far statistics are from the received ones, in units of these, so that no scale counts."""
+    size = received[1].square().mean().sqrt().clamp_min(1e-12)
+    mean = ((own[0] - received[0]) / size).square().mean()
+    std = ((own[1] - received[1]) / size).square().mean()
+    return mean + std + (own[2] - received[2]).square().mean()

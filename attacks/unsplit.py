@@ -1,0 +1,105 @@
+"""UnSplit: image and edge are both guessed, from the received features and the public architecture alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pydantic import Field
+
+from splitaudit.attack import Attack, Expected, Work
+from splitaudit.knowledge import AdversaryKnowledge
+from splitaudit.nn.image_prior import GaussianPrior
+from splitaudit.params import Params
+from splitaudit.view import View
+
+from ._inversion import total_variation
+
+AT_ONCE = 128
+"""Images that share a clone of the edge."""
+
+
+class UnsplitParams(Params):
+    """Parameters of :class:`Unsplit`."""
+
+    rounds: int = Field(40, ge=1, description="alternations between images and clone")
+    image_steps: int = Field(20, ge=1, description="steps on the images per round")
+    edge_steps: int = Field(20, ge=1, description="steps on the clone's weights per round")
+    image_lr: float = Field(
+        0.05, gt=0, description="step size of the images, in standard deviations of the prior (Adam)"
+    )
+    edge_lr: float = Field(1e-3, gt=0, description="learning rate of the clone (Adam with AMSGrad)")
+    tv: float = Field(0.1, ge=0, description="weight of the total variation of the images")
+
+
+class Unsplit(Attack):
+    """Alternates between images and a clone of the edge, until the clone's features of the images are the received ones.
+
+    Minimised is the mean squared error of the features, over the mean square of the received ones, plus total variation. The
+    variable is the image's standardised cosine coefficients about mid-grey (a 1/f² spectrum, which needs no auxiliary
+    images). The clone is shared by the images that are attacked together, starts from weights of the attacker's own and is
+    trained through the public defense with fresh draws.
+
+    It knows the least of all attacks: neither weights nor queries nor images. Where nothing ties the clone to the edge, its
+    images need not look like the private ones; that it does not beat the prior is a result.
+
+    Source: UnSplit (Erdoğan et al., WPES 2022). Departures: cosine coefficients; a clone for many images at once, where the
+    original has one for each; the loss relative to the features' size.
+    """
+
+    Params = UnsplitParams
+    version = 1
+    source = "UnSplit, Erdoğan et al., WPES 2022"
+    requires = AdversaryKnowledge()
+    uses = AdversaryKnowledge()
+    uses_draws = True
+    expected = Expected(beats_prior=False)
+
+    def reconstruct(self, view: View, fitted: dict[str, torch.Tensor]) -> torch.Tensor:
+        parts = [self._together(view, z, number) for number, z in enumerate(view.average.split(AT_ONCE))]
+        return torch.cat(parts)
+
+    def work(
+        self, n_private: int, n_aux: int, image_shape: tuple[int, int, int], feature_shape: tuple[int, ...]
+    ) -> Work:
+        steps = self.params.rounds * (self.params.image_steps + self.params.edge_steps)
+        return Work(edge_passes=3 * steps * n_private, gflop=1.0)
+
+    @classmethod
+    def cheap(cls) -> dict[str, Any]:
+        return {"rounds": 4, "image_steps": 5, "edge_steps": 5}
+
+    def _together(self, view: View, z: torch.Tensor, number: int) -> torch.Tensor:
+        p = self.params
+        clone = view.untrained(f"unsplit {number}").train()
+        prior = GaussianPrior(view.image_shape).to(view.device)
+        w = torch.zeros(len(z), *view.image_shape, device=view.device, requires_grad=True)
+        weights = [q for q in clone.edge.parameters() if q.requires_grad]
+        images = torch.optim.Adam([w], lr=p.image_lr)
+        edge = torch.optim.Adam(weights, lr=p.edge_lr, amsgrad=True) if weights else None
+        size = z.square().mean().clamp_min(1e-30)
+        draws, visible = view.generator(f"unsplit wire {number}"), view.visible(z)
+
+        def loss() -> torch.Tensor:
+            x = prior(w)
+            error = (clone.protect(clone.clean(x), draws) - z).square() / size
+            if visible is not None:
+                error = error * visible
+            outside = (x - x.clamp(0, 1)).square().flatten(1).mean(1)
+            return (error.flatten(1).mean(1) + p.tv * total_variation(x) + outside).mean()
+
+        for round_ in range(p.rounds):
+            value = torch.zeros(())
+            for optimizer, steps in ((images, p.image_steps), (edge, p.edge_steps)):
+                for _ in range(steps if optimizer is not None else 0):
+                    value = loss()
+                    images.zero_grad(set_to_none=True)
+                    if edge is not None:
+                        edge.zero_grad(set_to_none=True)
+                    value.backward()
+                    if optimizer is not None:
+                        optimizer.step()
+            if number == 0:
+                view.log("loss", round_ + 1, float(value.detach()))
+        with torch.no_grad():
+            return prior(w).clamp(0, 1)
