@@ -191,6 +191,7 @@ class RowBuilder:
         seen = self._seen(sight, made)
         if made.fit_scope == "images":
             seen["target"] = None
+            seen["knowledge"] = of_images_alone(made.granted(sight.granted)).dump()
             title = f"fit of {name} on auxiliary images"
         else:
             needs = (sight.target.name, *needs)
@@ -259,6 +260,11 @@ def lenders(made: Attack) -> dict[str, tuple[str, Attack]]:
         cls = ATTACKS.get(name)
         out[role] = (name, cls(cls.Params(**params)))
     return out
+
+
+def of_images_alone(knowledge: AdversaryKnowledge) -> AdversaryKnowledge:
+    """Returns what a fit on images alone is given of an attack's knowledge: the auxiliary images."""
+    return knowledge.model_copy(update={"edge": "none", "cloud": False, "queries": None, "draws": 1})
 
 
 def _lack(made: Attack, granted: AdversaryKnowledge) -> str | None:

@@ -14,7 +14,7 @@ from ..data.base import Part
 from ..defense import Defense
 from ..knowledge import AdversaryKnowledge
 from ..params import Params
-from ..plan_rows import lenders
+from ..plan_rows import lenders, of_images_alone
 from ..seeds import derive, seeded_globally
 from ..split import SplitModel
 from ..view import View, to_float
@@ -111,7 +111,7 @@ def attacked(
     def view(features: torch.Tensor, fits: Fits | None = None, scope: str = "target", lender: Any = None) -> View:
         views.append(
             WatchedView(
-                knowledge=knowledge if lender is None else type(lender).granted(knowledge),
+                knowledge=_given(knowledge if lender is None else type(lender).granted(knowledge), scope),
                 received=features,
                 image_shape=shape,
                 model=model if scope == "target" else None,
@@ -211,6 +211,10 @@ class HalfTheChannels(Defense):
     def protect(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         half = z[:, : z.shape[1] // 2]
         return half + 0.01 * torch.empty_like(half).normal_(generator=generator)
+
+
+def _given(knowledge: AdversaryKnowledge, scope: str) -> AdversaryKnowledge:
+    return knowledge if scope == "target" else of_images_alone(knowledge)
 
 
 def _lent(attack: Attack, view: Any, nothing: torch.Tensor) -> Fits:

@@ -1,0 +1,210 @@
+"""Search in the latent space of a generative prior that the attacker trains itself, then release to pixels."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from pydantic import Field
+
+from splitaudit.attack import Attack, Expected, Work
+from splitaudit.knowledge import AdversaryKnowledge
+from splitaudit.nn.image_prior import GaussianPrior
+from splitaudit.params import Params
+from splitaudit.seeds import seeded_globally
+from splitaudit.view import View, to_float
+
+from ._bands import shrinkage
+from ._decoding import decode, macs
+from ._inversion import Objective, channel_scale, defended, own_images
+from ._near import Near
+from ._vae import ImageVae
+from .decoder import Decoder, DecoderParams
+
+GRID = (0.003, 0.03, 0.3, 3.0)
+"""Candidates for the assumed variance of the feature error."""
+
+CALIBRATION = 24
+"""Auxiliary validation images on which it is chosen."""
+
+SPECTRUM = 1024
+"""Auxiliary validation images, at most, on which the prior's own error is measured."""
+
+Fitted = dict[str, torch.Tensor]
+
+
+class LatentParams(Params):
+    """Parameters of :class:`Latent`."""
+
+    decoder: DecoderParams = Field(
+        DecoderParams(),
+        description="parameters of the decoder whose guess gives the start; the same ones share its training",
+    )
+    latent: int = Field(128, ge=1, description="numbers of the latent vector")
+    width: int = Field(32, ge=1, description="channels of the prior at half the image's side")
+    epochs: int = Field(12, ge=1, description="passes over the auxiliary images and their mirror images for the prior")
+    batch: int = Field(64, ge=2, description="images per step of the prior's training")
+    prior_lr: float = Field(2e-3, gt=0, description="peak learning rate of the prior's training (AdamW, one cycle)")
+    search_steps: int = Field(100, ge=1, description="steps in the latent space")
+    search_lr: float = Field(0.05, gt=0, description="step size there, in standard deviations of the latent prior")
+    release_steps: int = Field(100, ge=1, description="steps on the image about what the search has found")
+    release_lr: float = Field(0.2, gt=0, description="step size there, in standard deviations of the prior's own error")
+    draws: int = Field(4, ge=1, description="draws of a random defense averaged at each step")
+    adaptive: bool = Field(True, description="false: pretend that there is no defense on the wire")
+
+
+class Latent(Attack):
+    """Inverts within what a small variational autoencoder, trained on auxiliary images, can show; then beyond it.
+
+    1. *Start*: the decoder's guess, encoded.
+    2. *Search*: for each image, minimise the normalised feature error of its latent vector's image plus v·(d_u/d_z)·
+       mean(u²), the prior of the latent space.
+    3. *Release*: minimise the feature error of the image about what was found, with the prior's own error (measured on
+       ``aux_val``) as the proximity term, as ``refine`` does about a decoder's guess.
+
+    v is chosen on auxiliary images that are attacked in rehearsal; there too the last step is weighed by frequency. The
+    autoencoder knows no target: one serves all of them.
+
+    Source: the idea of GLASS (NeurIPS 2023). Departures: a self-trained autoencoder instead of a downloaded StyleGAN, one
+    latent space instead of two, release to pixels, weights chosen on auxiliary images.
+    """
+
+    Params = LatentParams
+    version = 1
+    source = "the idea of GLASS (NeurIPS 2023), with a self-trained prior"
+    requires = AdversaryKnowledge(edge="weights", aux="other")
+    uses = AdversaryKnowledge(edge="weights", aux="same")
+    uses_draws = True
+    fit_scope = "images"
+    expected = Expected(identity_mse=5e-3)
+
+    def builds_on(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        return {"decoder": ("decoder", self.params.decoder.dump())}
+
+    def fit(self, view: View) -> Fitted:
+        p, images = self.params, view.aux_train.images.to(view.device)
+        images = torch.cat([images, images.flip(-1)])
+        network = self._network(view)
+        order = torch.Generator().manual_seed(view.seed_for("latent batches"))
+        noise = view.generator("latent noise")
+        optimizer = torch.optim.AdamW(network.parameters(), lr=p.prior_lr, weight_decay=1e-4)
+        steps = max(4, math.ceil(len(images) / p.batch) * p.epochs) + 1
+        rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=p.prior_lr, total_steps=steps)
+        held_out = to_float(view.aux_val.images[:SPECTRUM].to(view.device))
+        for epoch in range(1, p.epochs + 1):
+            network.train()
+            for index in torch.randperm(len(images), generator=order).to(view.device).split(p.batch):
+                optimizer.zero_grad(set_to_none=True)
+                network.loss(to_float(images[index]), noise).backward()
+                optimizer.step()
+                rate.step()
+            network.eval()
+            view.log("prior_aux_val_mse", epoch, float((_shown(network, held_out) - held_out).square().mean()))
+        basis = GaussianPrior(view.image_shape).to(view.device)
+        basis.fit(to_float(images[: len(view.aux_train)]))
+        error = basis.analyse(held_out - _shown(network, held_out)).square().mean(0, keepdim=True)
+        view.note(prior_aux_val_mse=view.curves["prior_aux_val_mse"][-1][1])
+        state = {f"network.{k}": v for k, v in network.state_dict().items()}
+        return {**state, "colours": basis.colours, "tau": (error + basis.floor).sqrt()}
+
+    def reconstruct(self, view: View, fitted: Fitted) -> torch.Tensor:
+        network = self._network(view)
+        network.load_state_dict({k[8:]: v for k, v in fitted.items() if k.startswith("network.")})
+        network.eval().requires_grad_(False)
+        scale = channel_scale(defended(view, own_images(view, "train", 1, 1), "latent scale draws"))
+        own = to_float(view.aux_val.images[-CALIBRATION:].to(view.device))
+        rehearsed = view.rehearsal(own, "latent own draws")
+        best, chosen, factor = float("inf"), GRID[0], torch.zeros(0)
+        for variance in GRID:
+            found = self._search(rehearsed, network, scale, variance, "calibration")
+            near = self._near(view, fitted, scale, variance)
+            step = near.step(rehearsed, found, "calibration_release").coefficients
+            truth = near.basis(found, near.tau).analyse(own - found)
+            weighed = shrinkage(step, truth)
+            mse = float((truth - weighed * step).square().mean())
+            if mse < best:
+                best, chosen, factor = mse, variance, weighed
+        found = self._search(view, network, scale, chosen, "search")
+        near = self._near(view, fitted, scale, chosen)
+        step = near.step(view, found, "release")
+        view.note(aux_val_mse=best, variance=chosen, gain_after_budget=step.gain, converged=step.converged)
+        with torch.no_grad():
+            return near.basis(found, factor)(step.coefficients).clamp(0, 1)
+
+    def work(
+        self, n_private: int, n_aux: int, image_shape: tuple[int, int, int], feature_shape: tuple[int, ...]
+    ) -> Work:
+        network = ImageVae(image_shape, self.params.latent, self.params.width)
+        forward = 2 * macs(_Both(network), image_shape) / 1e9
+        images = n_private + (CALIBRATION * len(GRID) if n_private else 0)
+        steps = self.params.search_steps + self.params.release_steps
+        return Work(
+            edge_passes=3.3 * steps * images + (2 * n_aux if n_private else 0),
+            gflop=forward * (6 * n_aux * self.params.epochs + 2 * self.params.search_steps * images),
+        )
+
+    @classmethod
+    def cheap(cls) -> dict[str, Any]:
+        small = {"latent": 32, "width": 16, "epochs": 10, "batch": 16}
+        return {**small, "search_steps": 30, "release_steps": 60, "decoder": Decoder.cheap()}
+
+    def _network(self, view: View) -> ImageVae:
+        with seeded_globally(view.seed_for("latent init")):
+            network = ImageVae(view.image_shape, self.params.latent, self.params.width)
+        return network.to(view.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+    def _near(self, view: View, fitted: Fitted, scale: torch.Tensor, variance: float) -> Near:
+        p = self.params
+        tensors = (fitted[name].to(view.device) for name in ("colours", "tau"))
+        return Near(*tensors, scale, variance, p.release_steps, p.release_lr, p.draws, p.adaptive)
+
+    def _search(self, view: View, network: ImageVae, scale: torch.Tensor, variance: float, role: str) -> torch.Tensor:
+        """Returns, for each image, the best image of the prior that the search has met, by its own loss."""
+        p, z = self.params, view.average
+        objective = Objective(view, GaussianPrior(view.image_shape), scale, 0.0, p.draws, p.adaptive)
+        guess = decode(view, p.decoder.width, p.decoder.depth, view.fits["decoder"])
+        with torch.no_grad():
+            u = network.encode(guess)[0]
+        best, lowest = u.clone(), torch.full((len(u),), float("inf"), device=view.device)
+        u.requires_grad_(True)
+        visible, fresh = objective.visible(z), view.generator(f"latent {role} wire")
+        weight = variance * p.latent / max(1, z[0].numel())
+        optimizer = torch.optim.Adam([u])
+
+        def loss_of(at: torch.Tensor, g: torch.Generator) -> torch.Tensor:
+            return objective.feature_error(network.decode(at), z, visible, g) + weight * at.square().mean(1)
+
+        for step in range(p.search_steps + 1):
+            optimizer.param_groups[0]["lr"] = p.search_lr * (1 + math.cos(math.pi * step / p.search_steps)) / 2
+            loss = loss_of(u, fresh)
+            if not objective.noisy or step % 10 == 0 or step == p.search_steps:
+                with torch.no_grad():
+                    now = loss_of(u, view.generator(f"latent {role} judge")) if objective.noisy else loss.detach()
+                    best = torch.where((now < lowest)[:, None], u.detach(), best)
+                    lowest = torch.minimum(lowest, now)
+            if step % max(1, p.search_steps // 40) == 0:
+                view.log(role, step + 1, float(loss.detach().mean()))
+            if step < p.search_steps:
+                optimizer.zero_grad(set_to_none=True)
+                loss.sum().backward()
+                optimizer.step()
+        with torch.no_grad():
+            return network.decode(best)
+
+
+class _Both(torch.nn.Module):
+    """Encoder and decoder one after the other, to count their arithmetic."""
+
+    def __init__(self, network: ImageVae) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.network.decode(self.network.encode(x)[0])
+
+
+def _shown(network: ImageVae, x: torch.Tensor) -> torch.Tensor:
+    """Returns what a network shows of images: decoded from the mean of their code."""
+    with torch.no_grad():
+        return torch.cat([network.decode(network.encode(b)[0]) for b in x.split(256)])
