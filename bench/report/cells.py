@@ -14,7 +14,8 @@ from ..plan import Plan
 from ..plugins import ATTACKS
 from ..references import REFERENCE_ROWS
 from .columns import HIGH, LABELS, LOW, TIMING, TRUTH, USABLE, metric_names
-from .flags import NO_BETTER, NOT_CONVERGED, weak_white_box
+from .comparisons import comparison_flags
+from .flags import NO_BETTER, NOT_CONVERGED
 from .frames import Row, joined, make_frame, spread
 from .headline import leakage, resolution, usable_information, why_not
 from .reading import Records, Scores
@@ -25,7 +26,7 @@ TIMES = (f"{TIMING}attack_s", f"{TIMING}fit_s", f"{TIMING}score_s")
 
 def build_cells(plan: Plan, records: Records) -> pd.DataFrame:
     """Returns a row per cell of the plan, then the reference rows of every dataset."""
-    weak = weak_white_box(plan, records)
+    weak = comparison_flags(plan, records)
     # One record may serve several knowledge levels: its figures are computed once.
     known: dict[str, Row] = {}
     rows = [_row(plan, records, row, known, weak.get(i, "")) for i, row in enumerate(plan.cells)]

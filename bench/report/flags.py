@@ -1,22 +1,20 @@
-"""Validity flags that only a comparison can raise, and what all flags mean in plain words."""
+"""Validity flags: what they mean in plain words, and where they were raised."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from ..plan import Plan
 from .columns import PLACE
-from .headline import by_seed, leakage_difference
-from .reading import Array, Records
 
 NOT_CONVERGED = "not converged"
 NO_BETTER = "no better than the prior"
 WEAK_WHITE_BOX = "white-box weaker than black-box"
+DEEPER = "a deeper cut leaks more"
+FALSE_SECURITY = "false security"
 
 EXPLAINED: dict[str, str] = {
     NOT_CONVERGED: "The attack or its training was still improving when it stopped: a longer one may leak more.",
@@ -25,6 +23,15 @@ EXPLAINED: dict[str, str] = {
         "The best attack that needs the edge's weights leaks less than the best one without them, beyond the interval. "
         "Who knows more can always do as well as who knows less, so the attack with weights is too weak here: the true "
         "worst case is at least that of the attack without them."
+    ),
+    DEEPER: (
+        "At a deeper cut of the same backbone behind the same defense the best attack leaks more, beyond the interval. What a "
+        "deeper layer knows the shallower one knows too, if it is the same network (here each cut has a training of its own): "
+        "most likely the attack at the shallower cut is too weak."
+    ),
+    FALSE_SECURITY: (
+        "An attack that ignores the defense leaks less than the same attack that takes it into account, beyond the interval: "
+        "who judges the defense by the former sees a protection that is not there."
     ),
     "accuracy at chance": "The defended model does not do its task: its privacy costs everything.",
     "validation accuracy still rising": "Training ended early: a longer one may change accuracy and leakage.",
@@ -90,49 +97,3 @@ def _merged(places: Mapping[tuple[str, str], Mapping[str, Mapping[str, None]]]) 
             alike.setdefault(", ".join(names), []).append(level)
         for names, some in alike.items():
             yield about, "; ".join(t for t in (place, " and ".join(some)) if t), names
-
-
-def weak_white_box(plan: Plan, records: Records) -> dict[int, str]:
-    """Returns the rows of cells whose attack knows the edge's weights and does worse than one that does not.
-
-    On each target the best attack that only ``white-box`` allows is compared with the best one that ``query`` allows,
-    paired over images; levels with the same suffix are compared with each other.
-    """
-    groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
-    for i, row in enumerate(plan.cells):
-        base, suffix = _split(row["knowledge"])
-        if base in ("white-box", "query") and records.done("cell", row["key"]):
-            groups[*(row[n] for n in ("dataset", "backbone", "cut", "defense", "seed")), suffix].append(i)
-    flags: dict[int, str] = {}
-    for indices in groups.values():
-        strong = {i: m for i in indices if (m := _mse(plan, records, i)) is not None and _has_weights(plan, i)}
-        weak = {i: m for i in indices if (m := _mse(plan, records, i)) is not None and not _has_weights(plan, i)}
-        if not strong or not weak:
-            continue
-        best, rival = _best(strong), _best(weak)
-        reference = records.reference(plan.cells[best]["dataset"])
-        difference = leakage_difference(by_seed([(0, strong[best])]), by_seed([(0, weak[rival])]), reference)
-        if difference is not None and difference.high < 0:
-            names = f"{plan.cells[best]['attack']} leaks less than {plan.cells[rival]['attack']}"
-            flags[best] = f"{WEAK_WHITE_BOX}: {names}"
-    return flags
-
-
-def _split(knowledge: str) -> tuple[str, str]:
-    # What follows the name (another distribution, draws) must be the same for levels that are compared.
-    for base in ("white-box", "query-free", "query"):
-        if knowledge.startswith(base):
-            return base, knowledge[len(base) :]
-    return knowledge, ""
-
-
-def _has_weights(plan: Plan, index: int) -> bool:
-    return plan.nodes["cell", plan.cells[index]["key"]].identity["knowledge"]["edge"] == "weights"
-
-
-def _mse(plan: Plan, records: Records, index: int) -> Array | None:
-    return records.scores(plan.cells[index]["key"], "mse").whole if "mse" in plan.metrics else None
-
-
-def _best(errors: Mapping[int, Array]) -> int:
-    return min(errors, key=lambda i: float(errors[i].mean()))

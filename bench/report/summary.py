@@ -13,7 +13,8 @@ from .. import stats
 from ..plan import Plan
 from .cells import attack_facts
 from .columns import HIGH, LOW, PLACE, TIMING, USABLE, figure, measure_columns, measure_names, metric_names
-from .flags import NOT_CONVERGED, weak_white_box
+from .comparisons import comparison_flags
+from .flags import NOT_CONVERGED
 from .frames import Row, joined, make_frame, spread
 from .headline import by_seed, leakage, leakage_difference, note_on, resolution, usable_information
 from .reading import Array, Records, Reference
@@ -31,7 +32,7 @@ def build_summary(plan: Plan, records: Records) -> pd.DataFrame:
     groups: dict[tuple[str, ...], list[int]] = {}
     for i, row in enumerate(plan.cells):
         groups.setdefault(tuple(row[n] for n in (*PLACE, "defense", "knowledge")), []).append(i)
-    weak = weak_white_box(plan, records)
+    weak = comparison_flags(plan, records)
     rows = [_row(plan, records, indices, weak) for indices in groups.values()]
     measured = [
         c for n in measure_names(plan) for c in measure_columns(n) if c != "accuracy" and not c.startswith(TIMING)

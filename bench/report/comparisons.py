@@ -1,0 +1,133 @@
+"""Validity flags that only a comparison of cells can raise."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import PluginError
+from ..plan import Plan
+from ..plugins import BACKBONES
+from .flags import DEEPER, FALSE_SECURITY, WEAK_WHITE_BOX
+from .frames import joined
+from .headline import by_seed, leakage_difference
+from .reading import Array, Records
+
+
+def comparison_flags(plan: Plan, records: Records) -> dict[int, str]:
+    """Returns index of a row of cells to the flags that comparisons with other cells raise."""
+    found: dict[int, list[str]] = defaultdict(list)
+    for raised in (weak_white_box(plan, records), deeper_leaks(plan, records), false_security(plan, records)):
+        for index, text in raised.items():
+            found[index].append(text)
+    return {index: joined(texts) for index, texts in found.items()}
+
+
+def weak_white_box(plan: Plan, records: Records) -> dict[int, str]:
+    """Returns the rows of cells whose attack knows the edge's weights and does worse than one that does not.
+
+    On each target the best attack that only ``white-box`` allows is compared with the best one that ``query`` allows,
+    paired over images; levels with the same suffix are compared with each other.
+    """
+    groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    for i, row in enumerate(plan.cells):
+        base, suffix = _split(row["knowledge"])
+        if base in ("white-box", "query") and records.done("cell", row["key"]):
+            groups[*(row[n] for n in ("dataset", "backbone", "cut", "defense", "seed")), suffix].append(i)
+    flags: dict[int, str] = {}
+    for indices in groups.values():
+        strong = {i: m for i in indices if (m := _mse(plan, records, i)) is not None and _has_weights(plan, i)}
+        weak = {i: m for i in indices if (m := _mse(plan, records, i)) is not None and not _has_weights(plan, i)}
+        if not strong or not weak:
+            continue
+        best, rival = _best(strong), _best(weak)
+        if _leaks_less(plan, records, best, strong[best], weak[rival]):
+            names = f"{plan.cells[best]['attack']} leaks less than {plan.cells[rival]['attack']}"
+            flags[best] = f"{WEAK_WHITE_BOX}: {names}"
+    return flags
+
+
+def _split(knowledge: str) -> tuple[str, str]:
+    # What follows the name (another distribution, draws) must be the same for levels that are compared.
+    for base in ("white-box", "query-free", "query"):
+        if knowledge.startswith(base):
+            return base, knowledge[len(base) :]
+    return knowledge, ""
+
+
+def _has_weights(plan: Plan, index: int) -> bool:
+    return plan.nodes["cell", plan.cells[index]["key"]].identity["knowledge"]["edge"] == "weights"
+
+
+def _mse(plan: Plan, records: Records, index: int) -> Array | None:
+    return records.scores(plan.cells[index]["key"], "mse").whole if "mse" in plan.metrics else None
+
+
+def _best(errors: Mapping[int, Array]) -> int:
+    return min(errors, key=lambda i: float(errors[i].mean()))
+
+
+def deeper_leaks(plan: Plan, records: Records) -> dict[int, str]:
+    """Returns the rows of cells that are the best at their cut and leak less than the best at a deeper one.
+
+    Compared are targets of the same dataset, backbone, defense and seed at the same knowledge level, paired over images.
+    """
+    groups: dict[tuple[Any, ...], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for i, row in enumerate(plan.cells):
+        if records.done("cell", row["key"]):
+            place = tuple(row[n] for n in ("dataset", "backbone", "defense", "seed", "knowledge"))
+            groups[place][row["cut"]].append(i)
+    flags: dict[int, str] = {}
+    for cuts in groups.values():
+        best = {}
+        for cut, indices in cuts.items():
+            errors = {i: m for i in indices if (m := _mse(plan, records, i)) is not None}
+            if errors:
+                best[cut] = (_best(errors), errors[_best(errors)])
+        order = [c for c in _cuts(plan, next(iter(cuts.values()))[0]) if c in best]
+        for at, cut in enumerate(order):
+            index, errors = best[cut]
+            for deeper in order[at + 1 :]:
+                if index not in flags and _leaks_less(plan, records, index, errors, best[deeper][1]):
+                    flags[index] = f"{DEEPER}: {deeper} than {cut}"
+    return flags
+
+
+def false_security(plan: Plan, records: Records) -> dict[int, str]:
+    """Returns the rows of cells whose attack ignores the defense and leaks less than the same attack that does not."""
+    groups: dict[tuple[Any, ...], dict[bool, int]] = defaultdict(dict)
+    for i, row in enumerate(plan.cells):
+        if not records.done("cell", row["key"]):
+            continue
+        attack = plan.nodes["cell", row["key"]].identity["attack"]
+        if "adaptive" in attack["params"]:
+            others = json.dumps({k: v for k, v in attack["params"].items() if k != "adaptive"}, sort_keys=True)
+            place = tuple(row[n] for n in ("target", "knowledge", "attack_seed"))
+            groups[*place, attack["name"], others][bool(attack["params"]["adaptive"])] = i
+    flags: dict[int, str] = {}
+    for pair in groups.values():
+        if len(pair) == 2:
+            naive, adaptive = (_mse(plan, records, pair[which]) for which in (False, True))
+            if naive is not None and adaptive is not None and _leaks_less(plan, records, pair[False], naive, adaptive):
+                flags[pair[False]] = f"{FALSE_SECURITY}: {plan.cells[pair[False]]['attack']}"
+    return flags
+
+
+def _leaks_less(plan: Plan, records: Records, index: int, errors: Array, rival: Array) -> bool:
+    """Says whether errors of a cell mean less leakage than a rival's, beyond the paired interval."""
+    reference = records.reference(plan.cells[index]["dataset"])
+    difference = leakage_difference(by_seed([(0, errors)]), by_seed([(0, rival)]), reference)
+    return difference is not None and difference.high < 0
+
+
+def _cuts(plan: Plan, index: int) -> tuple[str, ...]:
+    """Returns the cuts of a cell's backbone from the first to the last; none where its plugin is not installed here."""
+    target = plan.nodes["target", plan.cells[index]["target"]].identity
+    spec: Mapping[str, Any] = target["backbone"]
+    try:
+        cls = BACKBONES.get(spec["name"])
+    except PluginError:
+        return ()
+    return cls(cls.Params(**spec["params"])).cuts()

@@ -1,0 +1,91 @@
+"""Flags that comparisons raise: on the row whose attack is too weak, only beyond the interval, and on no other row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from report_run import store_run, suite
+
+from splitaudit.plan import Plan
+from splitaudit.report.comparisons import comparison_flags
+from splitaudit.report.reading import Records
+from splitaudit.store import Store
+
+CUTS = ["block1", "block2", "block3"]
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Plan]:
+    folder = tmp_path_factory.mktemp("compared")
+    made_up = suite(
+        backbone={"name": "cnn4", "cut": CUTS, "params": {"width": 4}},
+        defenses=["none", "noise"],
+        attacks=["prior", {"name": "rmle", "params": {"adaptive": [True, False]}}, "decoder"],
+        metrics=["mse"],
+        seeds=[0],
+    )
+    return folder, store_run(folder, made_up)[0]
+
+
+def flags_of(stored: tuple[Path, Plan], leakage: Mapping[tuple[str, str, str], float], scatter: float = 0.0) -> Any:
+    """Returns (cut, defense, attack, level) to the flags, where cells have the given leakage scores and all others 0.5.
+
+    A key of (cut, defense, attack) names the leakage; ``scatter`` is the standard deviation of its noise per image.
+    """
+    folder, plan = stored
+    store, draw = Store.open(folder), np.random.default_rng(0)
+    (reference,) = plan.references.values()
+    prior = np.array((store.read("reference", reference) or {})["prior_mse"])
+    changed: dict[tuple[str, str], dict[str, Any]] = {}
+    for cell in plan.cells:
+        if cell["key"]:
+            record = store.read("cell", cell["key"])
+            assert record is not None
+            score = (
+                0.0 if cell["attack"] == "prior" else leakage.get((cell["cut"], cell["defense"], cell["attack"]), 0.5)
+            )
+            noise = scatter * draw.standard_normal(len(prior))
+            record["scores"]["mse"]["values"] = [float(v) for v in prior * np.clip(1 - score + noise, 0, None)]
+            changed["cell", cell["key"]] = record
+    found = comparison_flags(plan, Records(plan, lambda kind, key: changed.get((kind, key)) or store.read(kind, key)))
+    names = ("cut", "defense", "attack", "knowledge")
+    return {tuple(plan.cells[i][n] for n in names): text for i, text in found.items()}
+
+
+ADAPTIVE, NAIVE = "rmle(adaptive=True)", "rmle(adaptive=False)"
+
+
+def test_nothing_is_flagged_where_all_is_equal(stored: tuple[Path, Plan]) -> None:
+    assert flags_of(stored, {}) == {}
+
+
+def test_a_deeper_cut_that_leaks_more_flags_the_best_attack_at_the_shallower_one(stored: tuple[Path, Plan]) -> None:
+    deep = {("block3", "none", a): 0.9 for a in (ADAPTIVE, NAIVE, "decoder")} | {("block1", "none", "decoder"): 0.95}
+    found = flags_of(stored, {**deep, ("block2", "none", "decoder"): 0.6})
+    deeper = {k: v for k, v in found.items() if "a deeper cut" in v}
+    assert {k[:3] for k in deeper} == {("block2", "none", "decoder")}
+    assert set(deeper.values()) == {"a deeper cut leaks more: block3 than block2"}
+
+
+def test_a_deeper_cut_within_the_interval_is_no_flag(stored: tuple[Path, Plan]) -> None:
+    found = flags_of(stored, {("block3", "none", "decoder"): 0.52}, scatter=0.3)
+    assert not any("a deeper cut" in v for v in found.values())
+
+
+def test_an_attack_that_ignores_the_defense_and_leaks_less_is_false_security(stored: tuple[Path, Plan]) -> None:
+    found = flags_of(stored, {("block2", "noise", NAIVE): 0.1})
+    false = {k: v for k, v in found.items() if "false security" in v}
+    assert {k[:3] for k in false} == {("block2", "noise", NAIVE)}
+    assert set(false.values()) == {f"false security: {NAIVE}"}
+    assert not any("false security" in v for v in flags_of(stored, {("block2", "noise", NAIVE): 0.9}).values())
+
+
+def test_a_white_box_attack_that_is_weaker_than_a_black_box_one_is_flagged(stored: tuple[Path, Plan]) -> None:
+    found = flags_of(stored, {(c, d, "decoder"): 0.8 for c in CUTS for d in ("none", "noise")})
+    weak = {k for k, v in found.items() if "white-box weaker" in v}
+    assert {k[:2] for k in weak} == {(c, d) for c in CUTS for d in ("none", "noise")}
+    assert {k[2] for k in weak} <= {ADAPTIVE, NAIVE}
