@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -14,16 +14,32 @@ from splitaudit.nn.inverse import InverseNetwork
 from splitaudit.seeds import seeded_globally
 from splitaudit.view import View
 
+if TYPE_CHECKING:
+    from .decoder import DecoderParams
+
 Batch = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 """From indices to images (N, C, H, W) in [0, 1] and their features (N, ...)."""
 
 
-class Schedule(Protocol):
-    """What the training needs to know: passes over the pairs, pairs a step, the peak learning rate."""
+@dataclass(frozen=True)
+class Shape:
+    """An inverse network by its capacity; see :class:`splitaudit.nn.inverse.InverseNetwork`.
 
-    epochs: int
-    batch: int
-    lr: float
+    Attributes:
+        width: channels at the features' resolution.
+        depth: residual blocks there.
+        attention: self-attention there.
+        skip: a linear map beside the network.
+    """
+
+    width: int
+    depth: int
+    attention: bool = False
+    skip: bool = False
+
+    def network(self, feature_shape: tuple[int, ...], image_shape: tuple[int, int, int]) -> InverseNetwork:
+        """Returns the network for features and images of given shapes."""
+        return InverseNetwork(feature_shape, image_shape, self.width, self.depth, self.attention, self.skip)
 
 
 @dataclass(frozen=True)
@@ -48,7 +64,7 @@ def train_inverse(
     batch: Batch,
     count: int,
     held_out: tuple[torch.Tensor, torch.Tensor],
-    schedule: Any,
+    schedule: DecoderParams,
     order: torch.Generator,
 ) -> Trained:
     """Trains a network to map features to images with AdamW and one cycle of the rate, and keeps its best weights.
@@ -58,13 +74,14 @@ def train_inverse(
         batch: draws pairs anew at each call.
         count: how many pairs there are.
         held_out: images and features by whose error the weights are chosen; never private ones.
-        schedule: a :class:`Schedule`.
+        schedule: passes over the pairs, pairs a step, the peak learning rate, the loss.
         order: of the pairs.
     """
     steps = math.ceil(count / schedule.batch) * schedule.epochs
     optimizer = torch.optim.AdamW(network.parameters(), lr=schedule.lr, weight_decay=1e-4)
     # Auxiliary sets may be tiny: the cycle needs a few steps to have a shape.
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=schedule.lr, total_steps=max(steps, 4) + 1)
+    loss_of = LOSSES[schedule.loss]
     best, kept = float("inf"), network.state_dict()
     curve, step = [], 0
     for epoch in range(1, schedule.epochs + 1):
@@ -72,7 +89,7 @@ def train_inverse(
         for index in torch.randperm(count, generator=order).to(held_out[0].device).split(schedule.batch):
             x, z = batch(index)
             optimizer.zero_grad(set_to_none=True)
-            F.mse_loss(network(z), x).backward()
+            loss_of(network(z), x).backward()
             optimizer.step()
             rate.step()
             step += 1
@@ -83,19 +100,38 @@ def train_inverse(
     return Trained(kept, best, curve, step)
 
 
-def decode(view: View, width: int, depth: int, fitted: dict[str, torch.Tensor]) -> torch.Tensor:
+def _with_structure(guess: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Returns the mean squared error plus 0.02 · (1 − SSIM): on natural images the two terms are of one size."""
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    error = F.mse_loss(guess, truth)
+    if min(truth.shape[2:]) < 11:  # the window does not fit
+        return error
+    found = structural_similarity_index_measure(guess, truth, data_range=1.0)
+    return error + 0.02 * (1 - (found[0] if isinstance(found, tuple) else found))
+
+
+LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "mse": F.mse_loss,
+    "l1": F.l1_loss,
+    "ssim": _with_structure,
+}
+"""What a decoder may minimise, by name."""
+
+
+def decode(view: View, shape: Shape, fitted: dict[str, torch.Tensor]) -> torch.Tensor:
     """Returns the guesses (N, C, H, W) in [0, 1] of a fitted decoder for the (averaged) features of a view."""
-    network = network_of(view, width, depth)
+    network = network_of(view, shape)
     network.load_state_dict(fitted)
     network.eval()
     with torch.no_grad():
         return torch.cat([network(z) for z in view.average.split(256)])
 
 
-def network_of(view: View, width: int, depth: int) -> InverseNetwork:
+def network_of(view: View, shape: Shape) -> InverseNetwork:
     """Returns the untrained network of a decoder for a view."""
     with seeded_globally(view.seed_for("decoder init")):
-        network = InverseNetwork(view.feature_shape, view.image_shape, width, depth)
+        network = shape.network(view.feature_shape, view.image_shape)
     return network.to(view.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 

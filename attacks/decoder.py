@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
 
 from splitaudit.attack import Attack, Expected, Work
 from splitaudit.knowledge import AdversaryKnowledge
-from splitaudit.nn.inverse import InverseNetwork
 from splitaudit.params import Params
 from splitaudit.view import View
 
-from ._decoding import decode, macs, network_of, settled, train_inverse
+from ._decoding import Shape, decode, macs, network_of, settled, train_inverse
 
 
 class DecoderParams(Params):
     """Parameters of :class:`Decoder`."""
 
-    width: int = Field(64, ge=1, description="channels of the inverse network at the features' resolution")
-    depth: int = Field(2, ge=0, description="residual blocks at the features' resolution")
+    size: Literal["small", "base", "large"] = Field(
+        "base",
+        description="capacity of the inverse network: 32 channels at the features' resolution and one residual block; 64 and "
+        "two; 128, four and self-attention",
+    )
+    width: int | None = Field(None, ge=1, description="channels at the features' resolution; null: as size says")
+    depth: int | None = Field(None, ge=0, description="residual blocks there; null: as size says")
+    skip: bool = Field(False, description="adds a learned linear map from the features to the image")
+    loss: Literal["mse", "l1", "ssim"] = Field(
+        "mse", description="what is minimised; ssim: the squared error plus 0.02 · (1 − SSIM)"
+    )
     epochs: int = Field(10, ge=1, description="passes over the auxiliary images and their mirror images")
     batch: int = Field(64, ge=1, description="pairs per step")
     lr: float = Field(3e-3, gt=0, description="peak learning rate (AdamW, one cycle)")
     flips: bool = Field(True, description="also query the mirrored auxiliary images")
+
+    @property
+    def shape(self) -> Shape:
+        """The inverse network that the parameters describe."""
+        width, depth = {"small": (32, 1), "base": (64, 2), "large": (128, 4)}[self.size]
+        return Shape(self.width or width, depth if self.depth is None else self.depth, self.size == "large", self.skip)
 
 
 class Decoder(Attack):
@@ -48,7 +62,7 @@ class Decoder(Attack):
     expected = Expected(identity_mse=2e-3)
 
     def fit(self, view: View) -> dict[str, torch.Tensor]:
-        network = network_of(view, self.params.width, self.params.depth)
+        network = network_of(view, self.params.shape)
         data, val = view.pairs("train", flips=self.params.flips), view.pairs("val")
         sample = torch.arange(min(len(data), 2048), device=view.device)
         network.set_scale(data.batch(sample)[1])
@@ -61,13 +75,13 @@ class Decoder(Attack):
         return trained.state
 
     def reconstruct(self, view: View, fitted: dict[str, torch.Tensor]) -> torch.Tensor:
-        return decode(view, self.params.width, self.params.depth, fitted)
+        return decode(view, self.params.shape, fitted)
 
     def work(
         self, n_private: int, n_aux: int, image_shape: tuple[int, int, int], feature_shape: tuple[int, ...]
     ) -> Work:
         copies = 2 if self.params.flips else 1
-        network = InverseNetwork(feature_shape, image_shape, self.params.width, self.params.depth)
+        network = self.params.shape.network(feature_shape, image_shape)
         forward = 2 * macs(network, feature_shape) / 1e9
         return Work(edge_passes=copies * n_aux, gflop=3 * forward * copies * n_aux * self.params.epochs)
 

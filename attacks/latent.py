@@ -163,7 +163,7 @@ class Latent(Attack):
         """Returns, for each image, the best image of the prior that the search has met, by its own loss."""
         p, z = self.params, view.average
         objective = Objective(view, GaussianPrior(view.image_shape), scale, 0.0, p.draws, p.adaptive)
-        guess = decode(view, p.decoder.width, p.decoder.depth, view.fits["decoder"])
+        guess = decode(view, p.decoder.shape, view.fits["decoder"])
         with torch.no_grad():
             u = network.encode(guess)[0]
         best, lowest = u.clone(), torch.full((len(u),), float("inf"), device=view.device)

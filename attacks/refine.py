@@ -126,7 +126,7 @@ class Refine(Attack):
         return {"steps": 60, "decoder": Decoder.cheap()}
 
     def _decoded(self, view: View) -> torch.Tensor:
-        return decode(view, self.params.decoder.width, self.params.decoder.depth, view.fits["decoder"])
+        return decode(view, self.params.decoder.shape, view.fits["decoder"])
 
     def _near(self, view: View, fitted: Fitted) -> Near:
         tensors = (fitted[name].to(view.device) for name in ("colours", "tau", "feature_scale"))

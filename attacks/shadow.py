@@ -10,7 +10,6 @@ from pydantic import Field
 
 from splitaudit.attack import Attack, Expected, Work
 from splitaudit.knowledge import AdversaryKnowledge
-from splitaudit.nn.inverse import InverseNetwork
 from splitaudit.nn.scale import channel_axes
 from splitaudit.params import Params
 from splitaudit.split import SplitModel
@@ -80,19 +79,19 @@ class Shadow(Attack):
         held_out = to_float(val)
         pairs = held_out, torch.cat([features(b) for b in held_out.split(256)])
         p = self.params.decoder
-        network = network_of(view, p.width, p.depth)
+        network = network_of(view, p.shape)
         network.set_scale(batch(torch.arange(min(len(images), 2048), device=view.device))[1])
         order = torch.Generator().manual_seed(view.seed_for("shadow decoder batches"))
         trained = train_inverse(network, batch, len(images), pairs, p, order)
         view.note(stand_in_aux_val_mse=trained.error, converged=settled(trained.curve))
-        return decode(view, p.width, p.depth, trained.state)
+        return decode(view, p.shape, trained.state)
 
     def work(
         self, n_private: int, n_aux: int, image_shape: tuple[int, int, int], feature_shape: tuple[int, ...]
     ) -> Work:
         p = self.params.decoder
         copies = 2 if p.flips else 1
-        forward = 2 * macs(InverseNetwork(feature_shape, image_shape, p.width, p.depth), feature_shape) / 1e9
+        forward = 2 * macs(p.shape.network(feature_shape, image_shape), feature_shape) / 1e9
         passes = 4 * n_aux * self.params.epochs + copies * n_aux * p.epochs  # the cloud costs about as much as the edge
         return Work(edge_passes=2 * passes, gflop=3 * forward * copies * n_aux * p.epochs)
 

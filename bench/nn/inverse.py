@@ -7,6 +7,12 @@ import math
 import torch
 from torch import nn
 
+PLACES = 1024
+"""Most places of a map over which there is attention."""
+
+MAP = 12_000_000
+"""Most weights of a linear map from vectors to images, 48 MB."""
+
 
 class _Residual(nn.Module):
     def __init__(self, channels: int) -> None:
@@ -17,6 +23,27 @@ class _Residual(nn.Module):
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
         return h + self.body(nn.functional.silu(h))
+
+
+class _Attention(nn.Module):
+    """Self-attention over the places of a map, four heads, added to what it was given.
+
+    Args:
+        channels: of the map.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.heads = 4 if channels % 4 == 0 else 1
+        self.norm = nn.GroupNorm(1, channels)
+        self.queries = nn.Conv2d(channels, 3 * channels, 1)
+        self.out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
+        n, c, height, width = h.shape
+        q, k, v = self.queries(self.norm(h)).reshape(n, 3, self.heads, c // self.heads, height * width).unbind(1)
+        mixed = nn.functional.scaled_dot_product_attention(q.mT, k.mT, v.mT).mT
+        return h + self.out(mixed.reshape(n, c, height, width))
 
 
 class InverseNetwork(nn.Module):
@@ -31,13 +58,22 @@ class InverseNetwork(nn.Module):
         image_shape: (C, H, W).
         width: channels at the features' resolution; halved at each doubling down to 16.
         depth: residual blocks at the features' resolution.
+        attention: self-attention after the residual blocks there (left out where there are more than ``PLACES`` places).
+        skip: adds a linear map of the features to the output, which is then clipped instead of squashed: what is linear
+            need not be learned through the whole network. Vectors have it up to ``MAP`` weights.
     """
 
     mean: torch.Tensor
     std: torch.Tensor
 
     def __init__(
-        self, feature_shape: tuple[int, ...], image_shape: tuple[int, int, int], width: int = 64, depth: int = 2
+        self,
+        feature_shape: tuple[int, ...],
+        image_shape: tuple[int, int, int],
+        width: int = 64,
+        depth: int = 2,
+        attention: bool = False,
+        skip: bool = False,
     ) -> None:
         super().__init__()
         channels, height, out_width = image_shape
@@ -56,6 +92,8 @@ class InverseNetwork(nn.Module):
                 nn.Unflatten(1, (width, *start)),
             )
         layers: list[nn.Module] = [_Residual(width) for _ in range(depth)]
+        if attention and start[0] * start[1] <= PLACES:
+            layers.append(_Attention(width))
         now = width
         while start[0] < height or start[1] < out_width:
             after = max(16, now // 2)
@@ -65,6 +103,7 @@ class InverseNetwork(nn.Module):
             layers.append(nn.Upsample((height, out_width), mode="bilinear", align_corners=False))
         layers += [nn.SiLU(), nn.Conv2d(now, channels, 3, padding=1)]
         self.body = nn.Sequential(*layers)
+        self.skip = _linear_map(feature_shape, image_shape) if skip else None
 
     def set_scale(self, z: torch.Tensor) -> None:
         """Sets the standardisation from a sample of features (N, *feature_shape); dead channels keep scale 1."""
@@ -74,5 +113,30 @@ class InverseNetwork(nn.Module):
         self.std.copy_(torch.where(std > 1e-12, std, torch.ones_like(std)))
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
-        """Returns images (N, C, H, W) in [0, 1] for features (N, *feature_shape)."""
-        return torch.sigmoid(self.body(self.lead((z - self.mean) / self.std)))
+        """Returns images (N, C, H, W) for features (N, *feature_shape): in [0, 1], with a skip in training unclipped."""
+        unit = (z - self.mean) / self.std
+        out = self.body(self.lead(unit))
+        if self.skip is None:
+            return torch.sigmoid(out)
+        out = out + self.skip(unit) + 0.5
+        return out if self.training else out.clamp(0, 1)
+
+
+def _linear_map(feature_shape: tuple[int, ...], image_shape: tuple[int, int, int]) -> nn.Module | None:
+    """Returns a linear map from features to images, zero at first; None where it would have too many weights."""
+    channels, height, width = image_shape
+    if len(feature_shape) == 3:
+        # Each place of the map writes a patch that reaches into its neighbours'.
+        stride = max(1, round(height / feature_shape[1]))
+        made: nn.Module = nn.ConvTranspose2d(feature_shape[0], channels, 3 * stride, stride=stride, padding=stride)
+        out: nn.Module = nn.Sequential(made, nn.Upsample((height, width), mode="bilinear", align_corners=False))
+        if (feature_shape[1] * stride, feature_shape[2] * stride) == (height, width):
+            out = made
+    else:
+        if math.prod(feature_shape) * math.prod(image_shape) > MAP:
+            return None
+        made = nn.Linear(math.prod(feature_shape), math.prod(image_shape))
+        out = nn.Sequential(nn.Flatten(), made, nn.Unflatten(1, image_shape))
+    for parameter in made.parameters():
+        nn.init.zeros_(parameter)
+    return out

@@ -117,3 +117,57 @@ def test_weights_are_chosen_on_aux_val_and_not_on_what_they_are_fitted_to() -> N
     found["train"] = error_on(attack, kept, target, view.aux_train)
     assert view.notes["aux_val_mse"] == pytest.approx(found["val"], rel=1e-4)
     assert abs(found["train"] - found["val"]) > 0.1 * found["val"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "image"),
+    [((6, 4, 4), (3, 16, 16)), ((6, 5, 4), (1, 17, 13)), ((20,), (3, 16, 16)), ((4, 6), (3, 16, 16))],
+)
+@pytest.mark.parametrize("params", [{"size": "small"}, {"size": "large", "width": 8}, {"skip": True, "width": 8}])
+def test_every_capacity_gives_images_for_every_form_of_features(
+    shape: tuple[int, ...], image: tuple[int, int, int], params: dict[str, Any]
+) -> None:
+    network = DecoderParams(**params).shape.network(shape, image).eval()
+    guess = network(100 * torch.randn(2, *shape, generator=torch.Generator().manual_seed(0)))
+    assert guess.shape == (2, *image)
+    assert float(guess.min()) >= 0
+    assert float(guess.max()) <= 1
+
+
+def test_a_larger_size_has_more_weights_and_what_is_given_by_hand_counts_more() -> None:
+    def weights(**params: Any) -> int:
+        network = DecoderParams(**params).shape.network((8, 8, 8), (3, 32, 32))
+        return sum(p.numel() for p in network.parameters())
+
+    assert weights(size="small") < weights(size="base") < weights(size="large")
+    assert DecoderParams(size="large", depth=0).shape.depth == 0
+    assert DecoderParams().shape.attention is False
+
+
+def test_with_a_skip_a_linear_map_is_learned_that_the_network_alone_learns_slowly() -> None:
+    errors = {}
+    for skip in (False, True):
+        params = DecoderParams(width=8, depth=0, epochs=8, batch=16, flips=False, lr=1e-2, skip=skip)
+        target, part = control_target("orthogonal", None, SHAPE), toy_part(256, SHAPE, seed=1)
+        view = View(
+            knowledge=Decoder.granted(STRONGEST.model_copy(update={"draws": 1})),
+            received=target.clean(to_float(toy_part(16, SHAPE, seed=9).images))[:, None].detach(),
+            image_shape=SHAPE,
+            model=target,
+            aux=(part, toy_part(32, SHAPE, seed=2)),
+            seed=0,
+        )
+        attack = Decoder(params)
+        guess = attack.reconstruct(view, attack.fit(view))
+        errors[skip] = float((guess - to_float(toy_part(16, SHAPE, seed=9).images)).square().mean())
+    assert errors[True] < 0.5 * errors[False]
+
+
+@pytest.mark.parametrize("loss", ["l1", "ssim"])
+def test_other_losses_lead_to_other_weights(loss: str) -> None:
+    target, part = control_target("orthogonal", None, SHAPE), toy_part(12, SHAPE, seed=2)
+    kept = {}
+    for name in ("mse", loss):
+        attack = Decoder(DecoderParams(**SMALL, epochs=2, loss=name))  # type: ignore[arg-type]
+        kept[name] = attack.fit(view_of(target, part))
+    assert any(not torch.equal(kept["mse"][k], kept[loss][k]) for k in kept["mse"])

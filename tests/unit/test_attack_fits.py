@@ -20,6 +20,7 @@ from splitaudit.report.cells import attack_facts
 from splitaudit.report.reading import Records
 from splitaudit.state import chosen_nodes, find_todo
 from splitaudit.store import Store, new_record
+from splitaudit.targets import build
 from splitaudit.testing import toy_part, toy_target
 from splitaudit.view import View
 from splitaudit.work import Surroundings, Worker
@@ -176,3 +177,44 @@ def test_a_rehearsal_shows_own_images_as_private_ones_and_counts_its_queries() -
     assert view.queries == other.queries == 6
     with pytest.raises(KnowledgeError, match="budget is 10"):
         view.rehearsal(own, "tuning")
+
+
+def test_an_untrained_model_has_nothing_of_the_target_nor_of_what_it_started_from(
+    tiny: dict[str, Any], images: Path, tmp_path: Path
+) -> None:
+    """Initialisations are derived from seeds: with the target's own one the attacker would hold the victim's first weights."""
+    seen: list[Any] = []
+
+    class Looks(Mean):
+        fit_scope = "target"
+        requires = AdversaryKnowledge()
+        uses = AdversaryKnowledge()
+
+        def has_fit(self) -> bool:
+            return False
+
+        def reconstruct(self, view: View, fitted: dict[str, torch.Tensor]) -> torch.Tensor:
+            seen.extend([view.untrained("a"), view.untrained("a"), view.untrained("b"), view.architecture])
+            return view.prior.expand(len(view), -1, -1, -1)
+
+    ATTACKS.register("toys/mean")(Looks)
+    plan = planned(tiny, images, attacks=["toys/mean"], defenses=["siftfunnel"], knowledge=["query-free"])
+    worker = Worker(Surroundings(str(tmp_path), data_root=str(images)))
+    with Store.writing(tmp_path):
+        for job in find_todo(plan, {}, chosen_nodes(plan, {})).jobs.values():
+            if job.task in ("target", "cell"):
+                done = worker.run(job.dump())
+                assert done["ok"], done
+    (target,) = [n for n in plan.nodes.values() if n.kind == "target"]
+    trained = worker.model(target.key, target.identity)
+    first = build(
+        target.identity, worker.info(target.identity["dataset"]), (torch.zeros(3), torch.ones(3)), worker.device
+    )
+    one, same, other, architecture = seen
+    assert architecture.cut == "block2"
+    assert [tuple(p.shape) for p in one.parameters()] == [tuple(p.shape) for p in trained.parameters()]
+    for name, weight in one.edge.named_parameters():
+        assert torch.equal(weight, same.edge.get_parameter(name))
+        if weight.ndim > 1:  # biases and norms start at the same constants everywhere
+            for model in (trained, first, other):
+                assert not torch.equal(weight, model.edge.get_parameter(name)), name
