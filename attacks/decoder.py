@@ -59,6 +59,7 @@ class Decoder(Attack):
     requires = AdversaryKnowledge(edge="query", aux="other")
     uses = AdversaryKnowledge(edge="query", aux="same")
     uses_draws = True
+    search = {"lr": (2e-3, 3e-3, 6e-3), "size": ("base", "large"), "skip": (False, True)}  # noqa: RUF012
     expected = Expected(identity_mse=2e-3)
 
     def fit(self, view: View) -> dict[str, torch.Tensor]:

@@ -60,6 +60,7 @@ class DeepPrior(Attack):
     requires = AdversaryKnowledge(edge="weights")
     uses = AdversaryKnowledge(edge="weights", aux="same")
     uses_draws = True
+    search = {"lr": (0.005, 0.01, 0.02), "width": (16, 32), "tv": (0.0, 1e-3, 1e-2)}  # noqa: RUF012
     expected = Expected(identity_mse=5e-3)
 
     def reconstruct(self, view: View, fitted: dict[str, torch.Tensor]) -> torch.Tensor:

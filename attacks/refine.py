@@ -75,6 +75,7 @@ class Refine(Attack):
     requires = AdversaryKnowledge(edge="weights", aux="other")
     uses = AdversaryKnowledge(edge="weights", aux="same")
     uses_draws = True
+    search = {"lr": (0.1, 0.2, 0.4), "steps": (150, 300)}  # noqa: RUF012
     expected = Expected(identity_mse=1e-3)
 
     def builds_on(self) -> dict[str, tuple[str, dict[str, Any]]]:

@@ -81,6 +81,7 @@ class Rmle(Attack):
     requires = AdversaryKnowledge(edge="weights")
     uses = AdversaryKnowledge(edge="weights", aux="same")
     uses_draws = True
+    search = {"lr": (0.1, 0.2, 0.4), "steps": (150, 300), "tv": (0.0, 0.1, 0.5)}  # noqa: RUF012
     expected = Expected(identity_mse=1e-3)
 
     def fit(self, view: View) -> Fitted:

@@ -18,7 +18,7 @@ from .executors import ProcessExecutor, SerialExecutor
 from .options import Options
 from .plan import Plan
 from .planner import make_plan
-from .plugins import DATASETS, METRICS, add_plugin_files
+from .plugins import ATTACKS, DATASETS, METRICS, add_plugin_files
 from .preview import Preview, executor_kind, facts, look_ahead, pick_device
 from .provenance import provenance
 from .store import Name, Store, write_json, write_text
@@ -58,6 +58,7 @@ def run(
     out: str | Path | None = None,
     overrides: Sequence[str] = (),
     seeds: Sequence[int] = (),
+    tune: int | None = None,
     options: Options | None = None,
     listener: Listener = silent,
 ) -> Outcome:
@@ -68,6 +69,7 @@ def run(
         out: the run folder (also in ``options``).
         overrides: ``key=value`` each, as ``-s`` on the command line.
         seeds: replaces the suite's seeds.
+        tune: settings to try for each attack that has any to try, on auxiliary images; replaces the suite's ``tune``.
         options: how and where.
         listener: is told what happens.
 
@@ -85,7 +87,7 @@ def run(
             ]
         )
     options = _with_out(options, out)
-    resolved, folder = _open(suite, overrides, seeds, options)
+    resolved, folder = _open(suite, overrides, seeds, options, tune)
     with Store.writing(folder) as store:
         plan = make_plan(resolved, options.context(folder, listener))
         preview = look_ahead(plan, store, options)
@@ -113,6 +115,7 @@ def plan_suite(
     out: str | Path | None = None,
     overrides: Sequence[str] = (),
     seeds: Sequence[int] = (),
+    tune: int | None = None,
     options: Options | None = None,
     listener: Listener = silent,
 ) -> Preview:
@@ -124,7 +127,7 @@ def plan_suite(
         SplitAuditError: as :func:`run`.
     """
     options = _with_out(options, out)
-    resolved, folder = _open(suite, overrides, seeds, options)
+    resolved, folder = _open(suite, overrides, seeds, options, tune)
     # A folder that is not there yet stays so: then the hashes of the dataset's files are not kept.
     made = make_plan(resolved, options.context(folder if folder.is_dir() else None, listener))
     return look_ahead(made, Store(folder), options)
@@ -179,9 +182,14 @@ def _with_out(options: Options | None, out: str | Path | None) -> Options:
     return replace(options, out=Path(out)) if out is not None else options
 
 
-def _open(suite: SuiteLike, overrides: Sequence[str], seeds: Sequence[int], options: Options) -> tuple[Suite, Path]:
+def _open(
+    suite: SuiteLike, overrides: Sequence[str], seeds: Sequence[int], options: Options, tune: int | None
+) -> tuple[Suite, Path]:
     add_plugin_files(options.plugins)
     resolved = load_suite(suite, overrides, seeds)
+    if tune is not None:
+        tuned = [a.model_copy(update={"tune": tune if ATTACKS.get(a.name).search else 1}) for a in resolved.attacks]
+        resolved = resolved.model_copy(update={"attacks": tuned})
     names = [s.name for s in (*resolved.dataset, *([resolved.other] if resolved.other else []))]
     if options.data_root is not None and not any(DATASETS.get(n).reads_root for n in names):
         raise ConfigError(

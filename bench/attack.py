@@ -66,6 +66,9 @@ class Attack(ABC):
     """Whether it makes use of several received draws per image."""
 
     expected: ClassVar[Expected] = Expected()
+    search: ClassVar[Mapping[str, Sequence[Any]]] = {}
+    """Values that tuning tries, by parameter; combinations are drawn, the given parameters come first."""
+
     fit_scope: ClassVar[Literal["target", "images"]] = "target"
     """What a fit depends on. ``images``: on the auxiliary images alone, so that one serves all targets; its view knows no
     target (a generative prior, for instance)."""

@@ -10,10 +10,11 @@ from .attack import Work
 from .defense import Defense
 from .metric import Measure
 from .plan import Plan
-from .plugins import ATTACKS, BACKBONES, DEFENSES, METRICS
+from .plugins import BACKBONES, DEFENSES, METRICS
 from .speed import cpu_gflops
 from .split import SplitInfo, cut_blocks
 from .state import Todo
+from .tuned import attack_of
 from .work import Job
 
 REFERENCE_GFLOPS = 130.0
@@ -138,8 +139,7 @@ class Estimator:
         sizes = (private, aux, self._shape(dataset), features)
         at = f"{identity['attack']} {sizes}"
         if at not in self._works:
-            cls = ATTACKS.get(identity["attack"]["name"])
-            self._works[at] = cls(cls.Params(**identity["attack"]["params"])).work(*sizes)
+            self._works[at] = attack_of(identity["attack"]).work(*sizes)
         work = self._works[at]
         return edge * work.edge_passes / self._rate("edge", edge) + work.gflop / self._rate("network", edge)
 

@@ -34,12 +34,17 @@ class Labelled:
 def plugin_labels(registry: Registry[Any], specs: Iterable[Any]) -> list[str]:
     """Returns one label per spec of a plugin (``name`` and validated ``params``), as :func:`sweep_labels`.
 
-    A name may be composed; a defense that acts at inference alone ends in ``@infer``.
+    A name may be composed; a defense that acts at inference alone ends in ``@infer``, a tuned attack in ``@tune8``.
     """
     specs = list(specs)
     named = sweep_labels([_labelled(registry, s.name, s.params) for s in specs])
-    when = [getattr(s, "when", None) for s in specs]
-    return [f"{name}@infer" if w == "infer" else name for name, w in zip(named, when, strict=True)]
+    return [name + _suffix(spec) for name, spec in zip(named, specs, strict=True)]
+
+
+def _suffix(spec: Any) -> str:
+    if getattr(spec, "when", None) == "infer":
+        return "@infer"
+    return f"@tune{spec.tune}" if getattr(spec, "tune", 1) > 1 else ""
 
 
 def _labelled(registry: Registry[Any], name: str, params: Mapping[str, Any]) -> Labelled:
@@ -89,9 +94,9 @@ def label(name: str, params: Mapping[str, Any], defaults: Mapping[str, Any]) -> 
 
 
 def names_of_label(label: str) -> tuple[str, ...]:
-    """Returns every name by which a person may mean a row: its label, and that without parameters or ``@infer``."""
+    """Returns every name by which a person may mean a row: its label, and that without parameters or what follows @."""
     bare = re.sub(r"\(.*\)", "", label)
-    return tuple(dict.fromkeys((label, label.removesuffix("@infer"), bare, bare.removesuffix("@infer"))))
+    return tuple(dict.fromkeys((label, label.split("@")[0], bare, bare.split("@")[0])))
 
 
 def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -18,6 +18,7 @@ from .plugins import ATTACKS, BACKBONES, DEFENSES, identity
 from .split import SplitInfo
 from .store.layout import Name
 from .store.schema import Kind
+from .tuned import Tuned, make_attack
 from .view import VERSION as VIEW
 
 
@@ -53,9 +54,7 @@ class RowBuilder:
         self.defense_labels = plugin_labels(DEFENSES, suite.defenses)
         self.attack_labels = plugin_labels(ATTACKS, suite.attacks)
         self.backbone_labels = plugin_labels(BACKBONES, suite.backbone)
-        self.attacks: list[Attack] = [
-            ATTACKS.get(s.name)(ATTACKS.get(s.name).Params(**s.params)) for s in suite.attacks
-        ]
+        self.attacks = [make_attack(s.name, s.params, s.tune) for s in suite.attacks]
 
     def dataset(self, name: str) -> None:
         info = self.opened[name][1]
@@ -115,7 +114,9 @@ class RowBuilder:
                         reason = f"attack '{attack.name}' {lacks}"
                     reason = reason or refusal
                     if node is not None and reason is None:
-                        cell = self._cell(_Sight(dataset, node, granted, attack_seed, row), attack.name, made)
+                        cell = self._cell(
+                            _Sight(dataset, node, granted, attack_seed, row), attack.name, _tunable(made, granted)
+                        )
                     self.plan.cells.append(
                         {**row, "target": node.key if node else None, "key": cell and cell.key, "skip": reason}
                     )
@@ -173,7 +174,7 @@ class RowBuilder:
             "cell",
             {
                 **self._seen(sight, made),
-                "attack": identity(ATTACKS, name, made.params),
+                "attack": attack_identity(name, made),
                 "fit": own and own.key,
                 "dataset": self._data(sight.dataset),
                 "private": self.opened[sight.dataset][1].sizes["private"],
@@ -195,7 +196,7 @@ class RowBuilder:
             title = f"fit of {name} on auxiliary images"
         else:
             needs = (sight.target.name, *needs)
-        return self._add("fit", {**seen, "attack": identity(ATTACKS, name, made.params), **_built(fits)}, needs, title)
+        return self._add("fit", {**seen, "attack": attack_identity(name, made), **_built(fits)}, needs, title)
 
     def _fits_of(self, sight: _Sight, made: Attack) -> dict[str, Node]:
         """Returns role to the node of each fit that an attack builds on."""
@@ -265,6 +266,19 @@ def lenders(made: Attack) -> dict[str, tuple[str, Attack]]:
 def of_images_alone(knowledge: AdversaryKnowledge) -> AdversaryKnowledge:
     """Returns what a fit on images alone is given of an attack's knowledge: the auxiliary images."""
     return knowledge.model_copy(update={"edge": "none", "cloud": False, "queries": None, "draws": 1})
+
+
+def attack_identity(name: str, made: Attack) -> dict[str, Any]:
+    """Returns what an attack contributes to a key; a tuned one names the other settings that it tries."""
+    found = identity(ATTACKS, name, made.params)
+    return {**found, "tune": [a.params.dump() for a in made.tried[1:]]} if isinstance(made, Tuned) else found
+
+
+def _tunable(made: Attack, granted: AdversaryKnowledge) -> Attack:
+    """Returns a tuned attack where there are own images and features to try settings on, else its first setting."""
+    if isinstance(made, Tuned) and (granted.edge == "none" or made.granted(granted).aux == "none"):
+        return made.tried[0]
+    return made
 
 
 def _lack(made: Attack, granted: AdversaryKnowledge) -> str | None:

@@ -288,6 +288,12 @@ class View:
             return torch.full(self.image_shape, 0.5, device=self.device)
         return to_float(self.aux_train.images).mean(0).to(self.device)
 
+    def with_fits(self, fits: Mapping[str, dict[str, torch.Tensor]]) -> View:
+        """Returns the same view with other fits, for an attack that runs others; notes, curves and queries are shared."""
+        other = object.__new__(type(self))
+        other.__dict__ |= {**self.__dict__, "fits": dict(fits)}
+        return other
+
     def rehearsal(self, images: torch.Tensor, role: str) -> View:
         """Returns a view in which images of the attacker's own are the private ones, to choose settings on.
 

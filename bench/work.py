@@ -16,13 +16,14 @@ import torch
 from .data.base import PARTS, DataContext, DataInfo, Dataset, Part, PartName
 from .knowledge import AdversaryKnowledge
 from .metric import Measure, MeasureContext, Metric
-from .plugins import ATTACKS, DATASETS, METRICS
+from .plugins import DATASETS, METRICS
 from .references import reference_guesses, thumbnail_errors
 from .seeds import derive, generator
 from .split import SplitModel
 from .store import Store
 from .targets import build, channel_statistics, check_wire, names_of, restore, stored_state
 from .training import TrainingParams, calibrate, train
+from .tuned import attack_of
 from .view import View, hidden_order, to_float
 
 
@@ -276,10 +277,7 @@ class Worker:
     def _attack(self, job: Job) -> tuple[Any, View, torch.Tensor]:
         """Returns the attack, its view, and which private image each of the view's is, (N,)."""
         identity, target = job.identity, job.related.get("target")
-        spec = identity["attack"]
-        cls = ATTACKS.get(spec["name"])
-        attack = cls(cls.Params(**spec["params"]))
-        attack.name = spec["name"]
+        attack = attack_of(identity["attack"])
         knowledge = AdversaryKnowledge(**identity["knowledge"])
         model = None if target is None else self.model(identity["target"], target)
         aux = None

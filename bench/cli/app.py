@@ -30,6 +30,12 @@ OutOpt = Annotated[Path | None, typer.Option("--out", "-o", help="Run folder [re
 SetOpt = Annotated[
     list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override, e.g. -s training.epochs=5.")
 ]
+TuneOpt = Annotated[
+    int | None,
+    typer.Option(
+        "--tune", help="Try so many settings of each attack on auxiliary images; the best one attacks.", min=1
+    ),
+]
 SeedOpt = Annotated[list[int] | None, typer.Option("--seed", help="Seeds instead of the suite's (repeatable).")]
 DefenseOpt = Annotated[list[str] | None, typer.Option("--defense", "-d", help="Only these defenses (repeatable).")]
 AttackOpt = Annotated[list[str] | None, typer.Option("--attack", "-a", help="Only these attacks (repeatable).")]
@@ -79,6 +85,7 @@ def run(
     out: OutOpt = None,
     settings: SetOpt = None,
     seed: SeedOpt = None,
+    tune: TuneOpt = None,
     defense: DefenseOpt = None,
     attack: AttackOpt = None,
     knowledge: KnowledgeOpt = None,
@@ -116,10 +123,12 @@ def run(
     if dry_run:
         from .plan import plan_command
 
-        plan_command(source, settings or [], seed or [], options, as_json=as_json)
+        plan_command(source, settings or [], seed or [], options, tune=tune, as_json=as_json)
         return
     raise typer.Exit(
-        run_command(source, settings or [], seed or [], options, as_json=as_json, verbose=verbose, quiet=quiet)
+        run_command(
+            source, settings or [], seed or [], options, tune=tune, as_json=as_json, verbose=verbose, quiet=quiet
+        )
     )
 
 
@@ -130,6 +139,7 @@ def plan(
     out: OutOpt = None,
     settings: SetOpt = None,
     seed: SeedOpt = None,
+    tune: TuneOpt = None,
     defense: DefenseOpt = None,
     attack: AttackOpt = None,
     knowledge: KnowledgeOpt = None,
@@ -148,7 +158,7 @@ def plan(
         out=out, device=device, jobs=jobs, data_root=data_root, offline=offline, plugin=plugin, defense=defense,
         attack=attack, knowledge=knowledge, limit=limit,
     )  # fmt: skip
-    plan_command(_suite(suite, preset), settings or [], seed or [], options, as_json=as_json)
+    plan_command(_suite(suite, preset), settings or [], seed or [], options, tune=tune, as_json=as_json)
 
 
 @app.command("list")

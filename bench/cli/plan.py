@@ -12,13 +12,15 @@ from .output import Output
 from .progress import duration, size
 
 
-def plan_command(source: str, settings: list[str], seeds: list[int], options: api.Options, *, as_json: bool) -> None:
+def plan_command(
+    source: str, settings: list[str], seeds: list[int], options: api.Options, *, tune: int | None = None, as_json: bool
+) -> None:
     """Prints what a run would do."""
 
     def listener(event: Event) -> None:
         print(event.message, file=sys.stderr, flush=True)
 
-    preview = api.plan_suite(source, overrides=settings, seeds=seeds, options=options, listener=listener)
+    preview = api.plan_suite(source, overrides=settings, seeds=seeds, tune=tune, options=options, listener=listener)
     targets = [{**row, "state": _state("target", row, preview)} for row in preview.plan.targets]
     cells = [{**row, "state": _state("cell", row, preview)} for row in preview.plan.cells]
     if as_json:

@@ -21,6 +21,7 @@ def run_command(
     seeds: list[int],
     options: api.Options,
     *,
+    tune: int | None = None,
     as_json: bool,
     verbose: bool,
     quiet: bool,
@@ -28,7 +29,9 @@ def run_command(
     """Runs a suite, prints the summary and the report's path, and returns the exit code."""
     with Display(verbose=verbose, quiet=quiet) as display:
         try:
-            outcome = api.run(source, overrides=settings, seeds=seeds, options=options, listener=_told(display, quiet))
+            outcome = api.run(
+                source, overrides=settings, seeds=seeds, tune=tune, options=options, listener=_told(display, quiet)
+            )
         except KeyboardInterrupt:
             display.__exit__(None, None, None)
             print(

@@ -18,7 +18,7 @@ from ..plugins import ATTACKS, BACKBONES, DATASETS, DEFENSES, METRICS
 from ..registry import Registry
 from .claims import Claim
 from .problems import problems_of, told
-from .suite import AttackSpec, BackboneSpec, DatasetSpec, DefenseSpec, MetricSpec, Suite
+from .suite import BackboneSpec, DatasetSpec, DefenseSpec, MetricSpec, Suite
 
 
 def resolve(suite: Suite) -> tuple[Suite, list[str]]:
@@ -31,7 +31,7 @@ def resolve(suite: Suite) -> tuple[Suite, list[str]]:
             "backbone": [b for s in suite.backbone for b in _backbones(s, problems)],
             "defenses": [d for s in suite.defenses for d in _defenses(s, problems)],
             "attacks": [
-                AttackSpec(name=s.name, params=p)
+                s.model_copy(update={"params": p})
                 for s in suite.attacks
                 for p in _crossed(ATTACKS, s.name, s.params, problems)
             ],

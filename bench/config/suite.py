@@ -93,6 +93,11 @@ class AttackSpec(_Model):
 
     name: str = Field(description="registry name")
     params: dict[str, Any] = Field(default_factory=dict, description="the attack's parameters")
+    tune: Annotated[int, BeforeValidator(no_switch)] = Field(
+        default=1,
+        ge=1,
+        description="settings that are tried on aux_val, the given one among them; the best one attacks",
+    )
 
 
 class MetricSpec(_Model):

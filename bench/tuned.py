@@ -1,0 +1,126 @@
+"""Choosing an attack's settings without an oracle: each is tried on the attacker's own held-out images."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from .attack import Attack, Work
+from .knowledge import AdversaryKnowledge
+from .params import Params
+from .plugins import ATTACKS
+from .split import SplitInfo
+from .view import View, to_float
+
+IMAGES = 64
+"""Auxiliary validation images, at most, on which settings are compared."""
+
+
+class Tuned(Attack):
+    """Tries settings of an attack on images of ``aux_val`` as if they were private, and attacks with the best.
+
+    The fits of the settings are nodes of their own, so a setting that is also attacked alone is fitted once. Compared is the
+    mean squared error; the first, the given one, wins ties. Own images are the attacker's: no private image is involved.
+
+    Args:
+        name: registry name of the attack.
+        settings: validated parameters to try, the given ones first.
+    """
+
+    def __init__(self, name: str, settings: Sequence[Params]) -> None:
+        super().__init__(settings[0])
+        cls = ATTACKS.get(name)
+        self.name, self.tried = name, [cls(p) for p in settings]
+        self.requires, self.uses, self.uses_draws = cls.requires, cls.uses, cls.uses_draws  # type: ignore[misc]
+        self.expected, self.infers_from = cls.expected, cls  # type: ignore[misc]
+        for attack in self.tried:
+            attack.name = name
+
+    def granted(self, level: AdversaryKnowledge) -> AdversaryKnowledge:  # type: ignore[override]
+        """Returns what the attack is given at a level."""
+        return self.infers_from.granted(level)
+
+    def supports(self, architecture: SplitInfo, defense_parts: Sequence[tuple[str, Mapping[str, Any]]]) -> str | None:
+        return self.tried[0].supports(architecture, defense_parts)
+
+    def builds_on(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        out = {}
+        for number, attack in enumerate(self.tried):
+            if attack.has_fit():
+                out[f"{number}"] = (self.name, attack.params.dump())
+            out |= {f"{number}.{role}": spec for role, spec in attack.builds_on().items()}
+        return out
+
+    def fit(self, view: View) -> dict[str, torch.Tensor]:
+        own = to_float(view.aux_val.images[:IMAGES].to(view.device))
+        errors = []
+        for number in range(len(self.tried)):
+            guess = self._attack(view.rehearsal(own, "tuning"), number)
+            errors.append(float((guess - own).square().mean()))
+        best = min(range(len(errors)), key=errors.__getitem__)
+        view.note(tried=len(errors), aux_val_mse=errors, chosen=self.tried[best].params.dump())
+        return {"chosen": torch.tensor(best)}
+
+    def reconstruct(self, view: View, fitted: dict[str, torch.Tensor]) -> torch.Tensor:
+        return self._attack(view, int(fitted["chosen"]))
+
+    def work(
+        self, n_private: int, n_aux: int, image_shape: tuple[int, int, int], feature_shape: tuple[int, ...]
+    ) -> Work:
+        sizes = (n_aux, image_shape, feature_shape)
+        if n_private:
+            return self.tried[0].work(n_private, *sizes)
+        both = [(a.work(IMAGES, *sizes), a.work(0, *sizes)) for a in self.tried]
+        return Work(
+            edge_passes=sum(with_.edge_passes - fit.edge_passes for with_, fit in both),
+            gflop=sum(with_.gflop - fit.gflop for with_, fit in both),
+        )
+
+    def _attack(self, view: View, number: int) -> torch.Tensor:
+        prefix = f"{number}."
+        fits = {role.removeprefix(prefix): t for role, t in view.fits.items() if role.startswith(prefix)}
+        return self.tried[number].reconstruct(view.with_fits(fits), view.fits.get(f"{number}", {}))
+
+
+def make_attack(name: str, params: Mapping[str, Any], tune: int = 1) -> Attack:
+    """Returns an attack with given parameters, or one that tries several settings if it has any to try.
+
+    Args:
+        name: registry name.
+        params: its parameters.
+        tune: settings to try, the given ones among them.
+    """
+    cls = ATTACKS.get(name)
+    settings = settings_of(name, cls.Params(**params), tune)
+    made = cls(settings[0]) if len(settings) == 1 else Tuned(name, settings)
+    made.name = name
+    return made
+
+
+def settings_of(name: str, given: Params, tune: int) -> list[Params]:
+    """Returns the given parameters and as many others as are asked for, drawn from what the attack says may be tried.
+
+    The draw depends on the attack's name alone, so more settings begin with the same first ones.
+    """
+    search: Mapping[str, Sequence[Any]] = ATTACKS.get(name).search
+    model = type(given)
+    all_of_them = [
+        model(**{**given.dump(), **dict(zip(search, values, strict=True))})
+        for values in itertools.product(*search.values())
+    ]
+    others = [p for p in all_of_them if p != given] if search else []
+    random.Random(f"tune {name}").shuffle(others)
+    return [given, *others[: tune - 1]]
+
+
+def attack_of(spec: Mapping[str, Any]) -> Attack:
+    """Returns the attack that an identity names: ``name``, ``params`` and, if it is tuned, the other settings."""
+    cls = ATTACKS.get(spec["name"])
+    given = cls.Params(**spec["params"])
+    made = cls(given) if "tune" not in spec else Tuned(spec["name"], [given, *(cls.Params(**p) for p in spec["tune"])])
+    made.name = spec["name"]
+    return made

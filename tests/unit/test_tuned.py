@@ -1,0 +1,131 @@
+"""Tuning without an oracle: settings are tried on the attacker's own images, and private ones have no say."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import pytest
+import torch
+from pydantic import Field
+
+from splitaudit.attack import Attack
+from splitaudit.config import load_suite
+from splitaudit.data.base import DataContext, Part
+from splitaudit.knowledge import AdversaryKnowledge
+from splitaudit.params import Params
+from splitaudit.plan import Plan
+from splitaudit.planner import make_plan
+from splitaudit.plugins import ATTACKS
+from splitaudit.testing import control_target, toy_part
+from splitaudit.testing.data import SHAPE
+from splitaudit.tuned import Tuned, attack_of, make_attack, settings_of
+from splitaudit.view import View, to_float
+
+
+class ShadeParams(Params):
+    """Parameters of Shade."""
+
+    level: float = Field(0.5, description="grey value")
+    ink: Literal["a", "b"] = Field("a", description="does nothing")
+
+
+class Shade(Attack):
+    """Guesses one grey value, and learns another in its fit."""
+
+    Params = ShadeParams
+    source = "toy"
+    requires = AdversaryKnowledge(edge="query", aux="other")
+    search: ClassVar[dict[str, tuple[Any, ...]]] = {"level": (0.1, 0.5, 0.9), "ink": ("a", "b")}
+
+    def fit(self, view: View) -> dict[str, torch.Tensor]:
+        return {"level": torch.tensor(self.params.level)}
+
+    def reconstruct(self, view: View, fitted: dict[str, torch.Tensor]) -> torch.Tensor:
+        return torch.full((len(view), *view.image_shape), float(fitted["level"]))
+
+
+@pytest.fixture(autouse=True)
+def shade() -> None:
+    ATTACKS.register("toys/shade")(Shade)
+
+
+def dark(n: int, level: int) -> Part:
+    return Part(torch.full((n, *SHAPE), level, dtype=torch.uint8), torch.zeros(n, dtype=torch.int64))
+
+
+def view_of(aux: Part, private: Part, fits: dict[str, dict[str, torch.Tensor]]) -> View:
+    model = control_target("orthogonal")
+    return View(
+        knowledge=AdversaryKnowledge(edge="query", aux="same"),
+        received=model.clean(to_float(private.images))[:, None].detach(),
+        image_shape=SHAPE,
+        model=model,
+        aux=(aux, aux),
+        seed=0,
+        fits=fits,
+    )
+
+
+def test_the_setting_is_the_best_on_own_images_whatever_the_private_ones_are() -> None:
+    made = make_attack("toys/shade", {}, 6)
+    assert isinstance(made, Tuned)
+    fits = {f"{i}": attack.fit(None) for i, attack in enumerate(made.tried)}  # type: ignore[arg-type]
+    for private in (dark(3, 230), toy_part(3, SHAPE, seed=1)):
+        view = view_of(dark(40, 26), private, fits)
+        fitted = made.fit(view)
+        assert view.notes["chosen"]["level"] == 0.1
+        assert view.queries == 6 * 40, "every trial is counted"
+        guess = made.reconstruct(view, fitted)
+        assert float(guess.mean()) == pytest.approx(0.1)
+        assert len(guess) == 3
+
+
+def test_more_settings_begin_with_the_same_first_ones_and_the_given_one_leads() -> None:
+    given = ShadeParams(level=0.3)
+    settings = [settings_of("toys/shade", given, n) for n in (1, 3, 5, 99)]
+    assert all(s[0] == given for s in settings)
+    assert [len(s) for s in settings] == [1, 3, 5, 7], "no more than there are"
+    for few, more in itertools.pairwise(settings):
+        assert more[: len(few)] == few
+    assert len({p.model_dump_json() for p in settings[-1]}) == 7
+
+
+def planned(tiny: dict[str, Any], images: Path, **change: Any) -> Plan:
+    return make_plan(load_suite({**tiny, "metrics": ["mse"], **change}), DataContext(root=images))
+
+
+def test_trials_share_the_fits_of_attacks_that_run_alone(tiny: dict[str, Any], images: Path) -> None:
+    attacks = [{"name": "toys/shade", "tune": 3}, "toys/shade", "prior"]
+    plan = planned(tiny, images, defenses=["none"], attacks=attacks, knowledge=["query", "query-free"])
+    fits = [n for n in plan.nodes.values() if n.kind == "fit"]
+    tuned = [n for n in fits if "tune" in n.identity["attack"]]
+    assert len(fits) == 3 + 1
+    assert len(tuned) == 1
+    assert set(tuned[0].identity["builds_on"]) == {"0", "1", "2"}
+    rows = {(c["attack"], c["knowledge"]): c for c in plan.cells}
+    assert rows["toys/shade@tune3", "query"]["key"] != rows["toys/shade", "query"]["key"]
+    assert "needs" in rows["toys/shade@tune3", "query-free"]["skip"]
+    made = attack_of(tuned[0].identity["attack"])
+    assert isinstance(made, Tuned)
+    assert [a.params for a in made.tried] == settings_of("toys/shade", ShadeParams(), 3)
+
+
+def test_an_attack_without_anything_to_try_is_left_as_it_is(tiny: dict[str, Any], images: Path) -> None:
+    plain = planned(tiny, images, attacks=["prior"])
+    tuned = planned(tiny, images, attacks=[{"name": "prior", "tune": 4}])
+    assert [c["key"] for c in plain.cells] == [c["key"] for c in tuned.cells]
+
+
+def test_without_own_images_the_given_setting_attacks(tiny: dict[str, Any], images: Path) -> None:
+    plan = planned(tiny, images, attacks=[{"name": "rmle", "tune": 4}], knowledge=["white-box-no-aux", "white-box"])
+    identities = {c["knowledge"]: plan.nodes["cell", c["key"]].identity["attack"] for c in plan.cells}
+    assert "tune" not in identities["white-box-no-aux"]
+    assert len(identities["white-box"]["tune"]) == 3
+
+
+def test_built_in_attacks_try_values_that_their_parameters_take() -> None:
+    for entry in ATTACKS.survey():
+        if entry.cls is not None and entry.cls.search:
+            assert len(settings_of(entry.name, entry.cls.Params(), 1000)) > 3
