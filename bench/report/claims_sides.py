@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -41,6 +41,7 @@ class Side:
         kind: ``exact`` (arithmetic), ``single`` (measured once, no interval), or empty.
         seeds: trainings behind an interval of its own.
         unsure: why it may not be the figure that is meant (a stronger attack is missing); it decides nothing then.
+        trainings: of a figure of targets, seed to (value, lower, upper end) of each training; empty where it has none.
     """
 
     value: float | None
@@ -52,6 +53,7 @@ class Side:
     kind: str = ""
     seeds: int = 0
     unsure: str = ""
+    trainings: Mapping[int, tuple[float, float, float]] = field(default_factory=dict)
 
     @property
     def known(self) -> bool:
@@ -178,14 +180,15 @@ class Sides:
         if not values:
             return Side(None, note=f"{column} has no value")
         mean = float(np.mean(values))
-        lows, highs = (_end(targets, column, end) for end in (LOW, HIGH))
-        if lows and highs:
-            return Side(mean, *_over_seeds(values, lows, highs), seeds=seeds)
         if column in self._exact and len(set(values)) == 1:
             return Side(mean, mean, mean, kind=EXACT)
-        if seeds > 1:
-            return Side(mean, *_over_seeds(values, values, values), seeds=seeds)
-        return Side(mean, mean, mean, kind=SINGLE)
+        lows, highs = (_end(targets, column, end) for end in (LOW, HIGH))
+        if not (lows and highs):
+            if seeds == 1:
+                return Side(mean, mean, mean, kind=SINGLE)
+            lows = highs = values
+        each = dict(zip(map(int, targets["seed"]), zip(values, lows, highs, strict=True), strict=True))
+        return Side(mean, *_over_seeds(values, lows, highs), seeds=seeds, trainings=each)
 
 
 def _of_images(rows: Sequence[Array], expected: int, attack: str, unsure: str = "") -> Side:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import stdtrit
 
 from .. import stats
 from ..config.claims import Claim
@@ -94,6 +95,10 @@ def compared(claim: Claim, mine: Side, other: Side, groups: Any = None) -> tuple
     if a.errors is not None and b.errors is not None and a.errors.shape == b.errors.shape:
         interval = _paired(a.errors, b.errors, groups, difference=claim.compare == "difference")
         return interval, _over(a.errors) if interval else ""
+    if len(a.trainings) > 1 and a.trainings.keys() == b.trainings.keys():
+        paired = _by_training(a.trainings, b.trainings, difference=claim.compare == "difference")
+        if paired is not None:
+            return paired, "seeds, paired, and ends of both figures"
     ends_a, ends_b = _ends(a, groups), _ends(b, groups)
     if any(math.isnan(e) for e in (*ends_a, *ends_b)):
         return None, ""
@@ -123,6 +128,28 @@ def _paired(a: Array, b: Array, groups: Any, *, difference: bool) -> Interval | 
         return None
     least = 0.0 if a.min() >= 0 and b.min() >= 0 else -math.inf
     return stats.scaled_interval(a, np.zeros_like(a), b, groups, bounds=(least, math.inf))
+
+
+def _by_training(
+    a: Mapping[int, tuple[float, float, float]], b: Mapping[int, tuple[float, float, float]], *, difference: bool
+) -> Interval | None:
+    """Returns the comparison of figures of the same trainings' seeds, each seed with its own: None where a ratio has no log.
+
+    Defenses share initialisation and batch order, so what a seed does to both cancels. Student's part of the seeds and the mean
+    half-width within them are added as squares; a ratio is compared, and averaged, on the logarithmic scale.
+    """
+    rows = [(*a[seed], *b[seed]) for seed in a]
+    if not difference:
+        if any(v <= 0 for row in rows for v in row):
+            return None
+        rows = [tuple(map(math.log, row)) for row in rows]
+    each = np.array([row[0] - row[3] for row in rows])
+    down = np.mean([math.hypot(row[0] - row[1], row[5] - row[3]) for row in rows])
+    up = np.mean([math.hypot(row[2] - row[0], row[3] - row[4]) for row in rows])
+    seeds = float(stdtrit(len(each) - 1, (1 + stats.LEVEL) / 2) * each.std(ddof=1) / math.sqrt(len(each)))
+    mean = float(each.mean())
+    ends = mean, mean - math.hypot(down, seeds), mean + math.hypot(up, seeds)
+    return Interval(*ends) if difference else Interval(*map(math.exp, ends))
 
 
 def _ends(side: Side, groups: Any) -> tuple[float, float]:

@@ -176,7 +176,7 @@ CLAIMS = {
     **interval("value", "", "the comparison"),
     "interval": (
         "",
-        "what it is over: images (and seeds), paired; ends of both figures; exact; none: a single reading",
+        "what it is over: images (and seeds), paired; seeds, paired; ends of both figures; exact; none: a single reading",
     ),
     "verdict": ("", "what this figure says of the claim, against all baselines that are of use"),
     "overall": ("", "what all figures with a vote say of the claim"),

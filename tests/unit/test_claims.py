@@ -513,10 +513,26 @@ def test_the_spread_of_seeds_is_in_the_interval_of_a_figure_of_targets() -> None
     (row,) = rows_of(claim(**INFORMATION), found)
     assert row["verdict"] == "holds"
     (row,) = rows_of(claim(**INFORMATION), seeded(found, [-0.6, 0.0, 0.6], "mi_mine_nats", "mi_mine_lo", "mi_mine_hi"))
-    half = math.hypot(4.302653 * 0.6 / math.sqrt(3), 0.01)
-    assert row["value"] == pytest.approx(1 / 2.1)
-    assert (row["value_lo"], row["value_hi"]) == pytest.approx((0, (1 + half) / (2.1 - half)), rel=1e-4)
-    assert (row["interval"], row["verdict"]) == ("ends of both figures", "not decided")
+    logs = np.log(np.array([0.4, 1.0, 1.6]) / np.array([1.5, 2.1, 2.7]))
+    half = 4.302653 * logs.std(ddof=1) / math.sqrt(3)  # the readings' own ends add next to nothing
+    ends = np.exp([logs.mean(), logs.mean() - half, logs.mean() + half])
+    assert (row["value"], row["value_lo"], row["value_hi"]) == pytest.approx(tuple(ends), rel=1e-3)
+    assert (row["interval"], row["verdict"]) == ("seeds, paired, and ends of both figures", "not decided")
+
+
+def test_what_a_seed_does_to_both_sides_cancels_in_their_ratio_and_their_difference() -> None:
+    columns = mine(new=(1.0, 1.0, 1.0, "ok"), old=(3.0, 3.0, 3.0, "ok"))
+    records, targets, cells = seeded(results({"new": 1.0, "old": 1.0, "none": 1.0}, **columns), [0.0, 0.0])
+    doubled = targets["seed"] == 1
+    for column in ("mi_mine_nats", "mi_mine_lo", "mi_mine_hi"):
+        targets.loc[doubled, column] *= 2
+    (row,) = rows_of(claim(**INFORMATION), (records, targets, cells))
+    assert (row["value"], row["value_lo"], row["value_hi"]) == pytest.approx((1 / 3, 1 / 3, 1 / 3))
+    assert row["verdict"] == "holds"
+    difference = {**INFORMATION, "compare": "difference", "at_most": -1.5}
+    (row,) = rows_of(claim(**difference), (records, targets, cells))
+    assert row["value"] == pytest.approx(-3.0)
+    assert row["value_hi"] > -1.5, "a difference of 2 and one of 4"
 
 
 def test_bounds_and_limits_of_several_seeds_take_their_extreme_ends() -> None:
