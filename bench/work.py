@@ -280,14 +280,13 @@ class Worker:
         attack = attack_of(identity["attack"])
         knowledge = AdversaryKnowledge(**identity["knowledge"])
         model = None if target is None else self.model(identity["target"], target)
-        aux = None
-        if identity["aux"] is not None:
-            source = identity["aux"]["dataset"]
+        aux, lent = None, identity["aux"] or {}
+        if lent:
             aux = (
-                self.part(source, "aux_train", int(identity["aux"]["aux_train"])),
-                self.part(source, "aux_val", int(identity["aux"]["aux_val"])),
+                self.part(lent["dataset"], "aux_train", int(lent["aux_train"])),
+                self.part(lent["dataset"], "aux_val", int(lent["aux_val"])),
             )
-        dataset = identity["aux"]["dataset"] if target is None else target["dataset"]
+        dataset = lent["dataset"] if target is None else target["dataset"]
         shape = () if model is None else tuple(model.defense.wire_shape(model.feature_shape))
         # Neither the defense nor the attack's name is in the seed: attacks on different defenses are paired.
         names = {"dataset": dataset["name"]} if target is None else names_of(target)
