@@ -86,6 +86,8 @@ def deeper_leaks(plan: Plan, records: Records) -> dict[int, str]:
             errors = {i: m for i in indices if (m := _mse(plan, records, i)) is not None}
             if errors:
                 best[cut] = (_best(errors), errors[_best(errors)])
+        if len(best) < 2:
+            continue
         order = [c for c in _cuts(plan, next(iter(cuts.values()))[0]) if c in best]
         for at, cut in enumerate(order):
             index, errors = best[cut]
@@ -102,10 +104,11 @@ def false_security(plan: Plan, records: Records) -> dict[int, str]:
         if not records.done("cell", row["key"]):
             continue
         attack = plan.nodes["cell", row["key"]].identity["attack"]
-        if "adaptive" in attack["params"]:
-            others = json.dumps({k: v for k, v in attack["params"].items() if k != "adaptive"}, sort_keys=True)
+        params = attack.get("params", {})
+        if "adaptive" in params:
+            others = json.dumps({k: v for k, v in params.items() if k != "adaptive"}, sort_keys=True)
             place = tuple(row[n] for n in ("target", "knowledge", "attack_seed"))
-            groups[*place, attack["name"], others][bool(attack["params"]["adaptive"])] = i
+            groups[*place, attack["name"], others][bool(params["adaptive"])] = i
     flags: dict[int, str] = {}
     for pair in groups.values():
         if len(pair) == 2:

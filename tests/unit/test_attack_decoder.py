@@ -128,7 +128,8 @@ def test_every_capacity_gives_images_for_every_form_of_features(
     shape: tuple[int, ...], image: tuple[int, int, int], params: dict[str, Any]
 ) -> None:
     network = DecoderParams(**params).shape.network(shape, image).eval()
-    guess = network(100 * torch.randn(2, *shape, generator=torch.Generator().manual_seed(0)))
+    with torch.no_grad():
+        guess = network(100 * torch.randn(2, *shape, generator=torch.Generator().manual_seed(0)))
     assert guess.shape == (2, *image)
     assert float(guess.min()) >= 0
     assert float(guess.max()) <= 1

@@ -13,6 +13,7 @@ from splitaudit.config import load_suite
 from splitaudit.estimate import REFERENCE_GFLOPS, Estimator
 from splitaudit.plan import Plan
 from splitaudit.planner import make_plan
+from splitaudit.plugins import ATTACKS
 from splitaudit.state import Todo, chosen_nodes, find_todo
 from splitaudit.work import Job
 
@@ -114,7 +115,7 @@ def test_an_attack_is_asked_for_its_work_once_per_setting_however_many_cells_the
 ) -> None:
     plan, todo = quick
     cells = [j for j in todo.jobs.values() if j.task == "cell" and j.identity["attack"]["name"] == "decoder"]
-    cls: Any = estimate.ATTACKS.get("decoder")
+    cls: Any = ATTACKS.get("decoder")
     asked: list[int] = []
     original = cls.work
     monkeypatch.setattr(cls, "work", lambda self, n, *rest: asked.append(n) or original(self, n, *rest))
