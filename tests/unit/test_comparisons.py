@@ -34,8 +34,8 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Plan]:
 def flags_of(stored: tuple[Path, Plan], leakage: Mapping[tuple[str, str, str], float], scatter: float = 0.0) -> Any:
     """Returns (cut, defense, attack, level) to the flags, where cells have the given leakage scores and all others 0.5.
 
-    A key of (cut, defense, attack) names the leakage. ``scatter`` is added to it on every other image and taken off the others,
-    the other way round at every other cut, so that no mean changes.
+    A key of (cut, defense, attack) names the leakage. ``scatter`` is added to it on every third image and half
+    of it taken off the others, on other images at each cut, so that no mean changes.
     """
     folder, plan = stored
     store = Store.open(folder)
@@ -49,7 +49,7 @@ def flags_of(stored: tuple[Path, Plan], leakage: Mapping[tuple[str, str, str], f
             score = (
                 0.0 if cell["attack"] == "prior" else leakage.get((cell["cut"], cell["defense"], cell["attack"]), 0.5)
             )
-            noise = scatter * np.where((np.arange(len(prior)) + CUTS.index(cell["cut"])) % 2, 1, -1)
+            noise = scatter * np.where((np.arange(len(prior)) + CUTS.index(cell["cut"])) % 3, -0.5, 1)
             record["scores"]["mse"]["values"] = [float(v) for v in prior * np.clip(1 - score + noise, 0, None)]
             changed["cell", cell["key"]] = record
     found = comparison_flags(plan, Records(plan, lambda kind, key: changed.get((kind, key)) or store.read(kind, key)))
