@@ -78,7 +78,13 @@ class TakesCleanFeatures(ToyQueries):
         return pairs.images(torch.arange(len(pairs))), pairs._clean
 
 
-@breaks("check_queries_are_counted", "the View counted 0 queries", "a counted query")
+# The count is no attribute that could be set: who changes it reaches into the View.
+@breaks(
+    "check_queries_are_counted",
+    "the View counted 0 queries",
+    "a counted query",
+    also=["check_uses_only_the_public_view"],
+)
 class PutsTheCounterBack(ToyQueries):
     """Sets its number of queries to zero."""
 
@@ -88,7 +94,12 @@ class PutsTheCounterBack(ToyQueries):
         return given
 
 
-@breaks("check_query_budget_is_kept", "with a budget of 8 queries the edge answered 16 images", "refusal is caught")
+@breaks(
+    "check_query_budget_is_kept",
+    "with a budget of 8 queries the edge answered 16 images",
+    "refusal is caught",
+    also=["check_uses_only_the_public_view"],
+)
 class StartsTheBudgetAgain(ToyQueries):
     """Asks for image after image, and once more from the beginning when the View refuses."""
 
