@@ -30,7 +30,6 @@ class Near:
         steps: the budget.
         lr: first step size, in units of τ.
         draws: draws of a random defense averaged at each step.
-        adaptive: whether the defense is taken into account.
     """
 
     colours: torch.Tensor
@@ -40,7 +39,6 @@ class Near:
     steps: int
     lr: float
     draws: int
-    adaptive: bool
 
     def step(self, view: View, guess: torch.Tensor, role: str) -> Step:
         """Returns where the optimum lies from given images (N, C, H, W)."""
@@ -48,7 +46,7 @@ class Near:
         weight = self.variance * guess[0].numel() / max(1, z[0].numel())
         totals: dict[int, float] = {}
         for at in batches(z, guess):
-            objective = Objective(view, self.basis(guess[at], self.tau), self.scale, 0.0, self.draws, self.adaptive)
+            objective = Objective(view, self.basis(guess[at], self.tau), self.scale, 0.0, self.draws, True)
 
             def log(step: int, total: float) -> None:
                 totals[step] = totals.get(step, 0.0) + total / len(z)

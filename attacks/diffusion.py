@@ -53,7 +53,6 @@ class DiffusionParams(Params):
         "0.03 and 0.3",
     )
     draws: int = Field(4, ge=1, description="draws of a random defense averaged at each step")
-    adaptive: bool = Field(True, description="false: pretend that there is no defense on the wire")
 
 
 class Diffusion(Attack):
@@ -150,7 +149,7 @@ class Diffusion(Attack):
     def _sampled(self, view: View, network: Denoiser, scale: torch.Tensor, variance: float, role: str) -> torch.Tensor:
         """Returns one sample for each received image, (N, C, H, W) in [0, 1]."""
         p, z = self.params, view.average
-        objective = Objective(view, GaussianPrior(view.image_shape), scale, 0.0, p.draws, p.adaptive)
+        objective = Objective(view, GaussianPrior(view.image_shape), scale, 0.0, p.draws, adaptive=True)
         levels = torch.exp(torch.linspace(math.log(FIRST), math.log(LAST), p.levels)).tolist()
         parts = []
         for at in batches(z, z.new_empty(1, 40 * p.width * math.prod(view.image_shape[1:]) // 4)):

@@ -17,7 +17,7 @@ from splitaudit.view import View, to_float
 
 from ._bands import shrinkage
 from ._decoding import decode, macs
-from ._inversion import Objective, channel_scale, defended, own_images
+from ._inversion import Objective, batches, channel_scale, defended, own_images
 from ._near import Near
 from ._vae import ImageVae
 from .decoder import Decoder, DecoderParams
@@ -51,7 +51,6 @@ class LatentParams(Params):
     release_steps: int = Field(100, ge=1, description="steps on the image about what the search has found")
     release_lr: float = Field(0.2, gt=0, description="step size there, in standard deviations of the prior's own error")
     draws: int = Field(4, ge=1, description="draws of a random defense averaged at each step")
-    adaptive: bool = Field(True, description="false: pretend that there is no defense on the wire")
 
 
 class Latent(Attack):
@@ -157,13 +156,33 @@ class Latent(Attack):
     def _near(self, view: View, fitted: Fitted, scale: torch.Tensor, variance: float) -> Near:
         p = self.params
         tensors = (fitted[name].to(view.device) for name in ("colours", "tau"))
-        return Near(*tensors, scale, variance, p.release_steps, p.release_lr, p.draws, p.adaptive)
+        return Near(*tensors, scale, variance, p.release_steps, p.release_lr, p.draws)
 
     def _search(self, view: View, network: ImageVae, scale: torch.Tensor, variance: float, role: str) -> torch.Tensor:
         """Returns, for each image, the best image of the prior that the search has met, by its own loss."""
         p, z = self.params, view.average
-        objective = Objective(view, GaussianPrior(view.image_shape), scale, 0.0, p.draws, p.adaptive)
+        objective = Objective(view, GaussianPrior(view.image_shape), scale, 0.0, p.draws, adaptive=True)
         guess = decode(view, p.decoder.shape, view.fits["decoder"])
+        each = z.new_empty(1, 2 * p.width * math.prod(view.image_shape[1:]))  # the prior's activations, over four
+        return torch.cat(
+            [
+                self._found(view, objective, network, z[at], guess[at], variance, f"{role} {int(at[0])}")
+                for at in batches(z, each)
+            ]
+        )
+
+    def _found(
+        self,
+        view: View,
+        objective: Objective,
+        network: ImageVae,
+        z: torch.Tensor,
+        guess: torch.Tensor,
+        variance: float,
+        role: str,
+    ) -> torch.Tensor:
+        """Returns what the search finds for images that are optimised at once, from a decoder's guess."""
+        p = self.params
         with torch.no_grad():
             u = network.encode(guess)[0]
         best, lowest = u.clone(), torch.full((len(u),), float("inf"), device=view.device)
@@ -183,8 +202,8 @@ class Latent(Attack):
                     now = loss_of(u, view.generator(f"latent {role} judge")) if objective.noisy else loss.detach()
                     best = torch.where((now < lowest)[:, None], u.detach(), best)
                     lowest = torch.minimum(lowest, now)
-            if step % max(1, p.search_steps // 40) == 0:
-                view.log(role, step + 1, float(loss.detach().mean()))
+            if role == "search 0" and step % max(1, p.search_steps // 40) == 0:
+                view.log("search", step + 1, float(loss.detach().mean()))
             if step < p.search_steps:
                 optimizer.zero_grad(set_to_none=True)
                 loss.sum().backward()

@@ -47,7 +47,6 @@ class RefineParams(Params):
     )
     shrink: bool = Field(True, description="weigh the step away from the decoder's guess by frequency, as aux_val says")
     draws: int = Field(4, ge=1, description="draws of a random defense averaged at each step")
-    adaptive: bool = Field(True, description="false: pretend that there is no defense on the wire")
 
 
 class Refine(Attack):
@@ -132,4 +131,4 @@ class Refine(Attack):
     def _near(self, view: View, fitted: Fitted) -> Near:
         tensors = (fitted[name].to(view.device) for name in ("colours", "tau", "feature_scale"))
         p = self.params
-        return Near(*tensors, float(fitted["variance"]), p.steps, p.lr, p.draws, p.adaptive)
+        return Near(*tensors, float(fitted["variance"]), p.steps, p.lr, p.draws)

@@ -18,6 +18,9 @@ from splitaudit.view import View, to_float
 from ._decoding import decode, macs, network_of, settled, train_inverse
 from .decoder import Decoder, DecoderParams
 
+ROWS = 64
+"""Fewest rows of channels whose statistics are matched."""
+
 MATCHED = 512
 """Received images, at most, whose statistics the stand-in's features are pulled to."""
 
@@ -103,7 +106,7 @@ class Shadow(Attack):
         """Returns an edge of the attacker's own, trained in front of the frozen cloud."""
         model, cloud = view.untrained("shadow"), view.cloud
         images, labels = view.aux_train.images.to(view.device), view.aux_train.labels.to(view.device)
-        edge = [p for p in model.edge.parameters() if p.requires_grad]
+        edge = trainable(model)
         steps = max(4, (len(images) + self.params.batch - 1) // self.params.batch * self.params.epochs) + 1
         optimizer = torch.optim.AdamW(edge, lr=self.params.lr, weight_decay=1e-4) if edge else None
         if optimizer is None:  # an edge without weights is known by its architecture
@@ -112,10 +115,11 @@ class Shadow(Attack):
         order = torch.Generator().manual_seed(view.seed_for("shadow batches"))
         draws, mirror = view.generator("shadow wire"), view.generator("shadow mirror")
         received = _statistics(view.draws[:MATCHED, 0])
+        # A handful of rows has no statistics to speak of, and a spread of next to nothing would drown the labels.
+        match = self.params.match if _rows(view.draws[:MATCHED, 0]) >= ROWS else 0.0
         hits = 0.0
         for epoch in range(self.params.epochs):
-            model.edge.train()
-            model.defense.train()
+            training(model)
             total, hits = 0.0, 0.0
             for index in torch.randperm(len(images), generator=order).to(view.device).split(self.params.batch):
                 x, y = to_float(images[index]), labels[index]
@@ -126,8 +130,8 @@ class Shadow(Attack):
                 loss = F.cross_entropy(logits, y)
                 total += float(loss.detach()) * len(x) / len(images)
                 hits += float((logits.argmax(1) == y).sum()) / len(images)
-                if self.params.match > 0 and len(x) > 1:
-                    loss = loss + self.params.match * _distance(_statistics(z), received)
+                if match > 0 and len(x) > 1:
+                    loss = loss + match * _distance(_statistics(z), received)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
@@ -138,6 +142,31 @@ class Shadow(Attack):
 
 
 Statistics = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def trainable(model: SplitModel) -> list[torch.nn.Parameter]:
+    """Returns the weights of a stand-in's device side: its edge and what the defense learns on the wire."""
+    helpers = tuple(f"{name}." for name in model.defense.helpers)
+    own = [p for n, p in model.defense.named_parameters() if not n.startswith(helpers or "\0")]
+    return [p for p in (*model.edge.parameters(), *own) if p.requires_grad]
+
+
+def training(model: SplitModel) -> None:
+    """Puts a stand-in's device side into training mode but for dropout, which a device at inference does not have.
+
+    Dropout would also draw from the global generator, which is nobody's seed.
+    """
+    model.edge.train()
+    model.defense.train()
+    for module in (*model.edge.modules(), *model.defense.modules()):
+        if isinstance(module, torch.nn.Dropout | torch.nn.Dropout2d):
+            module.eval()
+
+
+def _rows(z: torch.Tensor) -> int:
+    """Returns how many rows of channels features have."""
+    axes, _ = channel_axes(z)
+    return int(torch.tensor([z.shape[a] for a in axes]).prod())
 
 
 def _statistics(z: torch.Tensor) -> Statistics:

@@ -14,6 +14,7 @@ from splitaudit.params import Params
 from splitaudit.view import View
 
 from ._inversion import total_variation
+from .shadow import trainable, training
 
 AT_ONCE = 128
 """Images that share a clone of the edge."""
@@ -71,10 +72,11 @@ class Unsplit(Attack):
 
     def _together(self, view: View, z: torch.Tensor, number: int) -> torch.Tensor:
         p = self.params
-        clone = view.untrained(f"unsplit {number}").train()
+        clone = view.untrained(f"unsplit {number}")
+        training(clone)
         prior = GaussianPrior(view.image_shape).to(view.device)
         w = torch.zeros(len(z), *view.image_shape, device=view.device, requires_grad=True)
-        weights = [q for q in clone.edge.parameters() if q.requires_grad]
+        weights = trainable(clone)
         images = torch.optim.Adam([w], lr=p.image_lr)
         edge = torch.optim.Adam(weights, lr=p.edge_lr, amsgrad=True) if weights else None
         size = z.square().mean().clamp_min(1e-30)

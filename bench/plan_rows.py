@@ -18,6 +18,7 @@ from .plugins import ATTACKS, BACKBONES, DEFENSES, identity
 from .split import SplitInfo
 from .store.layout import Name
 from .store.schema import Kind
+from .tuned import VERSION as TUNING
 from .tuned import Tuned, make_attack
 from .view import VERSION as VIEW
 
@@ -186,7 +187,7 @@ class RowBuilder:
 
     def _fit(self, sight: _Sight, name: str, made: Attack) -> Node:
         """Returns the node of an attack's own fit, with the knowledge that the attack is given at the level."""
-        fits = self._fits_of(sight, made)
+        fits = self._fits_of(sight, made, made.fit_scope)
         needs = tuple(f.name for f in fits.values())
         title = f"fit of {name} on {sight.row['defense']}, seed {sight.row['seed']}"
         seen = self._seen(sight, made)
@@ -198,9 +199,9 @@ class RowBuilder:
             needs = (sight.target.name, *needs)
         return self._add("fit", {**seen, "attack": attack_identity(name, made), **_built(fits)}, needs, title)
 
-    def _fits_of(self, sight: _Sight, made: Attack) -> dict[str, Node]:
-        """Returns role to the node of each fit that an attack builds on."""
-        return {role: self._fit(sight, name, other) for role, (name, other) in lenders(made).items()}
+    def _fits_of(self, sight: _Sight, made: Attack, scope: str = "target") -> dict[str, Node]:
+        """Returns role to the node of each fit that an attack (or its fit of a scope) builds on."""
+        return {role: self._fit(sight, name, other) for role, (name, other) in lenders(made, scope).items()}
 
     def _seen(self, sight: _Sight, made: Attack) -> dict[str, Any]:
         """Returns what an attack sees of a target, as part of an identity."""
@@ -254,12 +255,17 @@ def stochastic(spec: DefenseSpec) -> bool:
     return any(DEFENSES.get(p["name"])(DEFENSES.get(p["name"]).Params(**p["params"])).stochastic for p in parts)
 
 
-def lenders(made: Attack) -> dict[str, tuple[str, Attack]]:
-    """Returns role to (name, attack) of the attacks whose fits an attack builds on."""
+def lenders(made: Attack, scope: str = "target") -> dict[str, tuple[str, Attack]]:
+    """Returns role to (name, attack) of the attacks whose fits an attack builds on.
+
+    A fit on images alone (``scope`` ``images``) builds on such fits only: what knows a target would make it one for that
+    target.
+    """
     out = {}
     for role, (name, params) in made.builds_on().items():
         cls = ATTACKS.get(name)
-        out[role] = (name, cls(cls.Params(**params)))
+        if scope == "target" or cls.fit_scope == "images":
+            out[role] = (name, cls(cls.Params(**params)))
     return out
 
 
@@ -271,7 +277,9 @@ def of_images_alone(knowledge: AdversaryKnowledge) -> AdversaryKnowledge:
 def attack_identity(name: str, made: Attack) -> dict[str, Any]:
     """Returns what an attack contributes to a key; a tuned one names the other settings that it tries."""
     found = identity(ATTACKS, name, made.params)
-    return {**found, "tune": [a.params.dump() for a in made.tried[1:]]} if isinstance(made, Tuned) else found
+    if not isinstance(made, Tuned):
+        return found
+    return {**found, "tune": [a.params.dump() for a in made.tried[1:]], "tuning": TUNING}
 
 
 def _tunable(made: Attack, granted: AdversaryKnowledge) -> Attack:

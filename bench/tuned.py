@@ -16,6 +16,9 @@ from .plugins import ATTACKS
 from .split import SplitInfo
 from .view import View, to_float
 
+VERSION = 1
+"""Raised when settings are drawn or compared in another way; part of the keys of tuned attacks."""
+
 IMAGES = 64
 """Auxiliary validation images, at most, on which settings are compared."""
 

@@ -310,17 +310,19 @@ class Worker:
                 role: self.store.read_artifact("fit", key, self.device)
                 for role, key in identity.get("builds_on", {}).items()
             },
-            blank=None if target is None else self._blank(target, aux),
+            blank=None if target is None else self._blank(target, aux, knowledge.aux_count),
         )
         return attack, view, order
 
-    def _blank(self, target: Mapping[str, Any], aux: tuple[Part, Part] | None) -> Callable[[int], SplitModel]:
+    def _blank(
+        self, target: Mapping[str, Any], aux: tuple[Part, Part] | None, count: int | None = None
+    ) -> Callable[[int], SplitModel]:
         """Returns what makes untrained targets for an attacker, from a seed of its own and its own images' statistics."""
         info = self.info(target["dataset"])
         channels = info.image_shape[0]
         statistics = torch.full((channels,), 0.5), torch.full((channels,), 0.25)
         if aux is not None:
-            statistics = channel_statistics(aux[0])
+            statistics = channel_statistics(aux[0] if count is None else aux[0].first(count))
         return lambda seed: build({**target, "seed": seed}, info, statistics, self.device)
 
     def _scores(self, job: Job, stored: torch.Tensor) -> tuple[dict[str, Any], float]:

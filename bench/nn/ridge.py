@@ -79,7 +79,8 @@ class Ridge:
 class StreamedRidge:
     """A linear map from features to images, with intercept, from any number of pairs: only their moments are kept.
 
-    The normal equations are summed up batch by batch in double precision; memory is features × (features + pixels).
+    The normal equations of batches, in single precision, are summed up in double precision; memory is features × (features
+    + pixels).
 
     Args:
         batches: features (N, ...) and images (N, C, H, W); the first batch also sets the origin of both.

@@ -39,10 +39,16 @@ def build_cells(plan: Plan, records: Records) -> pd.DataFrame:
 
 def fits_of(records: Records, record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Returns the records of all fits behind a cell or a fit, its own first; those that others share too."""
-    identity = record["identity"]
-    keys = [identity.get("fit"), *identity.get("builds_on", {}).values()]
-    found = [fit for key in keys if (fit := records.done("fit", key)) is not None]
-    return [*found, *(deeper for fit in found for deeper in fits_of(records, fit))]
+    found: dict[str, Mapping[str, Any]] = {}
+    waiting = [record["identity"]]
+    while waiting:
+        identity = waiting.pop(0)
+        for key in (identity.get("fit"), *identity.get("builds_on", {}).values()):
+            fit = records.done("fit", key)
+            if fit is not None and key not in found:  # a cell names again what its fit builds on
+                found[key] = fit
+                waiting.append(fit["identity"])
+    return list(found.values())
 
 
 def attack_facts(records: Records, key: str) -> tuple[bool | None, int | None]:

@@ -106,7 +106,8 @@ def false_security(plan: Plan, records: Records) -> dict[int, str]:
         attack = plan.nodes["cell", row["key"]].identity["attack"]
         params = attack.get("params", {})
         if "adaptive" in params:
-            others = json.dumps({k: v for k, v in params.items() if k != "adaptive"}, sort_keys=True)
+            tried = [params, *attack.get("tune", [])]
+            others = json.dumps([{k: v for k, v in p.items() if k != "adaptive"} for p in tried], sort_keys=True)
             place = tuple(row[n] for n in ("target", "knowledge", "attack_seed"))
             groups[*place, attack["name"], others][bool(params["adaptive"])] = i
     flags: dict[int, str] = {}

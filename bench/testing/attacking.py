@@ -127,7 +127,8 @@ def attacked(
     truth = to_float(private.images)
     with hidden(truth):
         fits = _lent(attack, view, received[:0])
-        fitted = attack.fit(view(received[:0], fits, attack.fit_scope)) if attack.has_fit() else {}
+        own = {role: fits[role] for role in lenders(attack, attack.fit_scope)}
+        fitted = attack.fit(view(received[:0], own, attack.fit_scope)) if attack.has_fit() else {}
         guess = attack.reconstruct(view(received, fits), fitted)
     return Attacked(guess, truth, views[-1].prior.cpu(), views)
 
@@ -221,6 +222,6 @@ def _lent(attack: Attack, view: Any, nothing: torch.Tensor) -> Fits:
     """Returns role to what each attack that this one builds on has fitted."""
     out = {}
     for role, (_, lender) in lenders(attack).items():
-        fits = _lent(lender, view, nothing)
+        fits = {r: f for r, f in _lent(lender, view, nothing).items() if r in lenders(lender, lender.fit_scope)}
         out[role] = lender.fit(view(nothing, fits, lender.fit_scope, lender))
     return out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -218,3 +219,26 @@ def test_an_untrained_model_has_nothing_of_the_target_nor_of_what_it_started_fro
         if weight.ndim > 1:  # biases and norms start at the same constants everywhere
             for model in (trained, first, other):
                 assert not torch.equal(weight, model.edge.get_parameter(name)), name
+
+
+def test_generative_priors_serve_all_targets_and_levels_though_their_attacks_start_from_a_decoder(
+    tiny: dict[str, Any], images: Path
+) -> None:
+    plan = planned(tiny, images, attacks=["latent", "diffusion"], knowledge=["white-box", "white-box:4"])
+    for name in ("latent", "diffusion"):
+        (prior,) = fits(plan, name)
+        assert prior.identity["target"] is None
+        assert "builds_on" not in prior.identity
+    cells = [n for n in plan.nodes.values() if n.kind == "cell" and n.identity["attack"]["name"] == "latent"]
+    assert len({c.identity["builds_on"]["decoder"] for c in cells}) == 3, "none, noise, noise with four draws"
+
+
+def test_queries_of_a_fit_that_several_paths_lead_to_count_once() -> None:
+    records = {
+        "d": {"status": "done", "identity": {}, "info": {"queries": 100, "notes": {"converged": True}}},
+        "r": {"status": "done", "identity": {"builds_on": {"decoder": "d"}}, "info": {"queries": 5, "notes": {}}},
+    }
+    cell = {"fit": "r", "builds_on": {"decoder": "d"}}
+    records["c"] = {"status": "done", "identity": cell, "attack": {"queries": 1, "notes": {"converged": True}}}
+    found = SimpleNamespace(done=lambda kind, key: records.get(key))
+    assert attack_facts(found, "c") == (True, 106)  # type: ignore[arg-type]
