@@ -25,6 +25,13 @@ WEAK_AS_PUBLISHED = {
 """Checks that an attack fails for good cause; its description says so."""
 
 
+TRAIN_MUCH = ("refine", "deep_prior", "latent", "diffusion", "shadow", "unsplit")
+"""Attacks that train networks of their own for every check: the fast suite asks for the form of their guess alone."""
+
+OF_THE_FORM = ("check_guess_shape", "check_guess_is_in_range", "check_guess_is_finite", "check_guess_is_detached")
+"""Checks that look at one and the same run."""
+
+
 def built_in(registry: Any) -> list[str]:
     return [name for name in registry.names() if "/" not in name]  # the others are third parties'
 
@@ -34,7 +41,11 @@ def cases(size: Any) -> list[Any]:
     for registry in (DEFENSES, ATTACKS, METRICS):
         for name in built_in(registry):
             cls = registry.get(name)
-            for check in checks_of(cls, size):
+            every = checks_of(cls, "all" if name in TRAIN_MUCH else size)
+            form = [c for c in every if c.__name__ in OF_THE_FORM]
+            if name in TRAIN_MUCH:
+                every = form if size == "fast" else [c for c in every if c not in form]
+            for check in every:
                 reason = WEAK_AS_PUBLISHED.get((name, check.__name__))
                 marks = [] if reason is None else [pytest.mark.xfail(reason=reason, strict=True, raises=CheckFailed)]
                 out.append(pytest.param(cls, check, id=f"{registry.kind}-{name}-{check.__name__}", marks=marks))
