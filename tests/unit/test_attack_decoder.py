@@ -145,6 +145,7 @@ def test_a_larger_size_has_more_weights_and_what_is_given_by_hand_counts_more() 
     assert DecoderParams().shape.attention is False
 
 
+@pytest.mark.full
 def test_with_a_skip_a_linear_map_is_learned_that_the_network_alone_learns_slowly() -> None:
     errors = {}
     for skip in (False, True):

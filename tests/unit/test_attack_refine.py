@@ -14,6 +14,7 @@ from splitaudit.testing.attacking import Sizes, attacked
 SMALL = {"width": 32, "depth": 1, "epochs": 15, "batch": 16}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", ["identity", "orthogonal"])
 def test_it_sharpens_the_guess_of_a_weak_decoder_where_everything_is_to_be_seen(kind: str) -> None:
     sizes = Sizes(private=16, aux_train=128, aux_val=48)
@@ -23,6 +24,7 @@ def test_it_sharpens_the_guess_of_a_weak_decoder_where_everything_is_to_be_seen(
     assert float(refined.errors().mean()) <= 1e-3
 
 
+@pytest.mark.full
 def test_on_constant_features_it_stays_at_its_decoder() -> None:
     sizes = Sizes(private=16, aux_train=128, aux_val=48)
     decoder = attacked(Decoder, "constant", params=SMALL, sizes=sizes)
