@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,6 +12,8 @@ import torch.nn.functional as F
 from splitaudit.nn.inverse import InverseNetwork
 from splitaudit.seeds import seeded_globally
 from splitaudit.view import View
+
+from ._cycle import one_cycle
 
 if TYPE_CHECKING:
     from .decoder import DecoderParams
@@ -77,10 +78,7 @@ def train_inverse(
         schedule: passes over the pairs, pairs a step, the peak learning rate, the loss.
         order: of the pairs.
     """
-    steps = math.ceil(count / schedule.batch) * schedule.epochs
-    optimizer = torch.optim.AdamW(network.parameters(), lr=schedule.lr, weight_decay=1e-4)
-    # Auxiliary sets may be tiny: the cycle needs a few steps to have a shape.
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=schedule.lr, total_steps=max(steps, 4) + 1)
+    optimizer, rate = one_cycle(network.parameters(), schedule.lr, count, schedule.batch, schedule.epochs)
     loss_of = LOSSES[schedule.loss]
     best, kept = float("inf"), network.state_dict()
     curve, step = [], 0

@@ -15,6 +15,7 @@ from splitaudit.params import Params
 from splitaudit.seeds import seeded_globally
 from splitaudit.view import View, to_float
 
+from ._cycle import one_cycle
 from ._decoding import macs
 from ._denoiser import DATA, Denoiser
 from ._inversion import Objective, batches, channel_scale, defended, own_images
@@ -85,9 +86,7 @@ class Diffusion(Attack):
         network = self._network(view).train()
         order = torch.Generator().manual_seed(view.seed_for("diffusion batches"))
         noise = view.generator("diffusion noise")
-        optimizer = torch.optim.AdamW(network.parameters(), lr=p.lr, weight_decay=1e-4)
-        steps = max(4, math.ceil(len(images) / p.batch) * p.epochs) + 1
-        rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=p.lr, total_steps=steps)
+        optimizer, rate = one_cycle(network.parameters(), p.lr, len(images), p.batch, p.epochs)
         average = {k: v.detach().clone() for k, v in network.state_dict().items()}
         step = 0
         for epoch in range(1, p.epochs + 1):

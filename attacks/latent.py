@@ -16,6 +16,7 @@ from splitaudit.seeds import seeded_globally
 from splitaudit.view import View, to_float
 
 from ._bands import shrinkage
+from ._cycle import one_cycle
 from ._decoding import decode, macs
 from ._inversion import Objective, batches, channel_scale, defended, own_images
 from ._near import Near
@@ -87,9 +88,7 @@ class Latent(Attack):
         network = self._network(view)
         order = torch.Generator().manual_seed(view.seed_for("latent batches"))
         noise = view.generator("latent noise")
-        optimizer = torch.optim.AdamW(network.parameters(), lr=p.prior_lr, weight_decay=1e-4)
-        steps = max(4, math.ceil(len(images) / p.batch) * p.epochs) + 1
-        rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=p.prior_lr, total_steps=steps)
+        optimizer, rate = one_cycle(network.parameters(), p.prior_lr, len(images), p.batch, p.epochs)
         held_out = to_float(view.aux_val.images[:SPECTRUM].to(view.device))
         for epoch in range(1, p.epochs + 1):
             network.train()
@@ -124,6 +123,8 @@ class Latent(Attack):
             mse = float((truth - weighed * step).square().mean())
             if mse < best:
                 best, chosen, factor = mse, variance, weighed
+        if not len(factor):
+            raise FloatingPointError("the feature error is not finite for any assumed variance")
         found = self._search(view, network, scale, chosen, "search")
         near = self._near(view, fitted, scale, chosen)
         step = near.step(view, found, "release")

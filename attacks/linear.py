@@ -9,7 +9,7 @@ from pydantic import Field
 
 from splitaudit.attack import Attack, Expected, Work
 from splitaudit.knowledge import AdversaryKnowledge
-from splitaudit.nn.ridge import Ridge, StreamedRidge, most_images
+from splitaudit.nn.ridge import JUDGED, Ridge, StreamedRidge, most_images
 from splitaudit.params import Params
 from splitaudit.view import View
 
@@ -73,9 +73,9 @@ class Linear(Attack):
         features, pixels = math.prod(feature_shape), math.prod(image_shape)
         pairs = (2 if self.params.flips else 1) * n_aux
         if _streamed(features, pixels, pairs):
-            flop = 2 * pairs * features * (features + pixels) + len(PENALTIES) * features**2 * (
-                features / 3 + 2 * pixels
-            )
+            # Twice: moments and factors are in double precision. Penalties are compared by a few pixels only.
+            factors = len(PENALTIES) * features**2 * (features / 3 + 2 * min(pixels, JUDGED))
+            flop = 2 * pairs * features * (features + pixels) + factors + 2 * features**2 * pixels
         else:
             pairs = most_images(features, pixels, pairs, MOST)
             flop = 2 * pairs**2 * features + len(PENALTIES) * pairs * (

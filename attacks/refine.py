@@ -100,6 +100,8 @@ class Refine(Attack):
             mse = float((truth - factor * step).square().mean())
             if mse < best:
                 best, fitted = mse, {**trial, "factor": factor}
+        if not fitted:
+            raise FloatingPointError("the feature error is not finite for any assumed variance")
         view.note(
             decoder_aux_val_mse=float(truth.square().mean()),
             aux_val_mse=best,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -15,7 +16,9 @@ from splitaudit.params import Params
 from splitaudit.split import SplitModel
 from splitaudit.view import View, to_float
 
+from ._cycle import one_cycle
 from ._decoding import decode, macs, network_of, settled, train_inverse
+from ._stand_in import trainable, training
 from .decoder import Decoder, DecoderParams
 
 ROWS = 64
@@ -107,11 +110,9 @@ class Shadow(Attack):
         model, cloud = view.untrained("shadow"), view.cloud
         images, labels = view.aux_train.images.to(view.device), view.aux_train.labels.to(view.device)
         edge = trainable(model)
-        steps = max(4, (len(images) + self.params.batch - 1) // self.params.batch * self.params.epochs) + 1
-        optimizer = torch.optim.AdamW(edge, lr=self.params.lr, weight_decay=1e-4) if edge else None
-        if optimizer is None:  # an edge without weights is known by its architecture
+        if not edge:  # an edge without weights is known by its architecture
             return model.eval()
-        rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=self.params.lr, total_steps=steps)
+        optimizer, rate = one_cycle(edge, self.params.lr, len(images), self.params.batch, self.params.epochs)
         order = torch.Generator().manual_seed(view.seed_for("shadow batches"))
         draws, mirror = view.generator("shadow wire"), view.generator("shadow mirror")
         received = _statistics(view.draws[:MATCHED, 0])
@@ -144,29 +145,10 @@ class Shadow(Attack):
 Statistics = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
-def trainable(model: SplitModel) -> list[torch.nn.Parameter]:
-    """Returns the weights of a stand-in's device side: its edge and what the defense learns on the wire."""
-    helpers = tuple(f"{name}." for name in model.defense.helpers)
-    own = [p for n, p in model.defense.named_parameters() if not n.startswith(helpers or "\0")]
-    return [p for p in (*model.edge.parameters(), *own) if p.requires_grad]
-
-
-def training(model: SplitModel) -> None:
-    """Puts a stand-in's device side into training mode but for dropout, which a device at inference does not have.
-
-    Dropout would also draw from the global generator, which is nobody's seed.
-    """
-    model.edge.train()
-    model.defense.train()
-    for module in (*model.edge.modules(), *model.defense.modules()):
-        if isinstance(module, torch.nn.Dropout | torch.nn.Dropout2d):
-            module.eval()
-
-
 def _rows(z: torch.Tensor) -> int:
     """Returns how many rows of channels features have."""
     axes, _ = channel_axes(z)
-    return int(torch.tensor([z.shape[a] for a in axes]).prod())
+    return math.prod(z.shape[a] for a in axes)
 
 
 def _statistics(z: torch.Tensor) -> Statistics:

@@ -14,7 +14,7 @@ from splitaudit.params import Params
 from splitaudit.view import View
 
 from ._inversion import total_variation
-from .shadow import trainable, training
+from ._stand_in import trainable, training
 
 AT_ONCE = 128
 """Images that share a clone of the edge."""

@@ -39,13 +39,13 @@ class Tuned(Attack):
         cls = ATTACKS.get(name)
         self.name, self.tried = name, [cls(p) for p in settings]
         self.requires, self.uses, self.uses_draws = cls.requires, cls.uses, cls.uses_draws  # type: ignore[misc]
-        self.expected, self.infers_from = cls.expected, cls  # type: ignore[misc]
+        self.expected, self.attack = cls.expected, cls  # type: ignore[misc]
         for attack in self.tried:
             attack.name = name
 
     def granted(self, level: AdversaryKnowledge) -> AdversaryKnowledge:  # type: ignore[override]
         """Returns what the attack is given at a level."""
-        return self.infers_from.granted(level)
+        return self.attack.granted(level)
 
     def supports(self, architecture: SplitInfo, defense_parts: Sequence[tuple[str, Mapping[str, Any]]]) -> str | None:
         return self.tried[0].supports(architecture, defense_parts)

@@ -26,10 +26,10 @@ TIMES = (f"{TIMING}attack_s", f"{TIMING}fit_s", f"{TIMING}score_s")
 
 def build_cells(plan: Plan, records: Records) -> pd.DataFrame:
     """Returns a row per cell of the plan, then the reference rows of every dataset."""
-    weak = comparison_flags(plan, records)
+    compared = comparison_flags(plan, records)
     # One record may serve several knowledge levels: its figures are computed once.
     known: dict[str, Row] = {}
-    rows = [_row(plan, records, row, known, weak.get(i, "")) for i, row in enumerate(plan.cells)]
+    rows = [_row(plan, records, row, known, compared.get(i, "")) for i, row in enumerate(plan.cells)]
     rows += [_reference_row(plan, records, dataset, name) for dataset in plan.references for name in REFERENCE_ROWS]
     names = ("leakage", "equivalent_resolution", *metric_names(plan), USABLE)
     figures = [p for n in names for p in (n, n + LOW, n + HIGH)]
@@ -61,7 +61,7 @@ def attack_facts(records: Records, key: str) -> tuple[bool | None, int | None]:
     return (all(said) if said else None), sum(int(p.get("queries", 0)) for p in parts)
 
 
-def _row(plan: Plan, records: Records, labels: Mapping[str, Any], known: dict[str, Row], weak: str) -> Row:
+def _row(plan: Plan, records: Records, labels: Mapping[str, Any], known: dict[str, Row], compared: str) -> Row:
     state = records.row_state("cell", labels)
     key = labels["key"]
     row: Row = {n: labels[n] for n in (*LABELS, "attack", "knowledge", "attack_seed")}
@@ -72,7 +72,7 @@ def _row(plan: Plan, records: Records, labels: Mapping[str, Any], known: dict[st
     if key not in known:
         known[key] = _figures(plan, records, labels)
     row |= known[key]
-    row["flags"] = joined([row["flags"], weak])
+    row["flags"] = joined([row["flags"], compared])
     return row
 
 

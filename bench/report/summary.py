@@ -32,8 +32,8 @@ def build_summary(plan: Plan, records: Records) -> pd.DataFrame:
     groups: dict[tuple[str, ...], list[int]] = {}
     for i, row in enumerate(plan.cells):
         groups.setdefault(tuple(row[n] for n in (*PLACE, "defense", "knowledge")), []).append(i)
-    weak = comparison_flags(plan, records)
-    rows = [_row(plan, records, indices, weak) for indices in groups.values()]
+    compared = comparison_flags(plan, records)
+    rows = [_row(plan, records, indices, compared) for indices in groups.values()]
     measured = [
         c for n in measure_names(plan) for c in measure_columns(n) if c != "accuracy" and not c.startswith(TIMING)
     ]
@@ -50,7 +50,7 @@ def build_summary(plan: Plan, records: Records) -> pd.DataFrame:
     return make_frame(rows, dict.fromkeys(columns))
 
 
-def _row(plan: Plan, records: Records, indices: Sequence[int], weak: Mapping[int, str]) -> Row:
+def _row(plan: Plan, records: Records, indices: Sequence[int], compared: Mapping[int, str]) -> Row:
     cells = [plan.cells[i] for i in indices]
     first = cells[0]
     place = {n: first[n] for n in (*PLACE, "defense")}
@@ -72,7 +72,7 @@ def _row(plan: Plan, records: Records, indices: Sequence[int], weak: Mapping[int
         row |= _metrics(plan, records, cells, worst, reference)
         row |= _change(plan, records, first, place, errors[worst], reference)
     row |= _targets(plan, records, targets, place, reference)
-    flags = [f for i in indices if (f := weak.get(i, ""))]
+    flags = [f for i in indices if (f := compared.get(i, ""))]
     flags += [
         f"{NOT_CONVERGED}: {c['attack']}" for c in cells if c["key"] and attack_facts(records, c["key"])[0] is False
     ]

@@ -6,8 +6,12 @@ import pytest
 import torch
 from gaussian_case import Case, orthogonal, within
 
+from splitaudit.attack import Attack
 from splitaudit.attacks.decoder import Decoder, DecoderParams
+from splitaudit.attacks.refine import Refine, RefineParams
 from splitaudit.attacks.rmle import Rmle, RmleParams
+
+SMALL = DecoderParams(width=32, depth=1, epochs=15, skip=True)
 
 
 @pytest.mark.full
@@ -43,3 +47,17 @@ def test_the_least_error_falls_with_the_noise_and_with_draws(matrix: torch.Tenso
     assert errors == sorted(errors)
     assert Case(matrix, 0.1, 16).least() == pytest.approx(Case(matrix, 0.025).least())
     assert Case(matrix, 100.0).least() == pytest.approx(0.08**2, rel=0.01), "drowned: the prior's variance is left"
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    "attack",
+    [Rmle(RmleParams(steps=100, tv=0.0)), Refine(RefineParams(steps=100, decoder=SMALL))],
+    ids=["rmle", "refine"],
+)
+def test_white_box_attacks_gain_from_draws_about_what_averaging_predicts(attack: Attack) -> None:
+    one, many = Case(orthogonal(), 0.3, 1, private=128), Case(orthogonal(), 0.3, 16, private=128)
+    gain = float(many.attacked(attack).mean() / one.attacked(attack).mean())
+    predicted = many.least() / one.least()
+    assert predicted < 0.6
+    assert gain == pytest.approx(predicted, rel=0.35), "without averaging it is 1"

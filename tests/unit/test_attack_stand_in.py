@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from splitaudit.attacks.shadow import _distance, _statistics, trainable, training
+from splitaudit.attacks._stand_in import trainable, training
+from splitaudit.attacks.shadow import _distance, _statistics
 from splitaudit.defenses.vib import Vib, VibParams
 from splitaudit.testing.targets import control_target
 

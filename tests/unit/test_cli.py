@@ -251,6 +251,16 @@ def test_plan_and_dry_run_as_json_say_the_same_and_do_nothing(call: Call, writte
     assert not Path(written[4]).exists()
 
 
+def test_tune_reaches_the_attacks_that_have_anything_to_try_in_plan_and_run(
+    call: Call, written: tuple[str, ...]
+) -> None:
+    for command in (("plan",), ("run", "--dry-run")):
+        told = json.loads(call(*command, *written, "--tune", "3", "--json").out)
+        names = {r["attack"] for r in told["cells"]}
+        assert {"prior", "rmle@tune3"} <= names
+        assert "rmle" not in names
+
+
 def test_a_preset_is_named_alone_or_by_its_option(call: Call, tmp_path: Path) -> None:
     shared = ("--out", tmp_path / "out", "--device", "cpu", "--offline", "--json", "-s", "metrics=[mse]")
     told = call("plan", "--preset", "smoke", *shared)

@@ -492,3 +492,15 @@ def test_division_is_unaffected_by_the_order_of_the_items():
     assert {p: [items[i].name for i in k] for p, k in one.items()} == {
         p: [items[::-1][i].name for i in k] for p, k in two.items()
     }
+
+
+def test_reading_many_new_files_is_told_and_remembered_ones_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("splitaudit.data._fingerprint.MANY", 10)
+    root, told = make(tmp_path / "images"), []
+    for _ in range(2):
+        context = DataContext(root=root, cache=tmp_path / "cache", tell=told.append)
+        ImageFolder(ImageFolderParams(), None, context).prepare()
+    assert len(told) == 1
+    assert "image files" in told[0]
