@@ -9,18 +9,11 @@ from pydantic import Field
 
 from splitaudit.attack import Attack, Expected, Work
 from splitaudit.knowledge import AdversaryKnowledge
-from splitaudit.nn.ridge import JUDGED, Ridge, StreamedRidge, most_images
+from splitaudit.nn.ridge import JUDGED, most_images
 from splitaudit.params import Params
 from splitaudit.view import View
 
-PENALTIES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
-"""Candidates, relative to the mean squared norm of the centred features: from exact inversion to features drowned in noise."""
-
-MOST = 10**8
-"""Greatest number of values that are kept: of normal equations (in double precision), or of features and images."""
-
-VALIDATION = 512
-"""Pairs of ``aux_val`` on which the penalty is chosen, at most."""
+from ._ridges import MOST, PENALTIES, VALIDATION, PairRidge, streamed
 
 
 class LinearParams(Params):
@@ -53,26 +46,16 @@ class Linear(Attack):
 
     def reconstruct(self, view: View, fitted: dict[str, torch.Tensor]) -> torch.Tensor:
         pairs, val = view.pairs("train", flips=self.params.flips), view.pairs("val")
-        z, x_val = val.batch(torch.arange(min(len(val), VALIDATION), device=view.device))[::-1]
-        # One scale for all features: 32-bit squares of a wire at 1e-20 would be zero.
-        size = (z - z.mean(0)).square().mean().sqrt().clamp_min(1e-30)
-        order = torch.randperm(len(pairs), generator=_order(view)).to(view.device)
-        if _streamed(z[0].numel(), x_val[0].numel(), len(pairs)):
-            scaled = ((z_ / size, x) for x, z_ in map(pairs.batch, order.split(512)))
-            ridge: Ridge | StreamedRidge = StreamedRidge(scaled, z / size, x_val, PENALTIES)
-        else:
-            some = order[: most_images(z[0].numel(), x_val[0].numel(), len(pairs), MOST)]
-            x, own = (torch.cat(t) for t in zip(*map(pairs.batch, some.split(512)), strict=True))
-            ridge = Ridge(own / size, x, z / size, x_val, PENALTIES, MOST)
+        ridge = PairRidge(view, pairs, val)
         view.note(aux_val_mse=ridge.error, penalty=ridge.penalty)
-        return torch.cat([ridge(b / size) for b in view.average.split(256)]).clamp(0, 1)
+        return ridge(view.average).clamp(0, 1)
 
     def work(
         self, n_private: int, n_aux: int, image_shape: tuple[int, int, int], feature_shape: tuple[int, ...]
     ) -> Work:
         features, pixels = math.prod(feature_shape), math.prod(image_shape)
         pairs = (2 if self.params.flips else 1) * n_aux
-        if _streamed(features, pixels, pairs):
+        if streamed(features, pixels, pairs):
             # Twice: moments and factors are in double precision. Penalties are compared by a few pixels only.
             factors = len(PENALTIES) * features**2 * (features / 3 + 2 * min(pixels, JUDGED))
             flop = 2 * pairs * features * (features + pixels) + factors + 2 * features**2 * pixels
@@ -82,12 +65,3 @@ class Linear(Attack):
                 pairs**2 / 3 + 2 * VALIDATION * (features + pairs)
             )
         return Work(edge_passes=(2 if self.params.flips else 1) * n_aux, gflop=2 * flop / 1e9)
-
-
-def _streamed(features: int, pixels: int, pairs: int) -> bool:
-    """Says whether the normal equations of the features fit in memory and are the smaller system."""
-    return features < pairs and features * (features + pixels) <= MOST
-
-
-def _order(view: View) -> torch.Generator:
-    return torch.Generator().manual_seed(view.seed_for("linear pairs"))

@@ -17,6 +17,8 @@ _LAZY = {
     "load_results": "splitaudit.api",
     "AdversaryKnowledge": "splitaudit.knowledge",
     "Attack": "splitaudit.attack",
+    "LabelAttack": "splitaudit.attack",
+    "LabelMetric": "splitaudit.metric",
     "Backbone": "splitaudit.models.base",
     "Dataset": "splitaudit.data.base",
     "Defense": "splitaudit.defense",
@@ -45,11 +47,11 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from .api import load_results, load_suite, plan_suite, run
-    from .attack import Attack
+    from .attack import Attack, LabelAttack
     from .data.base import Dataset
     from .defense import Defense
     from .knowledge import AdversaryKnowledge
-    from .metric import Measure, Metric
+    from .metric import LabelMetric, Measure, Metric
     from .models.base import Backbone
     from .params import Params
     from .plugins import register_attack, register_backbone, register_dataset, register_defense, register_metric

@@ -21,8 +21,9 @@ from .planner import make_plan
 from .plugins import ATTACKS, DATASETS, METRICS, add_plugin_files
 from .preview import Preview, executor_kind, facts, look_ahead, pick_device
 from .provenance import provenance
+from .scoring import judges
 from .store import Name, Store, write_json, write_text
-from .work import Surroundings, is_metric
+from .work import Surroundings
 
 if TYPE_CHECKING:
     from .report import Results
@@ -249,7 +250,7 @@ def _fetch_weights(suite: Suite, made: Plan, offline: bool, listener: Listener) 
     for spec in suite.metrics:
         cls = METRICS.get(spec.name)
         params = cls.Params(**spec.params)
-        if not is_metric(spec.name) or all(cls(params).unavailable(shape) is None for shape in shapes):
+        if judges(spec.name) != "image" or all(cls(params).unavailable(shape) is None for shape in shapes):
             continue
         try:
             cls.fetch(params, offline=offline)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
+from .data.base import LABEL
 from .knowledge import AdversaryKnowledge
 from .params import Params
 from .split import SplitInfo
@@ -41,6 +42,10 @@ class Work:
     gflop: float = 1.0
 
 
+Infers = Literal["image", "label"]
+"""What an attack says of each private image: the image, or its class or another attribute."""
+
+
 class Attack(ABC):
     """A way to rebuild private images from features.
 
@@ -69,6 +74,7 @@ class Attack(ABC):
     search: ClassVar[Mapping[str, Sequence[Any]]] = {}
     """Values that tuning tries, by parameter; combinations are drawn, the given parameters come first."""
 
+    infers: ClassVar[Infers] = "image"
     fit_scope: ClassVar[Literal["target", "images"]] = "target"
     """What a fit depends on. ``images``: on the auxiliary images alone, so that one serves all targets; its view knows no
     target (a generative prior, for instance)."""
@@ -98,10 +104,9 @@ class Attack(ABC):
         """
         return {}
 
-    @classmethod
-    def granted(cls, level: AdversaryKnowledge) -> AdversaryKnowledge:
+    def granted(self, level: AdversaryKnowledge) -> AdversaryKnowledge:
         """Returns what the attack is given at a level."""
-        return level.narrowed(cls.uses or cls.requires, cls.uses_draws)
+        return level.narrowed(self.uses or self.requires, self.uses_draws)
 
     def has_fit(self) -> bool:
         """Says whether this attack trains something before it sees received features."""
@@ -129,3 +134,26 @@ class Attack(ABC):
     def cheap(cls) -> dict[str, Any]:
         """Returns parameters for tests."""
         return {}
+
+
+class LabelAttack(Attack):
+    """A way to read the class, or another attribute, of private images from features, without or through an image.
+
+    A plugin implements :meth:`infer` instead of ``reconstruct``; it is scored by metrics that judge labels, and has no
+    leakage score. Its ``Params`` may have a field ``attribute``; without one the class is read.
+    """
+
+    infers = "label"
+    requires = AdversaryKnowledge(aux="same", labels=True)
+
+    @property
+    def attribute(self) -> str:
+        """What is read: the name of an attribute of the dataset, or ``label``."""
+        return str(getattr(self.params, "attribute", LABEL))
+
+    @abstractmethod
+    def infer(self, view: View, fitted: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Returns a score for each private image and value of the attribute: float, (N, K), higher for more likely."""
+
+    def reconstruct(self, view: View, fitted: dict[str, torch.Tensor]) -> torch.Tensor:
+        raise TypeError(f"attack '{self.name}' reads labels; it makes no image")

@@ -29,7 +29,7 @@ class AdversaryKnowledge(BaseModel):
     aux_count: int | None = Field(
         default=None, ge=1, description="how many auxiliary training images (null: all of the part)"
     )
-    labels: bool = Field(default=False, description="auxiliary images carry labels")
+    labels: bool = Field(default=False, description="auxiliary images carry labels and attributes")
     queries: int | None = Field(default=None, ge=0, description="query budget in images (null: unlimited)")
     draws: int = Field(default=1, ge=1, description="draws of the defense's randomness received per private image")
 
@@ -70,10 +70,10 @@ class AdversaryKnowledge(BaseModel):
 
 
 PRESETS: dict[str, AdversaryKnowledge] = {
-    "white-box": AdversaryKnowledge(edge="weights", aux="same"),
+    "white-box": AdversaryKnowledge(edge="weights", aux="same", labels=True),
     "white-box-other": AdversaryKnowledge(edge="weights", aux="other"),
     "white-box-no-aux": AdversaryKnowledge(edge="weights", aux="none"),
-    "query": AdversaryKnowledge(edge="query", aux="same"),
+    "query": AdversaryKnowledge(edge="query", aux="same", labels=True),
     "query-other": AdversaryKnowledge(edge="query", aux="other"),
     "query-free": AdversaryKnowledge(edge="none", cloud=True, aux="same", labels=True),
     "query-free-other": AdversaryKnowledge(edge="none", cloud=True, aux="other", labels=True),

@@ -84,6 +84,22 @@ class Metric(AnyMetric):
         """Returns one value per image, (N,), float. Both arguments (N, C, H, W) in [0, 1]."""
 
 
+class LabelMetric(AnyMetric):
+    """Compares what an attack reads of a class or another attribute with the truth, image by image.
+
+    It judges attacks of the kind :class:`~splitaudit.attack.LabelAttack`; aggregation and intervals are the framework's.
+    """
+
+    unit: ClassVar[str] = ""
+    label: ClassVar[str] = ""
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    higher_means: ClassVar[Direction] = "more leakage"
+
+    @abstractmethod
+    def per_sample(self, truth: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Returns one value per image, (N,), float, from values (N,) int64 and scores (N, K), higher for more likely."""
+
+
 @dataclass(frozen=True)
 class Column:
     """One column that a measure fills: its unit, direction and meaning in a sentence."""

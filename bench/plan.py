@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from .store.layout import Name
 from .store.schema import Kind
@@ -33,6 +33,11 @@ class Node:
     def name(self) -> Name:
         """Kind and key."""
         return self.kind, self.key
+
+    @property
+    def infers(self) -> Literal["image", "label"]:
+        """What a cell's attack says of each private image: the image, or its class or another attribute."""
+        return "label" if "attribute" in self.identity else "image"
 
 
 @dataclass

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .attack import Attack
+from .attack import Attack, LabelAttack
 from .canonical import key_of
 from .config.suite import BackboneSpec, DefenseSpec, Suite
-from .data.base import DataInfo, Dataset
+from .data.base import LABEL, DataInfo, Dataset
 from .errors import Unsupported
 from .knowledge import AdversaryKnowledge, level
 from .labels import plugin_labels
@@ -99,6 +99,7 @@ class RowBuilder:
         random = skip is None and stochastic(defense)
         for attack, attack_label, made in zip(self.suite.attacks, self.attack_labels, self.attacks, strict=True):
             refusal = None if skip else made.supports(*self._public(dataset, backbone, cut, defense))
+            refusal = refusal or self._unknown_attribute(dataset, made)
             for knowledge in self.suite.knowledge:
                 if self._excluded(
                     {**rules, "cut": (cut,), "attack": (attack.name, attack_label), "knowledge": (knowledge,)}
@@ -129,6 +130,12 @@ class RowBuilder:
         info = self.opened[dataset][1]
         architecture = SplitInfo(backbone.name, cut, info.image_shape, len(info.classes), dict(backbone.params))
         return architecture, [(part["name"], part["params"]) for part in defense_parts(defense)]
+
+    def _unknown_attribute(self, dataset: str, made: Attack) -> str | None:
+        known = (LABEL, *self.opened[dataset][1].attributes)
+        if not isinstance(made, LabelAttack) or made.attribute in known:
+            return None
+        return f"dataset '{dataset}' has no attribute '{made.attribute}' (it has {', '.join(known)})"
 
     def _target_skip(self, backbone: BackboneSpec, cut: str, defense: DefenseSpec, info: DataInfo) -> str | None:
         cls = BACKBONES.get(backbone.name)
@@ -176,6 +183,7 @@ class RowBuilder:
             {
                 **self._seen(sight, made),
                 "attack": attack_identity(name, made),
+                **({"attribute": made.attribute} if isinstance(made, LabelAttack) else {}),
                 "fit": own and own.key,
                 "dataset": self._data(sight.dataset),
                 "private": self.opened[sight.dataset][1].sizes["private"],

@@ -9,8 +9,9 @@ from typing import Any
 from .canonical import key_of
 from .labels import names_of_label
 from .plan import Node, Plan
+from .scoring import is_quiet, judges, make_metric
 from .store import Entry, Name
-from .work import Job, is_metric, is_quiet, make_metric
+from .work import Job
 
 
 @dataclass
@@ -86,8 +87,8 @@ def find_todo(
     """
     todo = Todo()
     specs = [{**m, "key": plan.metrics[m["name"]]} for m in plan.suite["metrics"]]
-    metrics = [s for s in specs if is_metric(s["name"])]
-    measures = [s for s in specs if not is_metric(s["name"])]
+    metrics = {what: [s for s in specs if judges(s["name"]) == what] for what in ("image", "label")}
+    measures = [s for s in specs if judges(s["name"]) is None]
     listed = {r["key"] for r in plan.targets}
     for name, node in plan.nodes.items():
         if name not in chosen:
@@ -106,16 +107,18 @@ def find_todo(
         if node.kind == "target":
             _target(todo, plan, node, entry if finished else None, measures, node.key in listed)
         elif node.kind == "cell":
-            _cell(todo, plan, node, entry if finished else None, metrics)
+            _cell(todo, plan, node, entry if finished else None, metrics[node.infers])
         elif node.kind == "reference":
             if (
                 finished
                 and entry is not None
-                and not _lacking(metrics, entry.scores, entry.unavailable, _shape(plan, node.identity["dataset"]))
+                and not _lacking(
+                    metrics["image"], entry.scores, entry.unavailable, _shape(plan, node.identity["dataset"])
+                )
             ):
                 todo.done += 1
             else:
-                _add(todo, plan, node, Job("reference", "reference", node.key, node.identity, {}, metrics))
+                _add(todo, plan, node, Job("reference", "reference", node.key, node.identity, {}, metrics["image"]))
         elif finished:
             todo.done += 1
         else:
@@ -200,7 +203,7 @@ def _lacking(
 
 
 def _available_now(spec: Mapping[str, Any], image_shape: tuple[int, int, int]) -> bool:
-    return is_metric(spec["name"]) and make_metric(spec).unavailable(image_shape) is None
+    return judges(spec["name"]) == "image" and make_metric(spec).unavailable(image_shape) is None
 
 
 def _label_of(plan: Plan, dataset: Mapping[str, Any]) -> str:

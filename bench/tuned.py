@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from .attack import Attack, Work
-from .knowledge import AdversaryKnowledge
 from .params import Params
 from .plugins import ATTACKS
 from .split import SplitInfo
@@ -39,13 +38,9 @@ class Tuned(Attack):
         cls = ATTACKS.get(name)
         self.name, self.tried = name, [cls(p) for p in settings]
         self.requires, self.uses, self.uses_draws = cls.requires, cls.uses, cls.uses_draws  # type: ignore[misc]
-        self.expected, self.attack = cls.expected, cls  # type: ignore[misc]
+        self.expected = cls.expected  # type: ignore[misc]
         for attack in self.tried:
             attack.name = name
-
-    def granted(self, level: AdversaryKnowledge) -> AdversaryKnowledge:  # type: ignore[override]
-        """Returns what the attack is given at a level."""
-        return self.attack.granted(level)
 
     def supports(self, architecture: SplitInfo, defense_parts: Sequence[tuple[str, Mapping[str, Any]]]) -> str | None:
         return self.tried[0].supports(architecture, defense_parts)

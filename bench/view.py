@@ -243,7 +243,7 @@ class View:
 
     @property
     def aux_train(self) -> Part:
-        """The attacker's own images for training, uint8; labels only where they are granted."""
+        """The attacker's own images for training, uint8; labels and attributes only where labels are granted."""
         return self._aux_part(0)
 
     @property
@@ -337,7 +337,9 @@ class View:
         """Returns a copy of a part as the attack may see it: reordered, without names and groups, which tell classes."""
         order = hidden_order(len(part), what, self.seed).to(part.images.device)
         labels = part.labels[order]
-        return Part(part.images[order], labels if self.knowledge.labels else torch.full_like(labels, -1))
+        if not self.knowledge.labels:
+            return Part(part.images[order], torch.full_like(labels, -1))
+        return Part(part.images[order], labels, attributes={n: v[order] for n, v in part.attributes.items()})
 
     def _grant(self, what: str, granted: bool) -> None:
         self.accessed.add(what)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,11 +12,13 @@ from typing import Any
 
 import torch
 
+from .attack import LabelAttack
 from .data.base import PARTS, DataContext, DataInfo, Dataset, Part, PartName
 from .knowledge import AdversaryKnowledge
-from .metric import Measure, MeasureContext, Metric
-from .plugins import DATASETS, METRICS
+from .metric import Measure, MeasureContext
+from .plugins import DATASETS
 from .references import reference_guesses, thumbnail_errors
+from .scoring import failure, finite_scores, make_metric, quantised, score_all, score_labels
 from .seeds import derive, generator
 from .split import SplitModel
 from .store import Store
@@ -183,15 +184,22 @@ class Worker:
         attack, view, order = self._attack(job)
         fit = job.identity["fit"]
         fitted = self.store.read_artifact("fit", fit, self.device) if fit else {}
-        guess = attack.reconstruct(view, fitted)
-        attacked = time.perf_counter() - started
         warnings: list[str] = []
-        stored = quantised(guess, (len(view), *view.image_shape), attack.name, warnings)[order.argsort()]
-        if self.at.images:
+        if isinstance(attack, LabelAttack):
+            found = attack.infer(view, fitted)
+            attacked = time.perf_counter() - started
+            stored = finite_scores(found, len(view), attack.name)[order.argsort()]
+        else:
+            guess = attack.reconstruct(view, fitted)
+            attacked = time.perf_counter() - started
+            stored = quantised(guess, (len(view), *view.image_shape), attack.name, warnings)[order.argsort()]
+        # --no-images leaves out pictures; what was read of a class is none.
+        kept = self.at.images or isinstance(attack, LabelAttack)
+        if kept:
             self.store.write_artifact("cell", job.key, {"guess": stored})
         scores, scored = self._scores(job, stored)
         return {
-            "artifact": self.at.images,
+            "artifact": kept,
             "attack": _facts(view),
             "scores": scores,
             "warnings": warnings,
@@ -217,6 +225,7 @@ class Worker:
         return {
             "private": {
                 "labels": private.labels.tolist(),
+                "attributes": {name: values.tolist() for name, values in private.attributes.items()},
                 "names": list(private.names) if private.names else None,
                 "groups": None if private.groups is None else private.groups.tolist(),
                 "pixels_sha256": hashlib.sha256(private.images.numpy().tobytes()).hexdigest(),
@@ -328,7 +337,11 @@ class Worker:
     def _scores(self, job: Job, stored: torch.Tensor) -> tuple[dict[str, Any], float]:
         started = time.perf_counter()
         private = self.part(job.identity["dataset"], "private", int(job.identity["private"]))
-        return score_all(job.metrics, to_float(private.images), stored), time.perf_counter() - started
+        if "attribute" in job.identity:
+            found = score_labels(job.metrics, private.known(job.identity["attribute"]), stored)
+        else:
+            found = score_all(job.metrics, to_float(private.images), stored)
+        return found, time.perf_counter() - started
 
 
 def _halves(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -347,71 +360,6 @@ def receive(model: SplitModel, private: Part, draws: int, seed: int, device: tor
     with torch.no_grad():
         z = torch.cat([model.clean(to_float(b.to(device))) for b in private.images.split(256)])
         return torch.stack([model.protect(z, generator("received", seed, device, draw=k)) for k in range(draws)], dim=1)
-
-
-def quantised(guess: Any, shape: tuple[int, ...], name: str, warnings: list[str]) -> torch.Tensor:
-    """Checks what an attack returned and returns it as uint8 on the CPU, (N, C, H, W).
-
-    Scores are computed on these stored values, so that measuring again gives the same numbers.
-
-    Raises:
-        ValueError: wrong type or shape, or values that are not finite.
-    """
-    if not isinstance(guess, torch.Tensor) or not guess.is_floating_point():
-        got = guess.dtype if isinstance(guess, torch.Tensor) else type(guess).__name__
-        raise ValueError(f"attack '{name}' returned {got}, expected a tensor of floats in [0, 1]")
-    if tuple(guess.shape) != shape:
-        raise ValueError(f"attack '{name}' returned shape {tuple(guess.shape)}, expected {shape}")
-    guess = guess.detach().float().cpu()
-    if not bool(torch.isfinite(guess).all()):
-        raise ValueError(f"attack '{name}' returned values that are not finite")
-    low, high = float(guess.min()), float(guess.max())
-    if low < -1e-3 or high > 1 + 1e-3:
-        warnings.append(f"guesses between {low:.3g} and {high:.3g} were clipped to [0, 1]")
-    return guess.clamp(0, 1).mul(255).round().to(torch.uint8).contiguous()
-
-
-def make_metric(spec: Mapping[str, Any]) -> Any:
-    """Builds a metric or measure from its spec {name, params}."""
-    cls = METRICS.get(spec["name"])
-    metric = cls(cls.Params(**spec["params"]))
-    metric.name = spec["name"]
-    return metric
-
-
-def score_all(specs: list[dict[str, Any]], truth: torch.Tensor, stored: torch.Tensor) -> dict[str, Any]:
-    """Returns the scores of stored guesses (uint8) under every per-image metric among the specs."""
-    guess = to_float(stored)
-    return {spec["name"]: _score(spec, truth, guess) for spec in specs if is_metric(spec["name"])}
-
-
-def is_metric(name: str) -> bool:
-    """Says whether a registry name is a per-image metric (a measure of targets otherwise)."""
-    return issubclass(METRICS.get(name), Metric)
-
-
-def is_quiet(name: str) -> bool:
-    """Says whether a measure wants the machine for itself."""
-    cls = METRICS.get(name)
-    return issubclass(cls, Measure) and cls.quiet
-
-
-def _score(spec: Mapping[str, Any], truth: torch.Tensor, guess: torch.Tensor) -> dict[str, Any]:
-    metric = make_metric(spec)
-    head = {"key": spec["key"], "version": metric.version}
-    reason = metric.unavailable((truth.shape[1], truth.shape[2], truth.shape[3]))
-    if reason:
-        return {**head, "status": "unavailable", "reason": reason}
-    try:
-        raw = metric.per_sample(truth, guess)
-        if tuple(raw.shape) != (len(truth),):
-            raise ValueError(f"metric '{spec['name']}' returned shape {tuple(raw.shape)}, expected ({len(truth)},)")
-    except Exception as exc:  # noqa: BLE001  (stored with its traceback; the other metrics go on)
-        return {**head, "status": "failed", "reason": f"{type(exc).__name__}: {exc}", "error": failure(exc)}
-    values = [float(v) if math.isfinite(v) else None for v in raw.tolist()]
-    missing = values.count(None)
-    why = f"{missing} of {len(values)} values are not finite" if missing else None
-    return {**head, "status": "done", "values": values, "reason": why}
 
 
 def _measured(measure: Measure, context: MeasureContext) -> dict[str, Any]:
@@ -446,9 +394,3 @@ def _facts(view: View) -> dict[str, Any]:
         "queries": view.queries,
         "accessed": sorted(view.accessed),
     }
-
-
-def failure(exc: BaseException) -> dict[str, str]:
-    """Returns an exception as a record stores it."""
-    text = "".join(traceback.format_exception(exc))
-    return {"type": type(exc).__name__, "message": str(exc) or type(exc).__name__, "traceback": text}

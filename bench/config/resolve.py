@@ -12,13 +12,13 @@ from ..defense import Defense
 from ..errors import ConfigError, PluginError, did_you_mean
 from ..knowledge import level
 from ..labels import plugin_labels
-from ..metric import Measure
+from ..metric import LabelMetric, Measure
 from ..params import list_valued
 from ..plugins import ATTACKS, BACKBONES, DATASETS, DEFENSES, METRICS
 from ..registry import Registry
 from .claims import Claim
 from .problems import problems_of, told
-from .suite import BackboneSpec, DatasetSpec, DefenseSpec, MetricSpec, Suite
+from .suite import LABEL_METRIC, BackboneSpec, DatasetSpec, DefenseSpec, MetricSpec, Suite
 
 
 def resolve(suite: Suite) -> tuple[Suite, list[str]]:
@@ -42,6 +42,9 @@ def resolve(suite: Suite) -> tuple[Suite, list[str]]:
             ],
         }
     )
+    if _judges_nothing_read(resolved):
+        complete = MetricSpec(name=LABEL_METRIC, params=_params(METRICS, LABEL_METRIC, {}, problems) or {})
+        resolved = resolved.model_copy(update={"metrics": [*resolved.metrics, complete]})
     if suite.other is not None and suite.other.name in {s.name for s in suite.dataset}:
         one = " All folders of imagefolder come from the one --data-root." if suite.other.name == "imagefolder" else ""
         problems.append(
@@ -93,6 +96,12 @@ def _params(registry: Registry[Any], name: str, params: dict[str, Any], problems
     except TypeError as exc:
         problems.append(f"{registry.kind} '{name}': params: {exc}")
         return None
+
+
+def _judges_nothing_read(suite: Suite) -> bool:
+    """Says whether some attack reads labels and no metric judges them."""
+    reads = any(s.name in ATTACKS and ATTACKS.get(s.name).infers == "label" for s in suite.attacks)
+    return reads and not any(s.name in METRICS and issubclass(METRICS.get(s.name), LabelMetric) for s in suite.metrics)
 
 
 def _way_of_writing(registry: Registry[Any], name: str) -> str:

@@ -175,6 +175,9 @@ DEFAULT_METRICS = (
     "latency",
 )
 
+LABEL_METRIC = "label_accuracy"
+"""Added to suites with attacks that read labels and no metric that judges them."""
+
 IDENTITY_FIELDS = frozenset(
     {"dataset", "other", "backbone", "defenses", "attacks", "knowledge", "seeds", "attack_seeds", "training", "threads"}
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
@@ -17,6 +17,10 @@ PARTS: tuple[PartName, ...] = get_args(PartName)
 """Client (training, model selection), private (attacked and scored), measure (accuracy, information, bytes), auxiliary."""
 
 
+LABEL = "label"
+"""The attribute that every dataset has: an image's class."""
+
+
 @dataclass(frozen=True)
 class Part:
     """The images of one part.
@@ -26,12 +30,14 @@ class Part:
         labels: int64, (N,), 0 to K - 1.
         groups: int64, (N,): images of one group are not independent (crops of one tile); None: every image is its own.
         names: what identifies each image to a person (file name, crop), (N,).
+        attributes: what else is known of each image beside its class, by name: int64, (N,), 0 to the number of values - 1.
     """
 
     images: torch.Tensor
     labels: torch.Tensor
     groups: torch.Tensor | None = None
     names: tuple[str, ...] | None = None
+    attributes: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -43,7 +49,12 @@ class Part:
             self.labels[:n],
             None if self.groups is None else self.groups[:n],
             None if self.names is None else self.names[:n],
+            {name: values[:n] for name, values in self.attributes.items()},
         )
+
+    def known(self, attribute: str) -> torch.Tensor:
+        """Returns the values of an attribute, (N,): the class for ``label``."""
+        return self.labels if attribute == LABEL else self.attributes[attribute]
 
 
 @dataclass(frozen=True)
@@ -54,11 +65,13 @@ class DataInfo:
         image_shape: (C, H, W) after resizing.
         classes: class names in the order of their labels.
         sizes: number of images that each part will have.
+        attributes: attribute to the names of its values, in their order.
     """
 
     image_shape: tuple[int, int, int]
     classes: tuple[str, ...]
     sizes: dict[str, int]
+    attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def _silent(message: str) -> None:

@@ -15,6 +15,7 @@ from pydantic import Field
 from ..canonical import canonical
 from ..errors import DataError
 from ..params import Params
+from ._attributes import Attributes, read_attributes
 from ._divide import TRAIN_SHARES, Item, divide
 from ._files import LAYOUT, Folder, ImageFile, survey
 from ._fingerprint import FileFacts, facts_of, pixel_hashes, unreadable
@@ -31,6 +32,11 @@ class ImageFolderParams(Params):
     )
     grey: bool | None = Field(None, description="one channel (true), three (false), or as the files are (null)")
     private_share: float = Field(0.1, gt=0, lt=1, description="share of the test images that are attacked")
+    attributes: str | None = Field(
+        None,
+        description="CSV file in the folder: a column file (path relative to the folder, with forward slashes) and a column "
+        "for each attribute that an attack may read; null: none",
+    )
     test_share: float = Field(1 / 6, gt=0, lt=1, description="share of test images where the folder has no test/")
 
 
@@ -63,11 +69,13 @@ class ImageFolder(Dataset):
         sizes = self._sizes
         for part in PARTS:
             self._pixels(part)
-        return DataInfo((1 if self._grey else 3, *self._shape), self._folder.classes, sizes)
+        known = self._attributes.values if self._attributes else {}
+        return DataInfo((1 if self._grey else 3, *self._shape), self._folder.classes, sizes, known)
 
     def fingerprint(self) -> str:
         files = [[f.name, fact.sha256] for f, fact in zip(self._folder.files, self._facts, strict=True)]
-        text = canonical({"version": self.version, "params": self.params.dump(), "files": files})
+        table = {"attributes": self._attributes.sha256} if self._attributes else {}
+        text = canonical({"version": self.version, "params": self.params.dump(), "files": files, **table})
         return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
     def load(self, part: PartName) -> Part:
@@ -76,7 +84,9 @@ class ImageFolder(Dataset):
         numbers = {content: k for k, content in enumerate(sorted(set(contents)))}
         groups = None if len(numbers) == len(files) else torch.tensor([numbers[contents[i]] for i in mine])
         labels = torch.tensor([files[i].label for i in mine])
-        return Part(self._pixels(part), labels, groups, tuple(files[i].name for i in mine))
+        known = self._attributes.of_file if self._attributes else {}
+        attributes = {name: torch.tensor([values[i] for i in mine]) for name, values in known.items()}
+        return Part(self._pixels(part), labels, groups, tuple(files[i].name for i in mine), attributes)
 
     @property
     def _root(self) -> Path:
@@ -87,6 +97,12 @@ class ImageFolder(Dataset):
     @functools.cached_property
     def _folder(self) -> Folder:
         return survey(self._root)
+
+    @functools.cached_property
+    def _attributes(self) -> Attributes | None:
+        if self.params.attributes is None:
+            return None
+        return read_attributes(self._root / self.params.attributes, [f.name for f in self._folder.files])
 
     @functools.cached_property
     def _facts(self) -> list[FileFacts]:

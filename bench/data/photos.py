@@ -51,6 +51,8 @@ class Photos(Dataset):
     Images (N, 3, S, S) with S = ``image_size``, labels i mod 8. Each tile belongs to one part, so that no two parts
     share a pixel; ``groups`` holds the tile of each crop, names read ``astronaut@(top,left)+side`` in px. Crop i of a
     part depends on the parameters, the part and i alone: any size may be asked for, and a smaller one is a prefix.
+    The attribute ``scale`` says whether a crop's side lies below the middle of what its tile allows (``close``) or not
+    (``wide``); it is drawn apart from class and tile.
 
     The crops of one part and class go round its tiles, so a few crops meet as many tiles as there are. Crops whose
     standard deviation about their mean colour, at 16 px, is below ``flat`` (sky, black borders) are drawn again; tiles
@@ -67,7 +69,7 @@ class Photos(Dataset):
         sizes = resolve_sizes("photos", self.sizes, _SIZES)
         self.tiles  # noqa: B018  (cuts the photographs: finds missing files and parts without tiles)
         size = self.params.image_size
-        return DataInfo((3, size, size), tuple(_photographs.FILES), sizes)
+        return DataInfo((3, size, size), tuple(_photographs.FILES), sizes, {"scale": ("close", "wide")})
 
     def fingerprint(self) -> str:
         files = {name: _photographs.content_hash(name) for name in _photographs.FILES}
@@ -81,6 +83,7 @@ class Photos(Dataset):
         images = np.empty((n, size, size, 3), np.uint8)
         groups = np.empty(n, np.int64)
         names = [""] * n
+        wide = np.zeros(n, np.int64)
         for label, count in enumerate(per_class(n, len(photos))):
             tiles = self.tiles[part][label]
             for turn, tile in enumerate(tiles[:count]):
@@ -90,8 +93,10 @@ class Photos(Dataset):
                 images[at], groups[at] = crops, tile.id
                 for i, (top, left, side) in zip(at, where, strict=True):
                     names[i] = f"{list(self._photos)[label]}@({top},{left})+{side}"
+                    wide[i] = 2 * side >= self.params.min_scale + min(tile.height, tile.width)
         pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
-        return Part(pixels, torch.arange(n) % len(photos), torch.from_numpy(groups), tuple(names))
+        labels = torch.arange(n) % len(photos)
+        return Part(pixels, labels, torch.from_numpy(groups), tuple(names), {"scale": torch.from_numpy(wide)})
 
     @functools.cached_property
     def tiles(self) -> dict[PartName, list[list[Tile]]]:

@@ -10,7 +10,8 @@ import time
 from multiprocessing.connection import wait as wait_for
 from typing import Any
 
-from ..work import Surroundings, failure
+from ..scoring import failure
+from ..work import Surroundings
 from .base import Result
 from .pool import Answer, Pool
 

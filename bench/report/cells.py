@@ -9,10 +9,12 @@ from typing import Any
 import pandas as pd
 
 from .. import stats
+from ..attack import Infers
 from ..errors import PluginError
 from ..plan import Plan
 from ..plugins import ATTACKS
 from ..references import REFERENCE_ROWS
+from .advantage import cell_reading, reading_columns
 from .columns import HIGH, LABELS, LOW, TIMING, TRUTH, USABLE, metric_names
 from .comparisons import comparison_flags
 from .flags import NO_BETTER, NOT_CONVERGED
@@ -33,6 +35,7 @@ def build_cells(plan: Plan, records: Records) -> pd.DataFrame:
     rows += [_reference_row(plan, records, dataset, name) for dataset in plan.references for name in REFERENCE_ROWS]
     names = ("leakage", "equivalent_resolution", *metric_names(plan), USABLE)
     figures = [p for n in names for p in (n, n + LOW, n + HIGH)]
+    figures += reading_columns(plan)
     columns = [*LABELS, "attack", "knowledge", "attack_seed", "target", "key", "status", "reason", "n_images"]
     return make_frame(rows, [*columns, *figures, "queries", "converged", "flags", *TIMES])
 
@@ -79,11 +82,13 @@ def _row(plan: Plan, records: Records, labels: Mapping[str, Any], known: dict[st
 def _figures(plan: Plan, records: Records, labels: Mapping[str, Any]) -> Row:
     key, dataset = labels["key"], labels["dataset"]
     record = records.get("cell", key) or {}
-    row = _scored(plan, records, dataset, {m: records.scores(key, m) for m in metric_names(plan)})
+    infers = plan.nodes["cell", key].infers
+    row = _scored(plan, records, dataset, {m: records.scores(key, m) for m in metric_names(plan)}, infers)
     converged, queries = attack_facts(records, key)
     row |= {"queries": queries, "converged": converged}
     flags = [NOT_CONVERGED] if converged is False else []
-    low = row["leakage" + LOW]
+    row |= cell_reading(plan, records, dataset, key)
+    low = row[("leakage" if infers == "image" else "label_advantage") + LOW]
     if low is not None and low <= 0 and beats_prior(record["identity"]["attack"]["name"]):
         flags.append(NO_BETTER)
     flags += target_flags(plan, records, labels["target"], only="accuracy")
@@ -107,8 +112,8 @@ def _reference_row(plan: Plan, records: Records, dataset: str, name: str) -> Row
     return row | _scored(plan, records, dataset, reference.rows[name])
 
 
-def _scored(plan: Plan, records: Records, dataset: str, scores: Mapping[str, Scores]) -> Row:
-    """Returns the figures of one set of reconstructions, with the reasons of what is missing."""
+def _scored(plan: Plan, records: Records, dataset: str, scores: Mapping[str, Scores], infers: Infers = "image") -> Row:
+    """Returns the figures of what one attack found, with the reasons of what is missing."""
     reference = records.reference(dataset)
     row: Row = {"n_images": None}
     reasons, flags = [], []
@@ -122,7 +127,9 @@ def _scored(plan: Plan, records: Records, dataset: str, scores: Mapping[str, Sco
         whole = found.whole
         row |= spread(name, None if whole is None else stats.mean_interval(whole, reference.groups))
     mse = scores["mse"].whole if "mse" in scores else None
-    if mse is None:
+    if infers == "label":
+        row |= spread("leakage", None) | spread("equivalent_resolution", None) | spread(USABLE, None)
+    elif mse is None:
         reasons.append("no leakage score: it needs the metric mse")
         row |= spread("leakage", None) | spread("equivalent_resolution", None) | spread(USABLE, None)
     else:

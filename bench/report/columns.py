@@ -7,8 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from ..attack import Infers
 from ..errors import PluginError
-from ..metric import Column, Direction, Measure, Metric
+from ..metric import Column, Direction, LabelMetric, Measure, Metric
 from ..plan import Plan
 from ..plugins import METRICS
 
@@ -70,14 +71,21 @@ def figure(name: str) -> Figure:
         if known.name == name:
             return known
     cls = _metric(name)
-    if cls is None or not issubclass(cls, Metric):
+    if cls is None or not issubclass(cls, Metric | LabelMetric):
         return Figure(name, name, "", "neither")
     return Figure(name, cls.label or name, cls.unit, cls.higher_means, cls.bounds)
 
 
-def metric_names(plan: Plan) -> list[str]:
-    """Returns the suite's per-image metrics in order."""
-    return [m["name"] for m in plan.suite["metrics"] if not is_measure(m["name"])]
+def metric_names(plan: Plan, what: Infers | None = None) -> list[str]:
+    """Returns the suite's per-image metrics in order; those that judge images or labels alone where ``what`` says so."""
+    names = [m["name"] for m in plan.suite["metrics"] if not is_measure(m["name"])]
+    return [n for n in names if what in (None, judges(n))]
+
+
+def judges(name: str) -> Infers:
+    """Returns what a per-image metric judges; one whose plugin is not installed here is taken for one of images."""
+    cls = _metric(name)
+    return "label" if cls is not None and issubclass(cls, LabelMetric) else "image"
 
 
 def measure_names(plan: Plan) -> list[str]:
@@ -118,6 +126,7 @@ def describe(plan: Plan) -> dict[str, dict[str, tuple[str, str]]]:
         "targets": meanings.TARGETS | measures,
         "cells": meanings.CELLS | metrics,
         "summary": meanings.SUMMARY | metrics | measures,
+        "worst_case": meanings.WORST_CASE,
         "criterion": meanings.CRITERION,
         "claims": meanings.CLAIMS,
         "per_image": meanings.PER_IMAGE | {n: (figure(n).unit, f"{figure(n).label} of this image") for n in metrics},

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
+from ..attack import Infers
 from ..plan import Plan
-from .columns import PLACE, TRUTH, describe, figure, metric_names
+from .columns import PLACE, TRUTH, describe, figure, judges, metric_names
 from .criterion import main_quantities, points
+from .frames import select
 from .matrix import build_matrix
 from .picture_lines import ReadArtifact, picture_lines
 from .plot_convergence import convergence
@@ -85,7 +87,8 @@ def draw_figures(
         for name in [*(m for m in MAIN if m != "ssim" or m in shown), *(m for m in shown if m not in MAIN)]:
             yield Drawn(
                 f"heatmap-{_file(name)}{suffix}", label, "main" if name in MAIN else "metrics",
-                f"{_capital(figure(name).label)} by defense and attack", _heatmap_caption(name), heatmap(here, name),
+                f"{_capital(figure(name).label)} by defense and attack", _heatmap_caption(name),
+                heatmap(_of_kind(here, judges(name)), name),
             )  # fmt: skip
         if private is not None and place[0] in private:
             for title, lines in picture_lines(plan, records, read, place, private[place[0]]):
@@ -183,6 +186,12 @@ def _curves(plan: Plan, records: Records, place: tuple[str, str, str]) -> dict[s
         if points:
             out.setdefault(cell["attack"], {}).setdefault(cell["defense"], points)
     return out
+
+
+def _of_kind(matrix: pd.DataFrame, infers: Infers) -> pd.DataFrame:
+    """Returns the rows of the attacks that find images, or labels; an attack of which nothing was run finds either."""
+    kinds = {a: set(matrix.loc[matrix["attack"] == a, "infers"]) - {""} for a in dict.fromkeys(matrix["attack"])}
+    return select(matrix, matrix["attack"].map(lambda a: not kinds[a] or infers in kinds[a]))
 
 
 def _at(frame: Any, place: tuple[str, str, str]) -> Any:

@@ -12,10 +12,22 @@ from ..plan import Plan
 from . import gaps
 from .claims_text import HEAD as CLAIM_HEADS
 from .claims_text import claim_notes, claim_rows
-from .columns import TRUTH
+from .columns import TRUTH, metric_names
 from .findings import claimed, find
 from .flags import collect, explain
-from .page_tables import CELLS, SUMMARY, cell_row, control_row, heads, summary_groups
+from .page_tables import (
+    CELLS,
+    READ,
+    SUMMARY,
+    WORST,
+    cell_row,
+    control_row,
+    heads,
+    read_cell_row,
+    read_row,
+    summary_groups,
+    worst_row,
+)
 from .reading import Records
 from .style import joints
 from .tables import Results
@@ -58,6 +70,10 @@ def page(
     cells = tables.cells.to_dict("records")
     flags = collect(tables.summary)
     skips = gaps.skips(plan, records)
+    # Only where something was read are there columns for it.
+    reads = bool(metric_names(plan, "label"))
+    cell_heads = [*CELLS[:-1], *READ[2:4], CELLS[-1]] if reads else CELLS
+    row_of = read_cell_row if reads else cell_row
     return template.render(
         version=__version__,
         suite=plan.suite,
@@ -67,11 +83,15 @@ def page(
         verdicts=claimed(tables.claims),
         summary_heads=heads(SUMMARY, plan),
         summary=summary_groups(tables.summary, flags),
+        read_heads=heads(READ, plan),
+        read=[read_row(r) for r in tables.summary.to_dict("records")] if reads else [],
+        worst_heads=heads(WORST, plan),
+        worst=[worst_row(r) for r in tables.worst_case.to_dict("records")],
         claim_heads=CLAIM_HEADS,
         claims=claim_rows(tables.claims),
         claim_notes=claim_notes(tables.claims),
-        cell_heads=heads(CELLS, plan),
-        cells=[cell_row(c) for c in cells if c["knowledge"] != TRUTH],
+        cell_heads=heads(cell_heads, plan),
+        cells=[row_of(c) for c in cells if c["knowledge"] != TRUTH],
         controls=[control_row(c, many=len(plan.datasets) > 1) for c in cells if c["knowledge"] == TRUTH],
         places=_by_place(pictures),
         folded=FOLDED,

@@ -22,7 +22,8 @@ def build_matrix(plan: Plan, records: Records) -> pd.DataFrame:
     """Returns a row per dataset, backbone, cut, defense, attack and knowledge level, with its figures over seeds.
 
     ``state`` is empty where every seed is done, else says in a word or two what is missing; figures are there only where
-    every seed has them. ``control`` marks attacks that are not meant to beat the prior.
+    every seed has them. ``control`` marks attacks that are not meant to beat the prior; ``infers`` says what an attack
+    finds (empty where nothing is attacked).
     """
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for cell in plan.cells:
@@ -30,7 +31,9 @@ def build_matrix(plan: Plan, records: Records) -> pd.DataFrame:
     known: dict[tuple[str, ...], Row] = {}
     rows = [_row(plan, records, cells, known) for cells in groups.values()]
     figures = [p for n in ("leakage", "equivalent_resolution", *metric_names(plan)) for p in (n, n + LOW, n + HIGH)]
-    return make_frame(rows, [*PLACE, "defense", "attack", "knowledge", "control", "state", "reason", *figures])
+    return make_frame(
+        rows, [*PLACE, "defense", "attack", "knowledge", "infers", "control", "state", "reason", *figures]
+    )
 
 
 def _row(plan: Plan, records: Records, cells: Sequence[Mapping[str, Any]], known: dict[tuple[str, ...], Row]) -> Row:
@@ -39,6 +42,7 @@ def _row(plan: Plan, records: Records, cells: Sequence[Mapping[str, Any]], known
     states = [records.row_state("cell", c) for c in cells]
     row["state"], row["reason"] = missing(states)
     key = next((c["key"] for c in cells if c["key"]), None)
+    row["infers"] = plan.nodes["cell", key].infers if key else None
     row["control"] = key is not None and not beats_prior(plan.nodes["cell", key].identity["attack"]["name"])
     if row["state"]:
         return row

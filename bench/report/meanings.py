@@ -41,6 +41,13 @@ _NOTE = (
     "single training, whose chance no interval over images contains"
 )
 
+_ADVANTAGE = interval(
+    "label_advantage",
+    "",
+    "of attacks that read a class or another attribute: (a - c) / (1 - c), a the accuracy and c the share of the most "
+    "frequent value; 0 for the best constant guess, 1 for no error",
+)
+
 TARGETS = {
     **_PLACE,
     **_SEED,
@@ -68,6 +75,7 @@ CELLS = {
     **_LEAKAGE,
     **_RESOLUTION,
     **_USABLE,
+    **_ADVANTAGE,
     "queries": ("images", "images that the attacker sent through the edge, fit and attack together"),
     "converged": ("", "whether the attack and its fit say they converged; empty where they say nothing"),
     **_FLAGS,
@@ -92,6 +100,8 @@ SUMMARY = {
     ),
     **interval("leakage_change", "", "leakage less that of the undefended target, paired over images"),
     "leakage_change_note": ("", _NOTE.format("leakage_change")),
+    "label_attack": ("", "the attack with the greatest mean advantage; selected with the truth in hand"),
+    **_ADVANTAGE,
     **_ACCURACY,
     **interval("accuracy_drop", "share", "accuracy of the undefended target less this one's, paired over images"),
     "accuracy_drop_note": ("", _NOTE.format("accuracy_drop")),
@@ -107,6 +117,25 @@ SUMMARY = {
     "cells_skipped": ("cells", "cells that were skipped, with their reason in cells.csv"),
     "cells_not_run": ("cells", "cells without a record"),
     "incomplete": ("", "what is missing and ought not to be; empty where nothing is"),
+}
+
+WORST_CASE = {
+    **_PLACE,
+    "knowledge": ("", "level of adversary knowledge"),
+    "metric": ("", "metric of reconstructions"),
+    "attack": (
+        "",
+        "the attack with the best mean by this metric over images and seeds; selected with the truth in hand",
+    ),
+    **interval("value", "as metric", "mean of that attack"),
+    **interval(
+        "envelope",
+        "as metric",
+        "mean over images (and seeds) of the best value of any attack; selected with the truth in hand: an attacker, who "
+        "cannot tell which one is best, need not reach it",
+    ),
+    "best_at": ("", "at how many images (and seeds) each attack has the best value"),
+    "attacks": ("attacks", "attacks that are there for every seed"),
 }
 
 PER_IMAGE = {

@@ -44,6 +44,27 @@ CELLS = (
 """Column of the cells to its head."""
 
 
+READ = (
+    ("defense", "defense"),
+    ("label_attack", "best reader"),
+    ("label_accuracy", "accuracy of reading"),
+    ("label_advantage", "advantage over a constant guess"),
+    ("accuracy", "accuracy of the model"),
+)
+"""Column of the summary to its head, where attacks read a class or another attribute."""
+
+WORST = (
+    ("defense", "defense"),
+    ("knowledge", "knowledge"),
+    ("metric", "metric"),
+    ("attack", "strongest attack"),
+    ("value", "its mean"),
+    ("envelope", "per-image envelope"),
+    ("best_at", "best at"),
+)
+"""Column of the worst cases to its head."""
+
+
 @dataclass(frozen=True)
 class Value:
     """What a table's cell shows.
@@ -66,7 +87,7 @@ class Value:
 def heads(columns: Sequence[tuple[str, str]], plan: Plan) -> list[tuple[str, str]]:
     """Returns (head, what a tooltip says) of columns."""
     known = describe(plan)
-    meanings = known["targets"] | known["summary"] | known["cells"]
+    meanings = known["worst_case"] | known["targets"] | known["summary"] | known["cells"]
     out = []
     for name, head in columns:
         unit, meaning = meanings.get(name, ("", ""))
@@ -100,6 +121,37 @@ def cell_row(row: Mapping[Any, Any]) -> list[Value]:
         _figure(row, "equivalent_resolution", 1),
         _figure(row, "mse", 5),
         Value(note or "-", kind="wide" if note else "text"),
+    ]
+
+
+def read_cell_row(row: Mapping[Any, Any]) -> list[Value]:
+    """Returns a row of the table of cells in a suite with attacks that read labels."""
+    *figures, note = cell_row(row)
+    return [*figures, _figure(row, "label_accuracy", 3), _figure(row, "label_advantage", 3), note]
+
+
+def read_row(row: Mapping[Any, Any]) -> list[Value]:
+    """Returns a row of the table of what was read."""
+    return [
+        Value(str(row["defense"]), ", ".join(str(row[n]) for n in (*PLACE, "knowledge"))),
+        Value(said(row, "label_attack")),
+        _figure(row, "label_accuracy", 3),
+        _figure(row, "label_advantage", 3),
+        _figure(row, "accuracy", 3),
+    ]
+
+
+def worst_row(row: Mapping[Any, Any]) -> list[Value]:
+    """Returns a row of the table of worst cases."""
+    digits = 5 if str(row["metric"]) == "mse" else 3
+    return [
+        Value(str(row["defense"]), ", ".join(str(row[n]) for n in PLACE)),
+        Value(str(row["knowledge"])),
+        Value(str(row["metric"])),
+        Value(str(row["attack"])),
+        _figure(row, "value", digits),
+        _figure(row, "envelope", digits),
+        Value(str(row["best_at"]), kind="wide"),
     ]
 
 

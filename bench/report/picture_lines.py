@@ -64,6 +64,8 @@ def _first_cells(plan: Plan, place: tuple[str, str, str]) -> list[dict[str, Any]
         label = (cell["defense"], cell["attack"])
         if (cell["dataset"], cell["backbone"], cell["cut"]) != place or label in seen or not cell["key"]:
             continue
+        if plan.nodes["cell", cell["key"]].infers == "label":
+            continue
         if not beats_prior(plan.nodes["cell", cell["key"]].identity["attack"]["name"]):
             if cell["attack"] in constant:
                 continue

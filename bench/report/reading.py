@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..canonical import key_of
 from ..plan import Plan
+from .columns import judges
 
 Array = NDArray[np.float64]
 Read = Callable[[str, str], dict[str, Any] | None]
@@ -54,6 +55,10 @@ class Scores:
         return None if self.values is None or np.isnan(self.values).any() else self.values
 
 
+NOT_JUDGED = Scores(None)
+"""What a metric of images says of an attack that reads labels, and one of labels of reconstructions: nothing is missing."""
+
+
 @dataclass(frozen=True)
 class Reference:
     """What is known of a dataset's private images.
@@ -67,6 +72,7 @@ class Reference:
         groups: a label per private image, or None.
         measure_groups: a label per image of ``measure``, or None.
         labels: class of each private image.
+        attributes: attribute to its value on each private image.
         rows: reference row to metric to scores.
     """
 
@@ -78,6 +84,7 @@ class Reference:
     groups: list[int] | None = None
     measure_groups: list[int] | None = None
     labels: tuple[int, ...] = ()
+    attributes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     rows: Mapping[str, Mapping[str, Scores]] = field(default_factory=dict)
 
 
@@ -102,8 +109,11 @@ class Records:
         if name not in self._records:
             record = self._read(kind, key)
             if record is not None and kind == "cell":
-                for metric in self.plan.metrics:
-                    self._scores[key, metric] = parse_scores(record["scores"].get(metric), self.plan.metrics[metric])
+                for metric, wanted in self.plan.metrics.items():
+                    fits = judges(metric) == self.plan.nodes["cell", key].infers
+                    self._scores[key, metric] = (
+                        parse_scores(record["scores"].get(metric), wanted) if fits else NOT_JUDGED
+                    )
                 record = {**record, "scores": {m: {**s, "values": []} for m, s in record["scores"].items()}}
             self._records[name] = record
         return self._records[name]
@@ -174,8 +184,12 @@ class Records:
             groups=private.get("groups"),
             measure_groups=record["measure_groups"],
             labels=tuple(private["labels"]),
+            attributes={name: tuple(values) for name, values in private.get("attributes", {}).items()},
             rows={
-                row: {m: parse_scores(scores.get(m), key) for m, key in self.plan.metrics.items()}
+                row: {
+                    m: parse_scores(scores.get(m), key) if judges(m) == "image" else NOT_JUDGED
+                    for m, key in self.plan.metrics.items()
+                }
                 for row, scores in record["rows"].items()
             },
         )

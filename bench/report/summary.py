@@ -11,6 +11,7 @@ import pandas as pd
 
 from .. import stats
 from ..plan import Plan
+from .advantage import best_reading, reading_columns
 from .cells import attack_facts
 from .columns import HIGH, LOW, PLACE, TIMING, USABLE, figure, measure_columns, measure_names, metric_names
 from .comparisons import comparison_flags
@@ -38,14 +39,16 @@ def build_summary(plan: Plan, records: Records) -> pd.DataFrame:
         c for n in measure_names(plan) for c in measure_columns(n) if c != "accuracy" and not c.startswith(TIMING)
     ]
     timings = [c for n in measure_names(plan) for c in measure_columns(n) if c.startswith(TIMING)]
-    figures = [p for n in metric_names(plan) for p in (n, n + LOW, n + HIGH)]
+    figures = [p for n in metric_names(plan, "image") for p in (n, n + LOW, n + HIGH)]
+    read = [p for n in metric_names(plan, "label") for p in (n, n + LOW, n + HIGH)]
     columns = [*PLACE, "defense", "knowledge", "worst_attack", "selection"]
     columns += [p for n in ("leakage", "equivalent_resolution", USABLE) for p in (n, n + LOW, n + HIGH)]
     columns += [*figures, *(f"leakage_envelope{s}" for s in ("", LOW, HIGH))]
     columns += [*(f"leakage_change{s}" for s in ("", LOW, HIGH)), "leakage_change_note"]
     columns += [*(f"accuracy{s}" for s in ("", LOW, HIGH)), *(f"accuracy_drop{s}" for s in ("", LOW, HIGH))]
     columns += ["accuracy_drop_note", "mi_nats", "mi_text", *(b for b in (*_BOUNDS, *_BOUNDS_OF) if b in measured)]
-    columns += [*(c for c in measured if not c.startswith("mi_")), "flags"]
+    columns += [*(c for c in measured if not c.startswith("mi_"))]
+    columns += [*(["label_attack"] if read else []), *reading_columns(plan), *read, "flags"]
     columns += ["seeds", "cells_done", "cells_failed", "cells_skipped", "cells_not_run", "incomplete", *timings]
     return make_frame(rows, dict.fromkeys(columns))
 
@@ -71,6 +74,7 @@ def _row(plan: Plan, records: Records, indices: Sequence[int], compared: Mapping
         row |= spread("leakage_envelope", leakage(np.min(np.stack(list(errors.values())), axis=0), reference))
         row |= _metrics(plan, records, cells, worst, reference)
         row |= _change(plan, records, first, place, errors[worst], reference)
+    row |= best_reading(plan, records, cells, seeds, reference)
     row |= _targets(plan, records, targets, place, reference)
     flags = [f for i in indices if (f := compared.get(i, ""))]
     flags += [
@@ -123,7 +127,7 @@ def values_over_seeds(
 def _metrics(plan: Plan, records: Records, cells: Sequence[Mapping[str, Any]], worst: str, reference: Reference) -> Row:
     row: Row = {}
     chosen = [c for c in cells if c["attack"] == worst]
-    for name in metric_names(plan):
+    for name in metric_names(plan, "image"):
         values = values_over_seeds(records, chosen, name, {c["seed"] for c in chosen})
         row |= spread(
             name, None if values is None else stats.mean_interval(values, reference.groups, bounds=figure(name).bounds)

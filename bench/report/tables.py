@@ -16,6 +16,7 @@ from .frames import make_frame
 from .reading import Read, Records
 from .summary import build_summary
 from .targets import build_targets
+from .worst_case import build_worst_case
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Results:
         targets: a row per target.
         cells: a row per cell and knowledge level, and the reference rows.
         summary: a row per defense and knowledge level: the worst case over attacks.
+        worst_case: a row per defense, knowledge level and metric: the strongest attack by it, and the per-image envelope.
         per_image: a row per cell, knowledge level and private image.
         criterion: a row per dataset and quantity: does it predict how well the strongest attack does?
         claims: a row per claim of the suite and figure that decides it.
@@ -35,6 +37,7 @@ class Results:
     targets: pd.DataFrame
     cells: pd.DataFrame
     summary: pd.DataFrame
+    worst_case: pd.DataFrame
     per_image: pd.DataFrame
     criterion: pd.DataFrame
     claims: pd.DataFrame
@@ -49,6 +52,7 @@ def build_tables(plan: Plan, read: Read) -> tuple[Results, Records]:
         targets=targets,
         cells=cells,
         summary=build_summary(plan, records),
+        worst_case=build_worst_case(plan, records),
         per_image=build_per_image(plan, records),
         criterion=build_criterion(plan, targets, cells),
         claims=build_claims(plan, records, targets, cells),

@@ -49,7 +49,7 @@ def write_derived(
     """
     tables, records = build_tables(plan, store.read)
     written = []
-    for name in ("targets", "cells", "summary", "per_image", "criterion", "claims"):
+    for name in ("targets", "cells", "summary", "worst_case", "per_image", "criterion", "claims"):
         table = getattr(tables, name)
         if name == "claims" and table.empty:
             (folder / "claims.csv").unlink(missing_ok=True)  # most suites test no claims

@@ -116,7 +116,7 @@ class FitRecord(Record):
 
 
 class CellRecord(Record):
-    """An attack on a target. Artifact: its reconstructions, uint8, (N, C, H, W)."""
+    """An attack on a target. Artifact: its reconstructions, uint8, (N, C, H, W), or what it read of labels, float, (N, K)."""
 
     scores: dict[str, Score] = Field(default_factory=dict, description="name of the metric to its values")
     attack: dict[str, JsonValue] = Field(
@@ -129,8 +129,8 @@ class ReferenceRecord(Record):
 
     private: dict[str, JsonValue] = Field(
         default_factory=dict,
-        description="`labels`, `names` and `groups` of the private images (groups null: none), and `pixels_sha256`, "
-        "the hash of their uint8 pixels (N, C, H, W)",
+        description="`labels`, `attributes`, `names` and `groups` of the private images (groups null: none), and "
+        "`pixels_sha256`, the hash of their uint8 pixels (N, C, H, W)",
     )
     measure_groups: list[int] | None = Field(None, description="group of each image of `measure`; null: none")
     prior_mse: list[float] = Field(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..attack import Attack
+from ..attack import Attack, LabelAttack
 from ..params import Params
 from .attacking import TINY, Attacked, HalfTheChannels, Sizes, attacked, random_defense, same, usual
 from .outcome import Check, NotApplicable, require
@@ -12,8 +12,8 @@ from .targets import control_target, toy_target
 
 
 def check_guess_shape(cls: type[Attack]) -> None:
-    """Scores compare image with image: one guess of the image's shape for each received row."""
-    _require_images(usual(cls), "")
+    """A score compares one guess with one image: one of the right form for each received row."""
+    _require_form(usual(cls), cls, "")
 
 
 def check_guess_is_in_range(cls: type[Attack]) -> None:
@@ -66,35 +66,35 @@ def check_deterministic(cls: type[Attack]) -> None:
 def check_one_image(cls: type[Attack]) -> None:
     """A single image is a batch too; statistics over received features have nothing to average there."""
     run = attacked(cls, sizes=Sizes(private=1, aux_train=16, aux_val=8))
-    _require_images(run, " for a single image")
+    _require_form(run, cls, " for a single image")
     _require_finite(run, "a single image", "a squeeze() drops the batch axis, or a deviation is taken over one image")
 
 
 def check_vector_features(cls: type[Attack]) -> None:
     """Not every cut gives maps: an attack that cannot read vectors leaves those cuts unaudited."""
     run = attacked(cls, toy_target(vector=True), sizes=TINY)
-    _require_images(run, " for features that are vectors")
+    _require_form(run, cls, " for features that are vectors")
     _require_finite(run, "features that are vectors", "axes (2, 3) are averaged where there are none")
 
 
 def check_grey_images(cls: type[Attack]) -> None:
     """Grey images have one channel; three must be assumed nowhere."""
     run = attacked(cls, image_shape=(1, 16, 16), sizes=TINY)
-    _require_images(run, " for grey images")
+    _require_form(run, cls, " for grey images")
     _require_finite(run, "grey images", "colour statistics of three channels are assumed")
 
 
 def check_images_that_are_not_square(cls: type[Attack]) -> None:
     """Height and width are two numbers."""
     run = attacked(cls, image_shape=(3, 12, 20), sizes=TINY)
-    _require_images(run, " for images of 12×20 px")
+    _require_form(run, cls, " for images of 12×20 px")
     _require_finite(run, "images of 12×20 px", "height and width are swapped or taken to be equal")
 
 
 def check_random_defense(cls: type[Attack]) -> None:
     """Random defenses are attacked too, masks among them, whose zeros are no evidence."""
     run = attacked(cls, control_target("orthogonal", random_defense()), sizes=TINY)
-    _require_images(run, " for a random defense")
+    _require_form(run, cls, " for a random defense")
     _require_finite(run, "a random defense", "a division by the number of visible elements, which can be zero")
 
 
@@ -103,7 +103,7 @@ def check_wire_of_another_shape(cls: type[Attack]) -> None:
     if not cls.expected.beats_prior:
         raise NotApplicable("expected.beats_prior is False: the attack is a control")
     run = attacked(cls, control_target("orthogonal", HalfTheChannels(Params())), sizes=TINY)
-    _require_images(run, " for a wire of half the channels")
+    _require_form(run, cls, " for a wire of half the channels")
     _require_finite(run, "a wire of half the channels", "shapes are taken from the edge instead of view.feature_shape")
 
 
@@ -122,10 +122,19 @@ GUESS_CHECKS: tuple[Check, ...] = (
 )
 
 
-def _require_images(run: Attacked, where: str) -> None:
+def _require_form(run: Attacked, cls: type[Attack], where: str) -> None:
     guess, expected = run.guess, tuple(run.truth.shape)
+    floats = isinstance(guess, torch.Tensor) and guess.is_floating_point()
+    if issubclass(cls, LabelAttack):
+        require(
+            floats and guess.ndim == 2 and len(guess) == len(run.truth),
+            f"infer returned {_form(guess)}{where}",
+            f"a float tensor of shape ({len(run.truth)}, number of values), one row for each row of view.z",
+            "a class is returned instead of a score for each, or the batch axis was dropped",
+        )
+        return
     require(
-        isinstance(guess, torch.Tensor) and guess.is_floating_point() and tuple(guess.shape) == expected,
+        floats and tuple(guess.shape) == expected,
         f"reconstruct returned {_form(guess)}{where}",
         f"a float tensor of shape {expected}, one image for each row of view.z",
         "the image's shape is not taken from view.image_shape",

@@ -29,7 +29,7 @@ def check_knowledge_is_declared(cls: type[Attack]) -> None:
         "`uses` names at least what `requires` names",
         "one of the two was changed alone",
     )
-    for which, knowledge in (("requires", _exactly(cls.requires)), ("uses", cls.granted(STRONGEST))):
+    for which, knowledge in (("requires", _exactly(cls.requires)), ("uses", make(cls).granted(STRONGEST))):
         try:
             attacked(cls, knowledge=knowledge, sizes=TINY)
         except KnowledgeError as exc:
@@ -171,7 +171,7 @@ def _exactly(knowledge: AdversaryKnowledge) -> AdversaryKnowledge:
 
 
 def _run_queries(cls: type[Attack], budget: int | None) -> tuple[Attacked, Passes]:
-    knowledge = cls.granted(STRONGEST)
+    knowledge = make(cls).granted(STRONGEST)
     if knowledge.edge != "query":
         raise NotApplicable(f"the attack has edge access '{knowledge.edge}': queries are not what limits it")
     edge, passes = with_passes(control_edge("orthogonal", SHAPE))

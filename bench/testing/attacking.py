@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..attack import Attack
+from ..attack import Attack, LabelAttack
 from ..data.base import Part
 from ..defense import Defense
 from ..knowledge import AdversaryKnowledge
@@ -49,14 +49,16 @@ class Attacked:
     """An attack that has run.
 
     Attributes:
-        guess: what it returned.
+        guess: what it returned: images, or the scores of an attack that reads labels.
         truth: the private images in [0, 1].
+        labels: their classes, (N,).
         prior: the mean auxiliary image, (C, H, W), mid-grey if the attack is given none.
         views: of ``fit`` (where there is one) and of ``reconstruct``.
     """
 
     guess: Any
     truth: torch.Tensor
+    labels: torch.Tensor
     prior: torch.Tensor
     views: list[WatchedView]
 
@@ -67,6 +69,14 @@ class Attacked:
     def prior_errors(self) -> torch.Tensor:
         """Returns the mean squared error of the constant guess, (N,)."""
         return (self.prior - self.truth).square().flatten(1).mean(1)
+
+    def right(self) -> torch.Tensor:
+        """Returns 1 where the class was read rightly, else 0, (N,); of attacks that read labels."""
+        return (self.guess.detach().argmax(1) == self.labels).double()
+
+    def constant_right(self) -> torch.Tensor:
+        """Returns the same for the best constant guess in hindsight, (N,)."""
+        return (self.labels == self.labels.mode().values).double()
 
     def leakage(self) -> float:
         """Returns the leakage score: 0 for the constant guess, 1 for a perfect copy."""
@@ -98,20 +108,20 @@ def attacked(
     """
     model = control_target(target, None, image_shape) if isinstance(target, str) else target
     shape = model.info.image_shape
-    knowledge = cls.granted(STRONGEST) if knowledge is None else knowledge
+    attack = make(cls, params)
+    knowledge = attack.granted(STRONGEST) if knowledge is None else knowledge
     private = part("private", sizes.private, shape) if private is None else private
     aux = None
     if knowledge.aux != "none":
         other = knowledge.aux == "other"
         aux = part("aux_train", sizes.aux_train, shape, other), part("aux_val", sizes.aux_val, shape, other)
-    attack = make(cls, params)
     received = receive(model, private, knowledge.draws, 0, CPU)
     views: list[WatchedView] = []
 
     def view(features: torch.Tensor, fits: Fits | None = None, scope: str = "target", lender: Any = None) -> View:
         views.append(
             WatchedView(
-                knowledge=_given(knowledge if lender is None else type(lender).granted(knowledge), scope),
+                knowledge=_given(knowledge if lender is None else lender.granted(knowledge), scope),
                 received=features,
                 image_shape=shape,
                 model=model if scope == "target" else None,
@@ -129,8 +139,9 @@ def attacked(
         fits = _lent(attack, view, received[:0])
         own = {role: fits[role] for role in lenders(attack, attack.fit_scope)}
         fitted = attack.fit(view(received[:0], own, attack.fit_scope)) if attack.has_fit() else {}
-        guess = attack.reconstruct(view(received, fits), fitted)
-    return Attacked(guess, truth, views[-1].prior.cpu(), views)
+        last = view(received, fits)
+        guess = attack.infer(last, fitted) if isinstance(attack, LabelAttack) else attack.reconstruct(last, fitted)
+    return Attacked(guess, truth, private.labels, views[-1].prior.cpu(), views)
 
 
 def untrained(model: SplitModel, seed: int) -> SplitModel:

@@ -6,14 +6,15 @@ import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..attack import Attack
+from ..attack import Attack, LabelAttack
 from ..defense import Defense
-from ..metric import Measure, Metric
-from .attack_checks import ATTACK_CHECKS
+from ..metric import LabelMetric, Measure, Metric
+from .attack_checks import ATTACK_CHECKS, LABEL_ATTACK_CHECKS
 from .defense_mask import MASK_CHECKS
 from .defense_stored import STORED_CHECKS
 from .defense_training import TRAINING_CHECKS
 from .defense_wire import WIRE_CHECKS
+from .label_metric_checks import LABEL_METRIC_CHECKS
 from .measure_checks import MEASURE_CHECKS
 from .metric_checks import METRIC_CHECKS
 from .outcome import Check, CheckFailed, NotApplicable, Outcome, Size, is_long
@@ -29,11 +30,15 @@ def checks_of(cls: Any, size: Size = "all") -> list[Check]:
     """
     kinds: list[tuple[type, tuple[Check, ...]]] = [
         (Defense, (*WIRE_CHECKS, *MASK_CHECKS, *TRAINING_CHECKS, *STORED_CHECKS)),
+        (LabelAttack, LABEL_ATTACK_CHECKS),
         (Attack, ATTACK_CHECKS),
         (Metric, METRIC_CHECKS),
+        (LabelMetric, LABEL_METRIC_CHECKS),
         (Measure, MEASURE_CHECKS),
     ]
     own = [checks for base, checks in kinds if isinstance(cls, type) and issubclass(cls, base)]
+    if isinstance(cls, type) and issubclass(cls, LabelAttack):
+        own.remove(ATTACK_CHECKS)
     if len(own) != 1:
         raise TypeError(f"got {cls!r}, expected a subclass of Defense, Attack, Metric or Measure")
     return [c for c in (*PLUGIN_CHECKS, *own[0]) if size == "all" or is_long(c) == (size == "full")]
@@ -69,10 +74,12 @@ def check_attack(
 
 
 def check_metric(
-    cls: type[Metric] | type[Measure], expected_failures: Mapping[str, str] | None = None, size: Size = "all"
+    cls: type[Metric] | type[LabelMetric] | type[Measure],
+    expected_failures: Mapping[str, str] | None = None,
+    size: Size = "all",
 ) -> list[Outcome]:
     """Holds a per-image metric or a measure of targets to its contract; see :func:`check_plugin`."""
-    return check_plugin(_of_kind(cls, Metric, Measure), expected_failures, size)
+    return check_plugin(_of_kind(cls, Metric, LabelMetric, Measure), expected_failures, size)
 
 
 def parametrize_with_checks(

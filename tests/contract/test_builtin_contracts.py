@@ -25,7 +25,7 @@ WEAK_AS_PUBLISHED = {
 """Checks that an attack fails for good cause; its description says so."""
 
 
-TRAIN_MUCH = ("refine", "deep_prior", "latent", "diffusion", "shadow", "unsplit")
+TRAIN_MUCH = ("attribute", "recognise", "refine", "deep_prior", "latent", "diffusion", "shadow", "unsplit")
 """Attacks that train networks of their own for every check: the fast suite asks for the form of their guess alone."""
 
 OF_THE_FORM = ("check_guess_shape", "check_guess_is_in_range", "check_guess_is_finite", "check_guess_is_detached")

@@ -18,14 +18,14 @@ from splitaudit.targets import make_defense
 from splitaudit.testing import attacked, control_target
 from splitaudit.testing.attacking import STRONGEST
 from splitaudit.testing.data import toy_part
-from splitaudit.testing.targets import Home, defended
+from splitaudit.testing.targets import Home, defended, make
 from splitaudit.view import View, to_float
 
 
 def view_of(model: SplitModel) -> View:
     shape = model.info.image_shape
     return View(
-        knowledge=DecoderPublished.granted(STRONGEST),
+        knowledge=make(DecoderPublished).granted(STRONGEST),
         received=torch.zeros(0, 1, *model.defense.wire_shape(model.feature_shape)),
         image_shape=shape,
         model=model,

@@ -15,6 +15,7 @@ from splitaudit.split import SplitModel
 from splitaudit.testing import control_target
 from splitaudit.testing.attacking import STRONGEST
 from splitaudit.testing.data import SHAPE, toy_part
+from splitaudit.testing.targets import make
 from splitaudit.view import View, to_float
 
 SMALL: dict[str, Any] = {"width": 8, "depth": 0, "batch": 8, "flips": False, "lr": 1e-2}
@@ -56,7 +57,7 @@ class Spoiled(Defense):
 
 def view_of(target: SplitModel, val: Part, draws: int = 1) -> View:
     return View(
-        knowledge=Decoder.granted(STRONGEST.model_copy(update={"draws": draws})),
+        knowledge=make(Decoder).granted(STRONGEST.model_copy(update={"draws": draws})),
         received=torch.zeros(0, draws, *target.defense.wire_shape(target.feature_shape)),
         image_shape=SHAPE,
         model=target,
@@ -152,7 +153,7 @@ def test_with_a_skip_a_linear_map_is_learned_that_the_network_alone_learns_slowl
         params = DecoderParams(width=8, depth=0, epochs=8, batch=16, flips=False, lr=1e-2, skip=skip)
         target, part = control_target("orthogonal", None, SHAPE), toy_part(256, SHAPE, seed=1)
         view = View(
-            knowledge=Decoder.granted(STRONGEST.model_copy(update={"draws": 1})),
+            knowledge=make(Decoder).granted(STRONGEST.model_copy(update={"draws": 1})),
             received=target.clean(to_float(toy_part(16, SHAPE, seed=9).images))[:, None].detach(),
             image_shape=SHAPE,
             model=target,

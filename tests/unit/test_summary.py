@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,10 @@ from splitaudit.report.frames import select
 from splitaudit.report.matrix import build_matrix
 from splitaudit.report.meanings import SUMMARY
 from splitaudit.report.plot_trade_off import front_of, trade_off
-from splitaudit.report.reading import Records
+from splitaudit.report.reading import Records, Scores
 from splitaudit.report.summary import build_summary
 from splitaudit.report.tables import Results
+from splitaudit.report.worst_case import build_worst_case
 
 PLACE = {"dataset": "d", "backbone": "b", "cut": "c"}
 GROUPS = [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 3, 3]
@@ -106,7 +108,8 @@ def row(frame: pd.DataFrame, defense: str) -> dict[str, Any]:
 
 def told(frame: pd.DataFrame) -> Any:
     """Returns the only finding on a summary."""
-    (finding,) = find(Results(*[frame] * 6, suite={}))
+    tables = [frame] * (len(fields(Results)) - 1)
+    (finding,) = find(Results(*tables, suite={}))
     return finding
 
 
@@ -250,3 +253,38 @@ def test_where_everything_is_incomplete_nothing_is_ranked() -> None:
 
 def test_the_envelope_is_labelled_as_chosen_with_the_truth_in_hand() -> None:
     assert "selected with the truth in hand" in SUMMARY["leakage_envelope"][1]
+
+
+# -- the worst case by every metric -----------------------------------------------------------------------------------
+
+
+def worst(values: dict[str, list[float]], metric: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Returns the worst case of attacks on one target with the given values per image."""
+    plan, records = audited({("none", attack, 0): 0.5 for attack in values})
+    plan.suite["metrics"] = [{"name": metric, "params": {}}]
+    found = {f"none-{attack}-0": Scores(np.array(v)) for attack, v in values.items()}
+    monkeypatch.setattr(records, "scores", lambda key, name: found[key])
+    (only,) = build_worst_case(plan, records).to_dict("records")
+    return {str(k): v for k, v in only.items()}
+
+
+def test_the_envelope_takes_each_image_from_the_attack_that_is_best_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = {"one": [0.1] * 9 + [0.9] * 3, "other": [0.3] * 9 + [0.5] * 3, "never": [1.0] * 12}
+    found = worst(errors, "mse", monkeypatch)
+    assert found["attack"] == "one"  # 0.3 on average, the other 0.35
+    assert found["value"] == pytest.approx(0.3)
+    assert found["envelope"] == pytest.approx(0.2)
+    assert found["best_at"] == "one 75 %, other 25 %"
+    assert found["attacks"] == 3
+
+
+def test_the_strongest_attack_is_the_one_with_the_most_where_more_means_leakage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = worst({"one": [0.2] * 12, "other": [0.7] * 12}, "ssim", monkeypatch)
+    assert (found["attack"], found["value"], found["envelope"]) == ("other", 0.7, 0.7)
+
+
+def test_an_attack_that_lacks_a_value_has_no_part_in_the_worst_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = worst({"one": [0.2] * 12, "lacking": [float("nan")] + [0.0] * 11}, "mse", monkeypatch)
+    assert (found["attack"], found["attacks"], found["best_at"]) == ("one", 1, "one 100 %")

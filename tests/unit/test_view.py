@@ -96,7 +96,7 @@ def test_images_keep_their_labels_and_the_count_granted_is_the_first_of_the_part
     assert len(view.aux_val) == 12
 
 
-@pytest.mark.parametrize("name", ["query", "white-box", "query-other"])
+@pytest.mark.parametrize("name", ["white-box-other", "query-other"])
 def test_labels_are_hidden_where_they_are_not_granted(name: str):
     """Fails for a view that hands out the labels of the part whatever its level says."""
     parts = [
@@ -112,6 +112,16 @@ def test_labels_are_hidden_where_they_are_not_granted(name: str):
 def test_labels_are_shown_where_they_are_granted():
     view = view_of((toy_part(16), toy_part(8, seed=1)), LABELLED)
     assert view.aux_train.labels.bincount().tolist() == [4] * 4
+
+
+def test_an_attribute_stays_with_its_image_and_is_hidden_with_the_labels():
+    part = toy_part(16)
+    brightness = part.images.float().mean((1, 2, 3)).long()
+    part = Part(part.images, part.labels, attributes={"brightness": brightness})
+    shown = view_of((part, part), LABELLED).aux_train
+    assert shown.attributes["brightness"].tolist() == shown.images.float().mean((1, 2, 3)).long().tolist()
+    assert shown.attributes["brightness"].tolist() != brightness.tolist()
+    assert view_of((part, part), level("query-other")).aux_train.attributes == {}
 
 
 def test_an_attack_that_changes_its_images_changes_no_other_view():

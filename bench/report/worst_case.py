@@ -1,0 +1,61 @@
+"""The worst case by every metric: the strongest attack, and the best reconstruction of each image by any attack."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .. import stats
+from ..plan import Plan
+from .columns import HIGH, LOW, PLACE, figure, metric_names
+from .frames import Row, make_frame, spread
+from .reading import Array, Records
+from .summary import values_over_seeds
+
+
+def build_worst_case(plan: Plan, records: Records) -> pd.DataFrame:
+    """Returns a row per defense, knowledge level and metric of images that has a direction.
+
+    The attack is the one with the best mean over images and seeds; the envelope takes for each image (and seed) the best
+    value of any attack, and ``best_at`` says how often each attack has it. Both are selected with the truth in hand: an
+    attacker who cannot see it need not reach them. Attacks that lack a seed have no part.
+    """
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for cell in plan.cells:
+        groups.setdefault(tuple(cell[n] for n in (*PLACE, "defense", "knowledge")), []).append(cell)
+    rows = [row for cells in groups.values() for m in metric_names(plan, "image") if (row := _row(records, cells, m))]
+    figures = [p for n in ("value", "envelope") for p in (n, n + LOW, n + HIGH)]
+    return make_frame(rows, [*PLACE, "defense", "knowledge", "metric", "attack", *figures, "best_at", "attacks"])
+
+
+def _row(records: Records, cells: Sequence[Mapping[str, Any]], metric: str) -> Row | None:
+    read, first = figure(metric), cells[0]
+    if read.higher_means not in ("more leakage", "less leakage"):
+        return None
+    seeds = {c["seed"] for c in cells}
+    found: dict[str, Array] = {}
+    for attack in dict.fromkeys(c["attack"] for c in cells):
+        values = values_over_seeds(records, [c for c in cells if c["attack"] == attack], metric, seeds)
+        if values is not None:
+            found[attack] = values
+    if not found:
+        return None
+    sign = 1 if read.higher_means == "more leakage" else -1
+    every = sign * np.stack(list(found.values()))
+    names = list(found)
+    worst = names[int(every.mean((1, 2)).argmax())]
+    groups = records.reference(first["dataset"]).groups
+    row: Row = {**{n: first[n] for n in (*PLACE, "defense", "knowledge")}, "metric": metric, "attack": worst}
+    row |= spread("value", stats.mean_interval(found[worst], groups, bounds=read.bounds))
+    row |= spread("envelope", stats.mean_interval(sign * every.max(0), groups, bounds=read.bounds))
+    return row | {"best_at": _shares(names, every.argmax(0)), "attacks": len(names)}
+
+
+def _shares(names: Sequence[str], best: Any) -> str:
+    """Returns how often each attack is the best, in per cent, the most frequent first; of equal values the first counts."""
+    share = {name: float((best == i).mean()) for i, name in enumerate(names)}
+    ordered = sorted((n for n in names if share[n] > 0), key=lambda n: -share[n])
+    return ", ".join(f"{n} {100 * share[n]:.0f} %" for n in ordered)
