@@ -154,7 +154,7 @@ def macs(network: torch.nn.Module, input_shape: tuple[int, ...]) -> float:
 
     with torch.device("meta"):
         sample = torch.empty(1, *input_shape)
-    network = network.to("meta")
+    network = network.to("meta").eval()  # batch norm of one sample has no statistics of its own
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(sample)
     return counter.get_total_flops() / 2

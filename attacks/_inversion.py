@@ -12,15 +12,18 @@ import torch
 from splitaudit.nn.fold import folded
 from splitaudit.nn.image_prior import GaussianPrior
 from splitaudit.nn.ridge import most_images
-from splitaudit.nn.scale import channel_moments
 from splitaudit.view import View, to_float
 
-FLOOR = 0.05
-"""Least scale of a channel, relative to the root mean square of all channels' scales. Leakage on ``siftfunnel`` (24
-images): 0.776 at 1e-3, 0.765 at 1e-2, 0.812 at 0.05, the same above; undefended it makes no difference (0.994)."""
+from ._whitening import Whitening
 
 CHECKPOINTS = 15
 """How often the iterates under a random defense are compared, on draws that are always the same."""
+
+JUDGE = 32
+"""Draws of a random defense by which iterates are compared."""
+
+SHARE = 0.05
+"""Share of the newest iterate in the running mean of iterates under a random defense: the draws of single steps cancel."""
 
 AT_ONCE = 3 * 10**7
 """Greatest number of values of features and images (four times) that are optimised in one batch."""
@@ -37,7 +40,7 @@ class Objective:
     Attributes:
         view: the attack's view.
         prior: from coefficients to images.
-        scale: of the channels, broadcasting against features.
+        unit: in which the feature error is counted.
         tv: weight of the total variation relative to the prior's.
         draws: draws of a random defense to average.
         adaptive: whether the defense is taken into account.
@@ -45,19 +48,25 @@ class Objective:
 
     view: View
     prior: GaussianPrior
-    scale: torch.Tensor
+    unit: Whitening
     tv: float
     draws: int
     adaptive: bool
 
     def __call__(
-        self, w: torch.Tensor, z: torch.Tensor, weight: torch.Tensor, visible: torch.Tensor | None, g: torch.Generator
+        self,
+        w: torch.Tensor,
+        z: torch.Tensor,
+        weight: torch.Tensor,
+        visible: torch.Tensor | None,
+        g: torch.Generator,
+        draws: int | None = None,
     ) -> torch.Tensor:
         """Returns the losses (N,) of coefficients w (N, C, H, W) for received features z (N, ...)."""
         x = self.prior(w)
         penalty = w.square().flatten(1).mean(1) + self.tv * total_variation(x)
         outside = (x - x.clamp(0, 1)).square().flatten(1).mean(1)
-        return self.feature_error(x, z, visible, g) + weight * penalty + outside
+        return self.feature_error(x, z, visible, g, draws) + weight * penalty + outside
 
     @cached_property
     def _edge(self) -> torch.nn.Module:
@@ -73,26 +82,37 @@ class Objective:
         return self.view.visible(z) if self.adaptive else None
 
     def feature_error(
-        self, x: torch.Tensor, z: torch.Tensor, visible: torch.Tensor | None, g: torch.Generator
+        self,
+        x: torch.Tensor,
+        z: torch.Tensor,
+        visible: torch.Tensor | None,
+        g: torch.Generator,
+        draws: int | None = None,
     ) -> torch.Tensor:
         """Returns the normalised feature error (N,) of images x (N, C, H, W) for received features z (N, ...)."""
         clean = self._edge(x)
-        sent = self._expected_wire(clean, visible is not None, g) if self.adaptive else clean
-        error = ((sent - z) / self.scale).square()
+        sent = self._expected_wire(clean, visible is not None, g, draws or self.draws) if self.adaptive else clean
+        error = self.unit(sent - z).square()
         if visible is None:
             return error.flatten(1).mean(1)
         return (error * visible).flatten(1).sum(1) / visible.flatten(1).sum(1).clamp_min(1)
 
-    def _expected_wire(self, clean: torch.Tensor, masked: bool, g: torch.Generator) -> torch.Tensor:
+    def _expected_wire(self, clean: torch.Tensor, masked: bool, g: torch.Generator, draws: int) -> torch.Tensor:
         """Returns the mean of fresh draws of the defended features; with a visible mask, given that they are visible."""
         if not self.view.stochastic:
             return self.view.protect(clean, g)
-        sent = [self.view.protect(clean, g) for _ in range(self.draws)]
-        total = torch.stack(sent).sum(0)
-        seen = [self.view.visible(s.detach()) for s in sent] if masked else []
-        count = sum((s.to(total.dtype) for s in seen if s is not None), torch.zeros_like(total)) if seen else self.draws
+        # One draw at a time: at 224 px the features of 32 draws do not fit in memory together.
+        total, count = torch.zeros_like(clean), torch.zeros_like(clean) if masked else None
+        for number in range(draws):
+            sent = self.view.protect(clean, g)
+            total = sent if number == 0 else total + sent  # what crosses the wire may have another shape
+            if masked:
+                seen = self.view.visible(sent.detach())
+                if seen is not None:
+                    shown = seen.to(sent.dtype)
+                    count = shown if number == 0 or count is None else count + shown
         # An element that no draw shows counts as zero, so an edge output of zero is no way out of the loss.
-        return total / (count.clamp_min(1) if isinstance(count, torch.Tensor) else count)
+        return total / draws if count is None else total / count.clamp_min(1)
 
 
 @dataclass(frozen=True)
@@ -124,7 +144,8 @@ def descend(
 
     The rate falls to zero along a cosine, so a flat loss at the end says nothing. A short run follows, at a tenth of the
     first rate from the best iterates: what it still gains says whether the budget was enough. Under a random defense
-    every step has fresh draws, and the iterates are compared now and then on draws that are always the same.
+    every step has fresh draws, whose noise a running mean of the iterates leaves out (Polyak and Juditsky 1992); these
+    means are compared now and then on draws that are always the same.
 
     Args:
         objective: the loss.
@@ -146,10 +167,10 @@ def descend(
 
     def fixed(candidate: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            return objective(candidate, z, weight, visible, generators("judge"))
+            return objective(candidate, z, weight, visible, generators("judge"), JUDGE)
 
     def run(start: torch.Tensor, count: int, rate: Callable[[int], float], offset: int) -> None:
-        w = start.clone().requires_grad_(True)
+        w, smooth = start.clone().requires_grad_(True), start.clone()
         optimizer = torch.optim.Adam([w])
         every = max(1, count // CHECKPOINTS)
         for step in range(count):
@@ -157,32 +178,22 @@ def descend(
             loss = objective(w, z, weight, visible, fresh)
             if not objective.noisy:
                 keep(w, loss)
-            elif step % every == 0:
-                keep(w, fixed(w))
+            else:
+                smooth.lerp_(w.detach(), max(SHARE, 1 / (step + 1)))
+                if step % every == 0:
+                    keep(smooth, fixed(smooth))
             log(offset + step + 1, float(loss.detach().sum()))
             optimizer.zero_grad(set_to_none=True)
             loss.sum().backward()
             optimizer.step()
+        if objective.noisy:
+            keep(smooth, fixed(smooth))
         keep(w, fixed(w))
 
     run(w, steps, lambda step: lr * (1 + math.cos(math.pi * step / steps)) / 2, 0)
     before = best_loss.clone()
     run(best, max(10, round(AFTER * steps)), lambda step: AFTER * lr, steps)
     return Descent(best, best_loss, before)
-
-
-def channel_scale(features: torch.Tensor) -> torch.Tensor:
-    """Returns each channel's standard deviation, at least a share of their root mean square.
-
-    A channel that next to never says anything would else outweigh all others wherever a guess wakes it up. Where
-    nothing varies it is the features' root mean square, 1 for zeros.
-    """
-    _, std = channel_moments(features)
-    typical = std.square().mean().sqrt()
-    if float(typical) == 0:
-        size = features.square().mean().sqrt()
-        return torch.where(size > 0, size, torch.ones_like(size)).expand_as(std).clone()
-    return torch.maximum(std, FLOOR * typical)
 
 
 def total_variation(x: torch.Tensor) -> torch.Tensor:
@@ -201,7 +212,8 @@ def batches(z: torch.Tensor, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
 def own_images(view: View, part: str, features: int, pixels: int) -> torch.Tensor:
     """Returns own images in [0, 1], as many as fit in memory together with their features, each counted so often."""
     images = (view.aux_train if part == "train" else view.aux_val).images
-    n = most_images(features * math.prod(view.feature_shape), pixels * math.prod(view.image_shape), len(images))
+    values = features * math.prod(view.feature_shape) if features else 0  # a fit on images alone knows no features
+    n = most_images(values, pixels * math.prod(view.image_shape), len(images))
     return to_float(images[:n].to(view.device))
 
 

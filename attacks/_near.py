@@ -10,6 +10,7 @@ from splitaudit.nn.image_prior import GaussianPrior
 from splitaudit.view import View
 
 from ._inversion import Objective, batches, descend
+from ._whitening import Whitening
 
 TOLERANCE = 0.05
 """Greatest relative gain of the mean loss after the budget that counts as converged."""
@@ -25,7 +26,7 @@ class Near:
     Attributes:
         colours: decorrelated colours, (C, C), of :class:`splitaudit.nn.image_prior.GaussianPrior`.
         tau: standard deviation of the given images' error at each coefficient, (1, C, H, W).
-        scale: of the features, broadcasting against them.
+        unit: in which the feature error is counted.
         variance: v, the assumed variance of the normalised feature error.
         steps: the budget.
         lr: first step size, in units of τ.
@@ -34,7 +35,7 @@ class Near:
 
     colours: torch.Tensor
     tau: torch.Tensor
-    scale: torch.Tensor
+    unit: Whitening
     variance: float
     steps: int
     lr: float
@@ -46,7 +47,7 @@ class Near:
         weight = self.variance * guess[0].numel() / max(1, z[0].numel())
         totals: dict[int, float] = {}
         for at in batches(z, guess):
-            objective = Objective(view, self.basis(guess[at], self.tau), self.scale, 0.0, self.draws, True)
+            objective = Objective(view, self.basis(guess[at], self.tau), self.unit, 0.0, self.draws, True)
 
             def log(step: int, total: float) -> None:
                 totals[step] = totals.get(step, 0.0) + total / len(z)

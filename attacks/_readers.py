@@ -16,6 +16,13 @@ Batch = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 """From indices to inputs (N, ...) and values of the attribute (N,)."""
 
 
+LARGEST = 56
+"""Side up to which a map passes the first convolution without being reduced, in px."""
+
+AT_ONCE = 3 * 10**7
+"""Greatest number of values that are read in one batch."""
+
+
 class Reader(nn.Module):
     """A small classifier of maps, vectors or tokens; its input is standardised by statistics that the caller sets.
 
@@ -47,8 +54,13 @@ class Reader(nn.Module):
                 nn.Linear(units, values),
             )
             return
-        layers: list[nn.Module] = [nn.Conv2d(shape[0], width, 3, padding=1), nn.BatchNorm2d(width), nn.SiLU()]
-        side, now = min(shape[1:]), width
+        first = max(1, min(shape[1:]) // LARGEST)  # at full size 224 px would take gigabytes
+        layers: list[nn.Module] = [
+            nn.Conv2d(shape[0], width, 2 * first + 1, stride=first, padding=first),
+            nn.BatchNorm2d(width),
+            nn.SiLU(),
+        ]
+        side, now = -(-min(shape[1:]) // first), width
         while True:
             then = 2 * width
             stride = 2 if side > 4 else 1
@@ -146,4 +158,5 @@ def scores_of(reader: Reader, inputs: torch.Tensor) -> torch.Tensor:
     """Returns log-probabilities (N, K) of inputs (N, ...) in eval mode."""
     reader.eval()
     with torch.no_grad():
-        return torch.cat([reader(b) for b in inputs.split(256)]).log_softmax(1)
+        size = max(1, min(256, AT_ONCE // (64 * max(1, inputs[0].numel() if len(inputs) else 1))))
+        return torch.cat([reader(b) for b in inputs.split(size)]).log_softmax(1)

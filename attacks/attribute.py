@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from pydantic import Field
 
 from splitaudit.attack import LabelAttack, Work
+from splitaudit.data.base import LABEL
 from splitaudit.knowledge import AdversaryKnowledge
 from splitaudit.params import Params
 from splitaudit.seeds import seeded_globally
@@ -30,7 +31,11 @@ class AttributeParams(Params):
     epochs: int = Field(12, ge=1, description="passes over the auxiliary images and their mirror images")
     batch: int = Field(64, ge=2, description="features per step")
     lr: float = Field(3e-3, gt=0, description="peak learning rate (AdamW, one cycle)")
-    flips: bool = Field(True, description="also query the mirrored auxiliary images")
+    flips: bool | None = Field(
+        None,
+        description="also query the mirrored auxiliary images; null: for the class alone, since an attribute may tell left "
+        "from right",
+    )
 
 
 class Attribute(LabelAttack):
@@ -57,8 +62,8 @@ class Attribute(LabelAttack):
 
     def fit(self, view: View) -> dict[str, torch.Tensor]:
         p = self.params
-        pairs, val = view.pairs("train", flips=p.flips), view.pairs("val")
-        known, held_out, count = values_of(view, self.attribute, 2 if p.flips else 1)
+        pairs, val = view.pairs("train", flips=self._flips), view.pairs("val")
+        known, held_out, count = values_of(view, self.attribute, 2 if self._flips else 1)
         reader = self._network(view, count)
         sample = torch.arange(min(len(pairs), 2048), device=view.device)
         reader.set_scale(pairs.batch(sample)[1])
@@ -78,9 +83,9 @@ class Attribute(LabelAttack):
 
     def infer(self, view: View, fitted: dict[str, torch.Tensor]) -> torch.Tensor:
         p = self.params
-        known, held_out, count = values_of(view, self.attribute, 2 if p.flips else 1)
+        known, held_out, count = values_of(view, self.attribute, 2 if self._flips else 1)
         if p.reader == "linear":
-            pairs, val = view.pairs("train", flips=p.flips), view.pairs("val")
+            pairs, val = view.pairs("train", flips=self._flips), view.pairs("val")
             one_hot = (F.one_hot(v, count).float() for v in (known, held_out))
             ridge = PairRidge(view, pairs, val, *one_hot)
             view.note(penalty=ridge.penalty)
@@ -92,7 +97,7 @@ class Attribute(LabelAttack):
     def work(
         self, n_private: int, n_aux: int, image_shape: tuple[int, int, int], feature_shape: tuple[int, ...]
     ) -> Work:
-        copies = 2 if self.params.flips else 1
+        copies = 2 if self._flips else 1
         if self.params.reader == "linear":
             return Work(edge_passes=2 * copies * n_aux, gflop=50)
         forward = 2 * macs(Reader(feature_shape, 2, self.params.width), feature_shape) / 1e9
@@ -102,9 +107,18 @@ class Attribute(LabelAttack):
     def cheap(cls) -> dict[str, Any]:
         return {"width": 16, "epochs": 15, "batch": 16}
 
+    @property
+    def _flips(self) -> bool:
+        return mirrored(self.params.flips, self.attribute)
+
     def _network(self, view: View, count: int) -> Reader:
         with seeded_globally(view.seed_for("attribute init")):
             return Reader(view.feature_shape, count, self.params.width).to(view.device)
+
+
+def mirrored(flips: bool | None, attribute: str) -> bool:
+    """Says whether mirrored images are taken to have the value of the image: unless said, only its class."""
+    return attribute == LABEL if flips is None else flips
 
 
 def values_of(view: View, attribute: str, copies: int = 1) -> tuple[torch.Tensor, torch.Tensor, int]:

@@ -16,7 +16,8 @@ from splitaudit.nn.image_prior import GaussianPrior
 from splitaudit.params import Params
 from splitaudit.view import View
 
-from ._inversion import Objective, batches, channel_scale, defended, own_images, total_variation
+from ._inversion import Objective, batches, own_images, total_variation
+from ._whitening import whitening
 
 NOISE = 16
 """Channels of the fixed noise that each network turns into an image."""
@@ -55,7 +56,7 @@ class DeepPrior(Attack):
     """
 
     Params = DeepPriorParams
-    version = 1
+    version = 2
     source = "DISCO (Singh et al., CVPR 2021), likelihood maximisation; deep image prior (Ulyanov et al. 2018)"
     requires = AdversaryKnowledge(edge="weights")
     uses = AdversaryKnowledge(edge="weights", aux="same")
@@ -70,9 +71,9 @@ class DeepPrior(Attack):
             own = GaussianPrior(view.image_shape).to(view.device)(w).clamp(0, 1)
         else:
             own = own_images(view, "train", 1, 1)[:2048]
-        scale = channel_scale(defended(view, own, "deep_prior scale draws"))
+        unit = whitening(view, own, "deep_prior scale draws", self.params.adaptive)
         objective = Objective(
-            view, GaussianPrior(view.image_shape), scale, self.params.tv, self.params.draws, self.params.adaptive
+            view, GaussianPrior(view.image_shape), unit, self.params.tv, self.params.draws, self.params.adaptive
         )
         z = view.average
         parts = [

@@ -18,7 +18,8 @@ from splitaudit.view import View, to_float
 from ._cycle import one_cycle
 from ._decoding import macs
 from ._denoiser import DATA, Denoiser
-from ._inversion import Objective, batches, channel_scale, defended, own_images
+from ._inversion import Objective, batches, own_images
+from ._whitening import Whitening, whitening
 
 GRID = (0.003, 0.03, 0.3)
 """Candidates for the assumed variance of the feature error."""
@@ -72,7 +73,7 @@ class Diffusion(Attack):
     """
 
     Params = DiffusionParams
-    version = 1
+    version = 2
     source = "the idea of DPS and DRAG, with a self-trained model"
     requires = AdversaryKnowledge(edge="weights", aux="other")
     uses = AdversaryKnowledge(edge="weights", aux="same")
@@ -109,19 +110,18 @@ class Diffusion(Attack):
         network = self._network(view)
         network.load_state_dict(fitted)
         network.eval().requires_grad_(False)
-        scale = channel_scale(defended(view, own_images(view, "train", 1, 1), "diffusion scale draws"))
+        unit = whitening(view, own_images(view, "train", 1, 1), "diffusion scale draws")
         chosen = self.params.variance
         if chosen is None:
             own = to_float(view.aux_val.images[-CALIBRATION:].to(view.device))
             rehearsed = view.rehearsal(own, "diffusion own draws")
             errors = {
-                v: float((self._sampled(rehearsed, network, scale, v, f"trial {v}") - own).square().mean())
-                for v in GRID
+                v: float((self._sampled(rehearsed, network, unit, v, f"trial {v}") - own).square().mean()) for v in GRID
             }
             chosen = min(errors, key=errors.__getitem__)
             view.note(grid={str(v): e for v, e in errors.items()})
         view.note(variance=chosen)
-        guesses = [self._sampled(view, network, scale, chosen, f"sample {i}") for i in range(self.params.samples)]
+        guesses = [self._sampled(view, network, unit, chosen, f"sample {i}") for i in range(self.params.samples)]
         return torch.stack(guesses).mean(0)
 
     def work(
@@ -145,10 +145,10 @@ class Diffusion(Attack):
             network = Denoiser(view.image_shape[0], self.params.width)
         return network.to(view.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
-    def _sampled(self, view: View, network: Denoiser, scale: torch.Tensor, variance: float, role: str) -> torch.Tensor:
+    def _sampled(self, view: View, network: Denoiser, unit: Whitening, variance: float, role: str) -> torch.Tensor:
         """Returns one sample for each received image, (N, C, H, W) in [0, 1]."""
         p, z = self.params, view.average
-        objective = Objective(view, GaussianPrior(view.image_shape), scale, 0.0, p.draws, adaptive=True)
+        objective = Objective(view, GaussianPrior(view.image_shape), unit, 0.0, p.draws, adaptive=True)
         levels = torch.exp(torch.linspace(math.log(FIRST), math.log(LAST), p.levels)).tolist()
         parts = []
         for at in batches(z, z.new_empty(1, 40 * p.width * math.prod(view.image_shape[1:]) // 4)):

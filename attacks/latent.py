@@ -18,9 +18,10 @@ from splitaudit.view import View, to_float
 from ._bands import shrinkage
 from ._cycle import one_cycle
 from ._decoding import decode, macs
-from ._inversion import Objective, batches, channel_scale, defended, own_images
+from ._inversion import Objective, batches, own_images
 from ._near import Near
 from ._vae import ImageVae
+from ._whitening import Whitening, whitening
 from .decoder import Decoder, DecoderParams
 
 GRID = (0.003, 0.03, 0.3, 3.0)
@@ -71,7 +72,7 @@ class Latent(Attack):
     """
 
     Params = LatentParams
-    version = 1
+    version = 2
     source = "the idea of GLASS (NeurIPS 2023), with a self-trained prior"
     requires = AdversaryKnowledge(edge="weights", aux="other")
     uses = AdversaryKnowledge(edge="weights", aux="same")
@@ -100,7 +101,7 @@ class Latent(Attack):
             network.eval()
             view.log("prior_aux_val_mse", epoch, float((_shown(network, held_out) - held_out).square().mean()))
         basis = GaussianPrior(view.image_shape).to(view.device)
-        basis.fit(to_float(images[: len(view.aux_train)]))
+        basis.fit(own_images(view, "train", 0, 1))
         error = basis.analyse(held_out - _shown(network, held_out)).square().mean(0, keepdim=True)
         view.note(prior_aux_val_mse=view.curves["prior_aux_val_mse"][-1][1])
         state = {f"network.{k}": v for k, v in network.state_dict().items()}
@@ -110,13 +111,13 @@ class Latent(Attack):
         network = self._network(view)
         network.load_state_dict({k[8:]: v for k, v in fitted.items() if k.startswith("network.")})
         network.eval().requires_grad_(False)
-        scale = channel_scale(defended(view, own_images(view, "train", 1, 1), "latent scale draws"))
+        unit = whitening(view, own_images(view, "train", 1, 1), "latent scale draws")
         own = to_float(view.aux_val.images[-CALIBRATION:].to(view.device))
         rehearsed = view.rehearsal(own, "latent own draws")
         best, chosen, factor = float("inf"), GRID[0], torch.zeros(0)
         for variance in GRID:
-            found = self._search(rehearsed, network, scale, variance, "calibration")
-            near = self._near(view, fitted, scale, variance)
+            found = self._search(rehearsed, network, unit, variance, "calibration")
+            near = self._near(view, fitted, unit, variance)
             step = near.step(rehearsed, found, "calibration_release").coefficients
             truth = near.basis(found, near.tau).analyse(own - found)
             weighed = shrinkage(step, truth)
@@ -125,8 +126,8 @@ class Latent(Attack):
                 best, chosen, factor = mse, variance, weighed
         if not len(factor):
             raise FloatingPointError("the feature error is not finite for any assumed variance")
-        found = self._search(view, network, scale, chosen, "search")
-        near = self._near(view, fitted, scale, chosen)
+        found = self._search(view, network, unit, chosen, "search")
+        near = self._near(view, fitted, unit, chosen)
         step = near.step(view, found, "release")
         view.note(aux_val_mse=best, variance=chosen, gain_after_budget=step.gain, converged=step.converged)
         with torch.no_grad():
@@ -154,15 +155,15 @@ class Latent(Attack):
             network = ImageVae(view.image_shape, self.params.latent, self.params.width)
         return network.to(view.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
-    def _near(self, view: View, fitted: Fitted, scale: torch.Tensor, variance: float) -> Near:
+    def _near(self, view: View, fitted: Fitted, unit: Whitening, variance: float) -> Near:
         p = self.params
         tensors = (fitted[name].to(view.device) for name in ("colours", "tau"))
-        return Near(*tensors, scale, variance, p.release_steps, p.release_lr, p.draws)
+        return Near(*tensors, unit, variance, p.release_steps, p.release_lr, p.draws)
 
-    def _search(self, view: View, network: ImageVae, scale: torch.Tensor, variance: float, role: str) -> torch.Tensor:
+    def _search(self, view: View, network: ImageVae, unit: Whitening, variance: float, role: str) -> torch.Tensor:
         """Returns, for each image, the best image of the prior that the search has met, by its own loss."""
         p, z = self.params, view.average
-        objective = Objective(view, GaussianPrior(view.image_shape), scale, 0.0, p.draws, adaptive=True)
+        objective = Objective(view, GaussianPrior(view.image_shape), unit, 0.0, p.draws, adaptive=True)
         guess = decode(view, p.decoder.shape, view.fits["decoder"])
         each = z.new_empty(1, 2 * p.width * math.prod(view.image_shape[1:]))  # the prior's activations, over four
         return torch.cat(

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from splitaudit.attack import Attack, LabelAttack, Work
 from splitaudit.knowledge import AdversaryKnowledge
@@ -19,7 +19,7 @@ from splitaudit.view import View, to_float
 
 from ._decoding import macs
 from ._readers import Reader, Schedule, scores_of, train_reader
-from .attribute import values_of
+from .attribute import mirrored, values_of
 
 INNER = "inner"
 """The role of the inner attack's own fit; the fits that it builds on have it as a prefix."""
@@ -38,6 +38,17 @@ class RecogniseParams(Params):
     epochs: int = Field(20, ge=1, description="passes over the auxiliary images")
     batch: int = Field(64, ge=2, description="images per step")
     lr: float = Field(3e-3, gt=0, description="peak learning rate (AdamW, one cycle)")
+    flips: bool | None = Field(
+        None,
+        description="also train on mirrored images; null: for the class alone, since an attribute may tell left from right",
+    )
+
+    @model_validator(mode="after")
+    def _inner_is_known(self) -> RecogniseParams:
+        if self.through not in ATTACKS:
+            raise ValueError(ATTACKS.unknown(self.through))
+        ATTACKS.get(self.through).Params(**self.settings)
+        return self
 
 
 class Recognise(LabelAttack):
@@ -76,6 +87,9 @@ class Recognise(LabelAttack):
             return f"attack 'recognise' needs an attack that makes images, '{self.params.through}' reads labels"
         return self.inner.supports(architecture, defense_parts)
 
+    def runs(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        return {INNER: (self.inner.name, self.inner.params.dump())}
+
     def builds_on(self) -> dict[str, tuple[str, dict[str, Any]]]:
         own = {INNER: (self.inner.name, self.inner.params.dump())} if self.inner.has_fit() else {}
         return own | {f"{INNER}.{role}": spec for role, spec in self.inner.builds_on().items()}
@@ -89,7 +103,8 @@ class Recognise(LabelAttack):
         def batch(index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             x = to_float(images[index])
             draw = torch.rand(2, len(x), generator=mirror, device=view.device)
-            x = torch.where(draw[0, :, None, None, None] < 0.5, x.flip(-1), x)
+            if mirrored(p.flips, p.attribute):
+                x = torch.where(draw[0, :, None, None, None] < 0.5, x.flip(-1), x)
             which = (draw[1] * len(SIDES)).long().clamp_max(len(SIDES) - 1)
             for number, share in enumerate(SIDES[1:], 1):
                 x = torch.where((which == number)[:, None, None, None], _blurred(x, share), x)
@@ -101,7 +116,7 @@ class Recognise(LabelAttack):
             reader,
             batch,
             len(images),
-            (to_float(view.aux_val.images.to(view.device)), held_out),
+            _at_every_size(to_float(view.aux_val.images.to(view.device)), held_out),
             Schedule(p.epochs, p.batch, p.lr),
             torch.Generator().manual_seed(view.seed_for("recognise batches")),
         )
@@ -123,7 +138,8 @@ class Recognise(LabelAttack):
     def work(
         self, n_private: int, n_aux: int, image_shape: tuple[int, int, int], feature_shape: tuple[int, ...]
     ) -> Work:
-        inner = self.inner.work(n_private, 0, image_shape, feature_shape)
+        # The fit knows no target, so there are no features to ask about.
+        inner = self.inner.work(n_private, 0, image_shape, feature_shape) if n_private else Work(0.0, 0.0)
         forward = 2 * macs(Reader(image_shape, 2, self.params.width), image_shape) / 1e9
         return Work(edge_passes=inner.edge_passes, gflop=inner.gflop + 3 * forward * n_aux * self.params.epochs)
 
@@ -135,6 +151,11 @@ class Recognise(LabelAttack):
     def _classifier(self, view: View, count: int) -> Reader:
         with seeded_globally(view.seed_for("recognise init")):
             return Reader(view.image_shape, count, self.params.width).to(view.device)
+
+
+def _at_every_size(images: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns held-out images in all the resolutions that are trained on, with their values."""
+    return torch.cat([images, *(_blurred(images, s) for s in SIDES[1:])]), values.repeat(len(SIDES))
 
 
 def _blurred(x: torch.Tensor, share: float) -> torch.Tensor:

@@ -11,12 +11,13 @@ from splitaudit.attack import Attack, Expected, Work
 from splitaudit.knowledge import AdversaryKnowledge
 from splitaudit.nn.image_prior import GaussianPrior
 from splitaudit.params import Params
-from splitaudit.view import View, to_float
+from splitaudit.view import View
 
 from ._bands import shrinkage, spread
 from ._decoding import decode
-from ._inversion import channel_scale, defended, own_images
+from ._inversion import own_images
 from ._near import Near
+from ._whitening import Whitening, whitening
 from .decoder import Decoder, DecoderParams
 
 GRID = (0.003, 0.03, 0.3, 3.0)
@@ -69,7 +70,7 @@ class Refine(Attack):
     """
 
     Params = RefineParams
-    version = 1
+    version = 2
     source = "own; optimisation from a decoder's guess as in GLASS++"
     requires = AdversaryKnowledge(edge="weights", aux="other")
     uses = AdversaryKnowledge(edge="weights", aux="same")
@@ -83,8 +84,8 @@ class Refine(Attack):
     def fit(self, view: View) -> Fitted:
         basis = GaussianPrior(view.image_shape).to(view.device)
         basis.fit(own_images(view, "train", 0, 1))
-        scale = channel_scale(defended(view, own_images(view, "train", 1, 1), "refine scale draws"))
-        held_out = to_float(view.aux_val.images[:SPECTRUM].to(view.device))
+        unit = whitening(view, own_images(view, "train", 1, 1), "refine scale draws")
+        held_out = own_images(view, "val", 1, 4)[:SPECTRUM]
         error = basis.analyse(held_out - self._decoded(view.rehearsal(held_out, "refine held-out draws")))
         tau = (error.square().mean(0, keepdim=True) + basis.floor).sqrt()
         # The last images: a small aux_val shares them with the spectrum, which has a number for each coefficient anyway.
@@ -94,7 +95,7 @@ class Refine(Attack):
         truth = basis.analyse(own - guess)
         best, fitted = float("inf"), Fitted()
         for variance in GRID if self.params.variance is None else (self.params.variance,):
-            trial = {"colours": basis.colours, "tau": tau, "feature_scale": scale, "variance": torch.tensor(variance)}
+            trial = {"colours": basis.colours, "tau": tau, "whitening": unit.matrix, "variance": torch.tensor(variance)}
             step = self._near(view, trial).step(seen, guess, "calibration_loss").coefficients
             factor = shrinkage(step, truth) if self.params.shrink else torch.ones_like(tau)
             mse = float((truth - factor * step).square().mean())
@@ -131,6 +132,7 @@ class Refine(Attack):
         return decode(view, self.params.decoder.shape, view.fits["decoder"])
 
     def _near(self, view: View, fitted: Fitted) -> Near:
-        tensors = (fitted[name].to(view.device) for name in ("colours", "tau", "feature_scale"))
+        tensors = (fitted[name].to(view.device) for name in ("colours", "tau"))
+        unit = Whitening(fitted["whitening"].to(view.device))
         p = self.params
-        return Near(*tensors, float(fitted["variance"]), p.steps, p.lr, p.draws)
+        return Near(*tensors, unit, float(fitted["variance"]), p.steps, p.lr, p.draws)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,12 +11,13 @@ from pydantic import Field
 
 from splitaudit.attack import Attack, Expected, Work
 from splitaudit.knowledge import AdversaryKnowledge
-from splitaudit.nn.image_prior import GaussianPrior
+from splitaudit.nn.image_prior import FullGaussianPrior, GaussianPrior, fitted_prior, stored_prior
 from splitaudit.nn.ridge import Ridge
 from splitaudit.params import Params
 from splitaudit.view import View, to_float
 
-from ._inversion import Objective, batches, channel_scale, defended, descend, own_images
+from ._inversion import Objective, batches, defended, descend, own_images
+from ._whitening import Whitening, whitening
 
 
 class RmleParams(Params):
@@ -45,6 +47,9 @@ GRID = (0.01, 0.1, 1.0, 3.0)
 CALIBRATION = 24
 """Auxiliary validation images on which the weight is chosen."""
 
+FINE, FINE_CALIBRATION = (0.2, 0.35, 0.6, 1.7, 3.0, 5.0), 128
+"""Multiples of the best candidate that are tried too where the prior has a full covariance, and the images for that."""
+
 TOLERANCE = 0.05
 """Greatest relative gain of the mean loss after the budget that counts as converged."""
 
@@ -54,15 +59,16 @@ Fitted = dict[str, torch.Tensor]
 class Rmle(Attack):
     """Minimises the normalised feature error plus total variation plus a Gaussian prior, many images at once.
 
-    For each image: mean over visible elements of ((E[protect(f(x))] − z)_c / s_c)² + v·(d_x/d_z)·(mean of squared
-    standardised coefficients + tv·TV(x)) + the squared excess outside [0, 1]. s_c is channel c's standard deviation over
-    defended features of auxiliary images (of draws from the prior without any), at least 5 % of the channels' root mean
-    square: the features' scale and offset give no false protection, and a nearly dead channel does not drown the others.
-    v is the assumed variance of the normalised feature error: with additive Gaussian noise of that variance this is the
-    maximum a posteriori. The variable is the image's standardised cosine coefficients, the start is a ridge inversion of
-    auxiliary pairs, fitted anew for each reconstruction (multiplied out it would be the largest artifact of a run). A
-    random defense is met with fresh draws at every step; elements that it visibly masks are left out. Of several received
-    draws z is the average, and every scale and weight is chosen on averages of as many.
+    For each image: mean over visible elements of the squared error of E[protect(f(x))] in the unit of
+    :func:`._whitening.whitening` + v·(d_x/d_z)·(mean of squared standardised coefficients + tv·TV(x)) + the squared excess
+    outside [0, 1]. In that unit features are whitened over channels and noise counts as noise, so that neither scale nor
+    rotation of the channels gives false protection and a dead channel does not drown the others. v is the assumed
+    variance of the error in that unit: with additive Gaussian noise of that variance this is the maximum a posteriori. The
+    variable is the image's standardised coefficients: of the cosine transform, or of the full covariance where there are
+    20 auxiliary images for each number of an image. The start is a ridge inversion of auxiliary pairs, fitted anew for each
+    reconstruction (multiplied out it would be the largest artifact of a run). A random defense is met with fresh draws at
+    every step, whose noise a running mean of the iterates leaves out; elements that it visibly masks are left out. Of
+    several received draws z is the average, and every scale and weight is chosen on averages of as many.
 
     Images do not depend on each other: each runs the whole budget and keeps its best iterate by its own loss (under a
     random defense by its loss on draws that are always the same). A rate that decays to zero flattens any loss, so
@@ -76,7 +82,7 @@ class Rmle(Attack):
     """
 
     Params = RmleParams
-    version = 4
+    version = 5
     source = "He et al., ACSAC 2019"
     requires = AdversaryKnowledge(edge="weights")
     uses = AdversaryKnowledge(edge="weights", aux="same")
@@ -90,33 +96,31 @@ class Rmle(Attack):
         if view.knowledge.aux == "none":
             w = torch.empty(64, *view.image_shape, device=view.device)
             guesses = prior(w.normal_(generator=view.generator("rmle prior draws"))).clamp(0, 1)
-            scale = channel_scale(defended(view, guesses, "rmle scale draws"))
+            unit = whitening(view, guesses, "rmle scale draws", self.params.adaptive)
         else:
-            prior.fit(own_images(view, "train", 0, 1))
+            prior = fitted_prior(own_images(view, "train", 0, 1))
             images = own_images(view, "train", 1, 1)
             z = defended(view, images, "rmle ridge draws")
-            # As they are sent: a channel of noise alone would drown the others if its scale were the clean one's.
-            scale = channel_scale(z)
+            unit = whitening(view, images, "rmle scale draws", self.params.adaptive)
             held_out = own_images(view, "val", 4, 4)
-            ridge = Ridge(z / scale, images, defended(view, held_out, "rmle held-out draws") / scale, held_out)
+            ridge = Ridge(unit(z), images, unit(defended(view, held_out, "rmle held-out draws")), held_out)
             view.note(ridge_aux_val_mse=ridge.error, ridge_penalty=ridge.penalty)
             penalty = torch.tensor([ridge.penalty])
             if weight is None:
-                weight = self._choose(view, prior, scale, ridge)
+                weight = self._choose(view, prior, unit, ridge)
         weight = torch.tensor(0.03 if weight is None else weight)
-        return prior.state_dict() | {"feature_scale": scale, "weight": weight, "ridge_penalty": penalty}
+        return prior.state_dict() | {"whitening": unit.matrix, "weight": weight, "ridge_penalty": penalty}
 
     def reconstruct(self, view: View, fitted: Fitted) -> torch.Tensor:
-        prior = GaussianPrior(view.image_shape).to(view.device)
-        prior.load_state_dict({k: fitted[k].to(view.device) for k in prior.state_dict()})
-        scale, start = fitted["feature_scale"].to(view.device), None
+        prior = stored_prior(fitted, view.image_shape).to(view.device)
+        unit, start = Whitening(fitted["whitening"].to(view.device)), None
         if len(fitted["ridge_penalty"]):
             images = own_images(view, "train", 1, 1)
             z = defended(view, images, "rmle ridge draws")
-            start = Ridge(z / scale, images, penalties=(float(fitted["ridge_penalty"]),))(view.average / scale)
+            start = Ridge(unit(z), images, penalties=(float(fitted["ridge_penalty"]),))(unit(view.average))
         weight = torch.full((len(view),), float(fitted["weight"]), device=view.device)
         guess, loss, before = self._optimise(
-            view, view.average, prior, scale, weight, "loss", start, self.params.restarts
+            view, view.average, prior, unit, weight, "loss", start, self.params.restarts
         )
         gain = 1 - float(loss.mean()) / max(float(before.mean()), 1e-30)
         view.note(prior_weight=float(fitted["weight"]), gain_after_budget=gain, converged=gain <= TOLERANCE)
@@ -132,31 +136,43 @@ class Rmle(Attack):
     def cheap(cls) -> dict[str, Any]:
         return {"steps": 60}
 
-    def _choose(self, view: View, prior: GaussianPrior, scale: torch.Tensor, ridge: Ridge) -> float:
+    def _choose(self, view: View, prior: GaussianPrior, unit: Whitening, ridge: Ridge) -> float:
         """Attacks some of the attacker's own images with each weight and returns the best weight."""
-        own = to_float(view.aux_val.images[:CALIBRATION].to(view.device))
+        exact = isinstance(prior, FullGaussianPrior)
+        own = to_float(view.aux_val.images[: FINE_CALIBRATION if exact else CALIBRATION].to(view.device))
         z = defended(view, own, "rmle own draws")
-        many = z.repeat(len(GRID), *([1] * (z.ndim - 1)))
-        weight = torch.tensor(GRID, device=view.device).repeat_interleave(len(own))
-        start = ridge(z / scale).repeat(len(GRID), 1, 1, 1)
-        guess, _, _ = self._optimise(view, many, prior, scale, weight, "calibration_loss", start, restarts=1)
-        errors = (guess - own.repeat(len(GRID), 1, 1, 1)).square().reshape(len(GRID), -1).mean(1)
-        view.note(grid={str(w): float(e) for w, e in zip(GRID, errors, strict=True)})
-        return GRID[int(errors.argmin())]
+        start = ridge(unit(z))
+        found: dict[float, float] = {}
+
+        def tried(grid: Sequence[float], curve: str) -> None:
+            count = len(grid)
+            many = z.repeat(count, *([1] * (z.ndim - 1)))
+            weight = torch.tensor(grid, device=view.device).repeat_interleave(len(own))
+            starts = start.repeat(count, 1, 1, 1)
+            guess, _, _ = self._optimise(view, many, prior, unit, weight, curve, starts, restarts=1)
+            errors = (guess - own.repeat(count, 1, 1, 1)).square().reshape(count, -1).mean(1)
+            found.update(zip(grid, errors.tolist(), strict=True))
+
+        tried(GRID, "calibration_loss")
+        if exact:
+            # The prior is what the images have, so its weight is all that is left to get wrong; such images are small.
+            tried([factor * min(found, key=found.__getitem__) for factor in FINE], "fine_calibration_loss")
+        view.note(grid={f"{w:.4g}": e for w, e in found.items()})
+        return min(found, key=found.__getitem__)
 
     def _optimise(
         self,
         view: View,
         z: torch.Tensor,
         prior: GaussianPrior,
-        scale: torch.Tensor,
+        unit: Whitening,
         weight: torch.Tensor,
         curve: str,
         first: torch.Tensor | None,
         restarts: int,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Runs every start; returns images (N, C, H, W) in [0, 1], losses (N,), losses at the end of the budget (N,)."""
-        objective = Objective(view, prior, scale, self.params.tv, self.params.draws, self.params.adaptive)
+        objective = Objective(view, prior, unit, self.params.tv, self.params.draws, self.params.adaptive)
         starts = view.generator(f"rmle starts {curve}")
         pixels, features = math.prod(view.image_shape), z[0].numel()
         weight = weight * (pixels / features)

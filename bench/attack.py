@@ -130,6 +130,10 @@ class Attack(ABC):
         """Returns a rough count of the arithmetic of fit and reconstruct together."""
         return Work(edge_passes=n_private + n_aux, gflop=10.0)
 
+    def runs(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        """Returns the attacks that this one runs itself: role to (attack name, parameters); their versions are in its key."""
+        return {}
+
     @classmethod
     def cheap(cls) -> dict[str, Any]:
         """Returns parameters for tests."""

@@ -67,6 +67,7 @@ class RowBuilder:
                 # The groups of the measured images lie in this record.
                 "measure": info.sizes["measure"],
                 "aux": self._aux_identity(name),
+                **({"attributes": sorted(info.attributes)} if info.attributes else {}),
             },
             (),
             f"reference rows of {name}",
@@ -285,6 +286,9 @@ def of_images_alone(knowledge: AdversaryKnowledge) -> AdversaryKnowledge:
 def attack_identity(name: str, made: Attack) -> dict[str, Any]:
     """Returns what an attack contributes to a key; a tuned one names the other settings that it tries."""
     found = identity(ATTACKS, name, made.params)
+    if made.runs():
+        inner = {role: (n, ATTACKS.get(n).Params(**params)) for role, (n, params) in made.runs().items()}
+        found["runs"] = {role: identity(ATTACKS, *spec) for role, spec in inner.items()}
     if not isinstance(made, Tuned):
         return found
     return {**found, "tune": [a.params.dump() for a in made.tried[1:]], "tuning": TUNING}

@@ -93,7 +93,8 @@ def make_attack(name: str, params: Mapping[str, Any], tune: int = 1) -> Attack:
         tune: settings to try, the given ones among them.
     """
     cls = ATTACKS.get(name)
-    settings = settings_of(name, cls.Params(**params), tune)
+    # Settings are compared by the error of reconstructions, which attacks on labels have none of.
+    settings = settings_of(name, cls.Params(**params), tune if cls.infers == "image" else 1)
     made = cls(settings[0]) if len(settings) == 1 else Tuned(name, settings)
     made.name = name
     return made

@@ -391,6 +391,7 @@ def _facts(view: View) -> dict[str, Any]:
     return {
         "notes": view.notes,
         "curves": {name: [[s, v] for s, v in points if math.isfinite(v)] for name, points in view.curves.items()},
+        "not_finite": [name for name, points in view.curves.items() if not all(math.isfinite(v) for _, v in points)],
         "queries": view.queries,
         "accessed": sorted(view.accessed),
     }

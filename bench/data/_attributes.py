@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,21 +47,27 @@ def read_attributes(path: Path, names: Sequence[str]) -> Attributes:
     """
     try:
         raw = path.read_bytes()
-        rows = list(csv.DictReader(raw.decode("utf-8-sig").splitlines()))
+        head, *lines = [row for row in csv.reader(io.StringIO(raw.decode("utf-8-sig"), newline="")) if row] or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as exc:
         raise DataError(f"imagefolder: attributes: {path} cannot be read ({exc}). Expected CSV text in UTF-8.") from exc
-    heads = [str(h) for h in (rows[0] if rows else {})]
-    if FILE not in heads or len(heads) < 2:
+    heads = [h.strip() for h in head]
+    if FILE not in heads or len(heads) < 2 or len(set(heads)) < len(heads) or "" in heads:
         raise DataError(
             f"imagefolder: attributes: {path} has the columns {', '.join(heads) or 'none'}. Expected '{FILE}' (path "
-            "relative to the folder, as train/cat/1.png) and one column for each attribute."
+            "relative to the folder, as train/cat/1.png) and one column for each attribute, each with a name of its own."
         )
     if LABEL in heads:
         raise DataError(
             f"imagefolder: attributes: {path}: '{LABEL}' is the class of an image; give the column another name."
         )
     known: dict[str, dict[str, str]] = {}
-    for row in rows:
+    for line in lines:
+        if len(line) != len(heads):
+            raise DataError(
+                f"imagefolder: attributes: {path}: the line of {line[0]} has {len(line)} values. Expected {len(heads)}: "
+                f"{', '.join(heads)}."
+            )
+        row = dict(zip(heads, line, strict=True))
         if row[FILE] in known:
             raise DataError(
                 f"imagefolder: attributes: {path} has two lines for {row[FILE]}. Expected one for each image."

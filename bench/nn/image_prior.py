@@ -1,11 +1,18 @@
-"""A Gaussian prior of images: independent cosine coefficients in decorrelated colours."""
+"""Gaussian priors of images: independent cosine coefficients in decorrelated colours, or a full covariance."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import nn
+
+ENOUGH = 20
+"""Images for each number of an image from which on a full covariance is fitted."""
+
+MOST = 1200
+"""Most numbers of an image with a full covariance: with ENOUGH images for each of them, as many as fit in memory."""
 
 
 class GaussianPrior(nn.Module):
@@ -60,6 +67,58 @@ class GaussianPrior(nn.Module):
     def forward(self, w: torch.Tensor) -> torch.Tensor:
         """Returns the images of standardised coefficients w (N, C, H, W); not clipped."""
         return self.mean + torch.einsum("ck,nkhw->nchw", self.colours, self.rows.T @ (w * self.scale) @ self.columns)
+
+
+class FullGaussianPrior(GaussianPrior):
+    """Describes images as mean + Σ w_k · scale_k · v_k with the eigenvectors v_k of their covariance and w standard normal.
+
+    The covariance has (C·H·W)² numbers, so it takes many images to know it: :meth:`suits` says whether there are enough.
+    Coefficients have the shape of an image, in the order of the eigenvalues.
+
+    Args:
+        image_shape: (C, H, W).
+        floor: added to the variance of a coefficient.
+    """
+
+    vectors: torch.Tensor
+
+    def __init__(self, image_shape: tuple[int, int, int], floor: float = 1e-5) -> None:
+        super().__init__(image_shape, floor)
+        self.register_buffer("vectors", torch.eye(math.prod(image_shape)))
+
+    @staticmethod
+    def suits(images: torch.Tensor) -> bool:
+        """Says whether a covariance can be fitted: 20 images for each number of one, and at most 1,200 numbers."""
+        numbers = images[0].numel()
+        return numbers <= MOST and len(images) >= ENOUGH * numbers
+
+    def fit(self, images: torch.Tensor) -> None:
+        self.mean.copy_(images.mean(0, keepdim=True))
+        flat = (images - self.mean).flatten(1).double()
+        values, vectors = torch.linalg.eigh(flat.T @ flat / len(flat))
+        self.vectors.copy_(vectors.float())
+        self.scale.copy_((values.clamp_min(0).float() + self.floor).sqrt().reshape(self.scale.shape))
+
+    def analyse(self, centred: torch.Tensor) -> torch.Tensor:
+        return (centred.flatten(1) @ self.vectors).reshape(centred.shape)
+
+    def forward(self, w: torch.Tensor) -> torch.Tensor:
+        return self.mean + ((w * self.scale).flatten(1) @ self.vectors.T).reshape(w.shape)
+
+
+def fitted_prior(images: torch.Tensor) -> GaussianPrior:
+    """Returns the prior of images (N, C, H, W) in [0, 1]: with the full covariance where they suffice for it."""
+    kind = FullGaussianPrior if FullGaussianPrior.suits(images) else GaussianPrior
+    prior = kind((images.shape[1], images.shape[2], images.shape[3])).to(images.device)
+    prior.fit(images)
+    return prior
+
+
+def stored_prior(state: Mapping[str, torch.Tensor], image_shape: tuple[int, int, int]) -> GaussianPrior:
+    """Returns the prior whose state is among some tensors."""
+    prior = (FullGaussianPrior if "vectors" in state else GaussianPrior)(image_shape)
+    prior.load_state_dict({name: state[name] for name in prior.state_dict()})
+    return prior
 
 
 def _cosines(n: int) -> torch.Tensor:

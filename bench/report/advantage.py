@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from .. import stats
 from ..data.base import LABEL
 from ..plan import Plan
 from ..stats import Interval
-from .columns import metric_names
-from .frames import Row, spread
-from .headline import by_seed
+from .columns import HIGH, LOW, PLACE, metric_names
+from .frames import Row, joined, make_frame, spread
+from .headline import values_over_seeds
 from .reading import Array, Records, Reference
 
 ACCURACY = "label_accuracy"
@@ -40,7 +41,7 @@ def advantage(right: Array, reference: Reference, attribute: str) -> Interval | 
     constant = constant_right(reference, attribute)
     if constant is None or constant.all() or right.shape[-1] != len(constant):
         return None
-    return stats.scaled_interval(right, constant, 1 - constant, reference.groups)
+    return stats.scaled_interval(right, constant, 1 - constant, reference.groups, bounds=(-np.inf, 1.0))
 
 
 def constant_right(reference: Reference, attribute: str) -> Array | None:
@@ -53,41 +54,60 @@ def constant_right(reference: Reference, attribute: str) -> Array | None:
 
 
 def cell_reading(plan: Plan, records: Records, dataset: str, key: str) -> Row:
-    """Returns the advantage of a cell whose attack reads labels, empty for other cells."""
-    if plan.nodes["cell", key].infers == "image" or ACCURACY not in plan.metrics:
+    """Returns the advantage of a cell whose attack reads labels, and why there is none; empty for other cells."""
+    if plan.nodes["cell", key].infers == "image":
         return spread("label_advantage", None)
-    right = records.scores(key, ACCURACY).whole
-    found = None
-    if right is not None:
-        found = advantage(right, records.reference(dataset), read_attribute(plan, key))
-    return spread("label_advantage", found)
-
-
-def best_reading(
-    plan: Plan, records: Records, cells: Sequence[Mapping[str, Any]], seeds: set[int], reference: Reference
-) -> Row:
-    """Returns the figures of the attack with the greatest advantage among those that are there for all seeds."""
-    row: Row = {}
     if ACCURACY not in plan.metrics:
-        return row
-    best = -np.inf
+        return spread("label_advantage", None) | {"reason": f"no advantage: it needs the metric {ACCURACY}"}
+    right, reference = records.scores(key, ACCURACY).whole, records.reference(dataset)
+    attribute = read_attribute(plan, key)
+    found = None if right is None else advantage(right, reference, attribute)
+    return spread("label_advantage", found) | {"reason": "" if found else _why_not(reference, attribute)}
+
+
+def build_attributes(plan: Plan, records: Records) -> pd.DataFrame:
+    """Returns a row per defense, knowledge level and attribute that is read: the attack with the greatest advantage.
+
+    Attributes are never compared with each other: one defense may hide the class and not another attribute. The attack is
+    selected with the truth in hand; one that lacks a seed has no part, and ``incomplete`` names it.
+    """
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for cell in plan.cells:
+        if cell["key"] and plan.nodes["cell", cell["key"]].infers == "label":
+            place = tuple(cell[n] for n in (*PLACE, "defense", "knowledge"))
+            groups.setdefault((*place, read_attribute(plan, cell["key"])), []).append(cell)
+    rows = [_best(records, cells, at[-1]) for at, cells in groups.items()] if ACCURACY in plan.metrics else []
+    figures = [p for n in (ACCURACY, "label_advantage") for p in (n, n + LOW, n + HIGH)]
+    return make_frame(rows, [*PLACE, "defense", "knowledge", "attribute", "attack", *figures, "constant", "incomplete"])
+
+
+def _best(records: Records, cells: Sequence[Mapping[str, Any]], attribute: str) -> Row:
+    first = cells[0]
+    reference = records.reference(first["dataset"])
+    row: Row = {**{n: first[n] for n in (*PLACE, "defense", "knowledge")}, "attribute": attribute}
+    seeds, lacking, best = {c["seed"] for c in cells}, [], -np.inf
     for attack in dict.fromkeys(c["attack"] for c in cells):
-        some = [c for c in cells if c["attack"] == attack]
-        done = [c["key"] for c in some if records.done("cell", c["key"])]
-        values = [records.scores(key, ACCURACY).whole for key in done]
-        whole = [(c["seed"], v) for c, v in zip(some, values, strict=False) if v is not None]
-        if len(done) < len(some) or len(whole) < len(some) or {s for s, _ in whole} != seeds:
-            continue
-        right = by_seed(whole)
-        found = advantage(right, reference, read_attribute(plan, done[0]))
-        if found is None or found.value <= best:
-            continue
-        best = found.value
-        row = {"label_attack": attack, **spread("label_advantage", found)}
-        row |= spread(ACCURACY, stats.mean_interval(right, reference.groups, bounds=(0.0, 1.0)))
-    return row
+        right = values_over_seeds(records, [c for c in cells if c["attack"] == attack], ACCURACY, seeds)
+        found = None if right is None else advantage(right, reference, attribute)
+        if right is None or found is None:
+            lacking.append(
+                f"{attack}: {'not there for every seed' if right is None else _why_not(reference, attribute)}"
+            )
+        elif found.value > best:
+            best = found.value
+            row |= {"attack": attack, **spread("label_advantage", found)}
+            row |= spread(ACCURACY, stats.mean_interval(right, reference.groups, bounds=(0.0, 1.0)))
+    constant = constant_right(reference, attribute)
+    return row | {"constant": None if constant is None else float(constant.mean()), "incomplete": joined(lacking)}
+
+
+def _why_not(reference: Reference, attribute: str) -> str:
+    constant = constant_right(reference, attribute)
+    if constant is None:
+        return f"no advantage: the reference record ({reference.state.status}) says nothing of '{attribute}'"
+    return f"no advantage: every private image has one value of '{attribute}'" if constant.all() else ""
 
 
 def reading_columns(plan: Plan) -> list[str]:
-    """Returns the columns of the tables that only suites with attacks on labels have."""
+    """Returns the columns of the table of cells that only suites with attacks on labels have."""
     return list(spread("label_advantage", None)) if metric_names(plan, "label") else []

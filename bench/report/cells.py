@@ -17,11 +17,14 @@ from ..references import REFERENCE_ROWS
 from .advantage import cell_reading, reading_columns
 from .columns import HIGH, LABELS, LOW, TIMING, TRUTH, USABLE, metric_names
 from .comparisons import comparison_flags
-from .flags import NO_BETTER, NOT_CONVERGED
+from .flags import DIVERGED, NO_BETTER, NOT_CONVERGED
 from .frames import Row, joined, make_frame, spread
 from .headline import leakage, resolution, usable_information, why_not
 from .reading import Records, Scores
 from .targets import target_flags
+
+SCATTER = 0.05
+"""Relative rise of a curve that the draws of a random defense may cause."""
 
 TIMES = (f"{TIMING}attack_s", f"{TIMING}fit_s", f"{TIMING}score_s")
 
@@ -64,6 +67,28 @@ def attack_facts(records: Records, key: str) -> tuple[bool | None, int | None]:
     return (all(said) if said else None), sum(int(p.get("queries", 0)) for p in parts)
 
 
+def diverged_curves(records: Records, key: str) -> list[str]:
+    """Returns the curves of a done cell and its fits that end above where they began, or were not finite.
+
+    A held-out cross-entropy may rise from the first epoch on, whose weights its reader then keeps: that is no divergence.
+    """
+    record = records.done("cell", key)
+    if record is None:
+        return []
+    found: dict[str, None] = {}
+    for part in (record["attack"], *(fit["info"] for fit in fits_of(records, record))):
+        found |= dict.fromkeys(part.get("not_finite", ()))
+        for name, points in part.get("curves", {}).items():
+            if name.endswith("cross_entropy") or len(points) < 2:
+                continue
+            # Of what is judged on held-out images the best is kept, so a late rise does no harm.
+            held_out = name.startswith("aux_val")
+            first, last = points[0][1], min(p[1] for p in points[1:]) if held_out else points[-1][1]
+            if last - first > SCATTER * abs(first):
+                found[name] = None
+    return list(found)
+
+
 def _row(plan: Plan, records: Records, labels: Mapping[str, Any], known: dict[str, Row], compared: str) -> Row:
     state = records.row_state("cell", labels)
     key = labels["key"]
@@ -87,7 +112,10 @@ def _figures(plan: Plan, records: Records, labels: Mapping[str, Any]) -> Row:
     converged, queries = attack_facts(records, key)
     row |= {"queries": queries, "converged": converged}
     flags = [NOT_CONVERGED] if converged is False else []
-    row |= cell_reading(plan, records, dataset, key)
+    astray = diverged_curves(records, key)
+    flags += [f"{DIVERGED}: {', '.join(astray)}"] if astray else []
+    read = cell_reading(plan, records, dataset, key)
+    row |= {**read, "reason": joined([row["reason"], str(read.get("reason", ""))])}
     low = row[("leakage" if infers == "image" else "label_advantage") + LOW]
     if low is not None and low <= 0 and beats_prior(record["identity"]["attack"]["name"]):
         flags.append(NO_BETTER)

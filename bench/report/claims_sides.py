@@ -138,6 +138,8 @@ class Sides:
         if figure.attack is not None:
             cells = select(cells, cells["attack"] == figure.attack)
         seeds = set(self._of(defense)["seed"])
+        # Attacks that read labels make no reconstruction: none is missing.
+        cells = select(cells, [not self._reads_labels(k) for k in cells["key"]])
         found = {a: self._scores(cells, a, "mse", seeds) for a in dict.fromkeys(map(str, cells["attack"]))}
         errors = {a: v for a, v in found.items() if v}
         if not errors:
@@ -149,6 +151,10 @@ class Sides:
         missing = [a for a in found if a not in errors]
         unsure = f"strongest attack not known, not complete: {', '.join(f'{a} on {defense}' for a in missing)}"
         return _of_images(rows, 0, strongest, unsure if missing else "")
+
+    def _reads_labels(self, key: Any) -> bool:
+        name: Any = ("cell", str(key))
+        return name in self.plan.nodes and self.plan.nodes[name].infers == "label"
 
     def _scores(self, cells: pd.DataFrame, attack: str, metric: str, seeds: set[int]) -> list[Array]:
         """Returns the values per image of an attack, a row per seed; nothing if a seed or an image lacks them."""

@@ -127,6 +127,7 @@ def describe(plan: Plan) -> dict[str, dict[str, tuple[str, str]]]:
         "cells": meanings.CELLS | metrics,
         "summary": meanings.SUMMARY | metrics | measures,
         "worst_case": meanings.WORST_CASE,
+        "attributes": meanings.ATTRIBUTES,
         "criterion": meanings.CRITERION,
         "claims": meanings.CLAIMS,
         "per_image": meanings.PER_IMAGE | {n: (figure(n).unit, f"{figure(n).label} of this image") for n in metrics},

@@ -12,13 +12,21 @@ from .columns import PLACE
 
 NOT_CONVERGED = "not converged"
 NO_BETTER = "no better than the prior"
+DIVERGED = "diverged"
 WEAK_WHITE_BOX = "white-box weaker than black-box"
 DEEPER = "a deeper cut leaks more"
 FALSE_SECURITY = "false security"
 
 EXPLAINED: dict[str, str] = {
     NOT_CONVERGED: "The attack or its training was still improving when it stopped: a longer one may leak more.",
-    NO_BETTER: "The interval of the leakage score reaches 0: nothing shows that this attack beats a constant guess.",
+    DIVERGED: (
+        "A curve of the attack, or of its training, ends above where it began or holds values that are not finite: the "
+        "attack is no measure of what leaks."
+    ),
+    NO_BETTER: (
+        "The interval of the leakage score (of the advantage, for attacks on labels) reaches 0: nothing shows that this attack "
+        "beats a constant guess."
+    ),
     WEAK_WHITE_BOX: (
         "The best attack that needs the edge's weights leaks less than the best one without them, beyond the interval. "
         "Who knows more can always do as well as who knows less, so the attack with weights is too weak here: the true "

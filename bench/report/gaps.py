@@ -120,7 +120,7 @@ def empty(plan: Plan, records: Records) -> list[tuple[str, str]]:
         return ", ".join(p for p in (str(row["defense"]), place, f"seed {row['seed']}" if seeds else "") if p)
 
     for row in {c["key"]: c for c in plan.cells if records.done("cell", c["key"])}.values():
-        for name in metric_names(plan):
+        for name in metric_names(plan, plan.nodes["cell", row["key"]].infers):
             found = records.scores(row["key"], name)
             if found.values is None or found.reason:
                 out.setdefault((name, found.reason), []).append(f"{row['attack']} on {target_of(row)}")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from .. import stats
 from ..stats import Interval
 from .frames import joined
-from .reading import Array, Reference
+from .reading import Array, Records, Reference
 from .texts import NOT_DISTINGUISHABLE, ONE_SEED
 
 
@@ -88,6 +89,19 @@ def by_seed(rows: Sequence[tuple[int, Array]]) -> Array:
     if len(seeds) == 1:
         return np.stack([v for _, v in rows])
     return np.stack([np.mean([v for s, v in rows if s == seed], axis=0) for seed in seeds])
+
+
+def values_over_seeds(
+    records: Records, cells: Sequence[Mapping[str, Any]], metric: str, seeds: set[int]
+) -> Array | None:
+    """Returns the values (S, N) of one metric over the cells of one attack; None where any seed lacks any value."""
+    rows = []
+    for cell in cells:
+        whole = records.scores(cell["key"], metric).whole if records.done("cell", cell["key"]) else None
+        if whole is None:
+            return None
+        rows.append((cell["seed"], whole))
+    return by_seed(rows) if {s for s, _ in rows} == seeds else None
 
 
 def _prior(reference: Reference) -> Array:

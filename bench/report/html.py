@@ -72,7 +72,7 @@ def page(
     skips = gaps.skips(plan, records)
     # Only where something was read are there columns for it.
     reads = bool(metric_names(plan, "label"))
-    cell_heads = [*CELLS[:-1], *READ[2:4], CELLS[-1]] if reads else CELLS
+    cell_heads = [*CELLS[:-1], READ[3], READ[5], CELLS[-1]] if reads else CELLS
     row_of = read_cell_row if reads else cell_row
     return template.render(
         version=__version__,
@@ -84,7 +84,7 @@ def page(
         summary_heads=heads(SUMMARY, plan),
         summary=summary_groups(tables.summary, flags),
         read_heads=heads(READ, plan),
-        read=[read_row(r) for r in tables.summary.to_dict("records")] if reads else [],
+        read=[read_row(r) for r in tables.attributes.to_dict("records")],
         worst_heads=heads(WORST, plan),
         worst=[worst_row(r) for r in tables.worst_case.to_dict("records")],
         claim_heads=CLAIM_HEADS,

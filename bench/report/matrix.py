@@ -13,9 +13,8 @@ from ..plan import Plan
 from .cells import beats_prior
 from .columns import HIGH, LOW, PLACE, figure, metric_names
 from .frames import Row, make_frame, spread
-from .headline import leakage, resolution
+from .headline import leakage, resolution, values_over_seeds
 from .reading import Records, State
-from .summary import values_over_seeds
 
 
 def build_matrix(plan: Plan, records: Records) -> pd.DataFrame:

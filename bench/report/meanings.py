@@ -100,8 +100,6 @@ SUMMARY = {
     ),
     **interval("leakage_change", "", "leakage less that of the undefended target, paired over images"),
     "leakage_change_note": ("", _NOTE.format("leakage_change")),
-    "label_attack": ("", "the attack with the greatest mean advantage; selected with the truth in hand"),
-    **_ADVANTAGE,
     **_ACCURACY,
     **interval("accuracy_drop", "share", "accuracy of the undefended target less this one's, paired over images"),
     "accuracy_drop_note": ("", _NOTE.format("accuracy_drop")),
@@ -117,6 +115,17 @@ SUMMARY = {
     "cells_skipped": ("cells", "cells that were skipped, with their reason in cells.csv"),
     "cells_not_run": ("cells", "cells without a record"),
     "incomplete": ("", "what is missing and ought not to be; empty where nothing is"),
+}
+
+ATTRIBUTES = {
+    **_PLACE,
+    "knowledge": ("", "level of adversary knowledge"),
+    "attribute": ("", "what is read: label (the class) or another attribute of the dataset"),
+    "attack": ("", "the attack with the greatest mean advantage; selected with the truth in hand"),
+    **interval("label_accuracy", "share", "share of private images whose value that attack reads rightly"),
+    **_ADVANTAGE,
+    "constant": ("share", "share of the most frequent value among the private images: the best constant guess"),
+    "incomplete": ("", "attacks that are missing and ought not to be; empty where none is"),
 }
 
 WORST_CASE = {
@@ -136,6 +145,7 @@ WORST_CASE = {
     ),
     "best_at": ("", "at how many images (and seeds) each attack has the best value"),
     "attacks": ("attacks", "attacks that are there for every seed"),
+    "incomplete": ("", "attacks that are missing and ought not to be; empty where none is"),
 }
 
 PER_IMAGE = {

@@ -46,12 +46,13 @@ CELLS = (
 
 READ = (
     ("defense", "defense"),
-    ("label_attack", "best reader"),
+    ("attribute", "attribute"),
+    ("attack", "best reader"),
     ("label_accuracy", "accuracy of reading"),
-    ("label_advantage", "advantage over a constant guess"),
-    ("accuracy", "accuracy of the model"),
+    ("constant", "best constant guess"),
+    ("label_advantage", "advantage over it"),
 )
-"""Column of the summary to its head, where attacks read a class or another attribute."""
+"""Column of what was read to its head."""
 
 WORST = (
     ("defense", "defense"),
@@ -87,7 +88,7 @@ class Value:
 def heads(columns: Sequence[tuple[str, str]], plan: Plan) -> list[tuple[str, str]]:
     """Returns (head, what a tooltip says) of columns."""
     known = describe(plan)
-    meanings = known["worst_case"] | known["targets"] | known["summary"] | known["cells"]
+    meanings = known["attributes"] | known["worst_case"] | known["targets"] | known["summary"] | known["cells"]
     out = []
     for name, head in columns:
         unit, meaning = meanings.get(name, ("", ""))
@@ -134,10 +135,13 @@ def read_row(row: Mapping[Any, Any]) -> list[Value]:
     """Returns a row of the table of what was read."""
     return [
         Value(str(row["defense"]), ", ".join(str(row[n]) for n in (*PLACE, "knowledge"))),
-        Value(said(row, "label_attack")),
+        Value(str(row["attribute"])),
+        Value(said(row, "attack")),
         _figure(row, "label_accuracy", 3),
-        _figure(row, "label_advantage", 3),
-        _figure(row, "accuracy", 3),
+        Value(number(row, "constant", 3), kind="num"),
+        Value("-", said(row, "incomplete"))
+        if not present(row["label_advantage"])
+        else _figure(row, "label_advantage", 3),
     ]
 
 
@@ -145,7 +149,11 @@ def worst_row(row: Mapping[Any, Any]) -> list[Value]:
     """Returns a row of the table of worst cases."""
     digits = 5 if str(row["metric"]) == "mse" else 3
     return [
-        Value(str(row["defense"]), ", ".join(str(row[n]) for n in PLACE)),
+        Value(
+            str(row["defense"]),
+            "incomplete" if said(row, "incomplete") != "-" else ", ".join(str(row[n]) for n in PLACE),
+            bad=said(row, "incomplete") != "-",
+        ),
         Value(str(row["knowledge"])),
         Value(str(row["metric"])),
         Value(str(row["attack"])),

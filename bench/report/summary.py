@@ -11,13 +11,12 @@ import pandas as pd
 
 from .. import stats
 from ..plan import Plan
-from .advantage import best_reading, reading_columns
-from .cells import attack_facts
+from .cells import attack_facts, diverged_curves
 from .columns import HIGH, LOW, PLACE, TIMING, USABLE, figure, measure_columns, measure_names, metric_names
 from .comparisons import comparison_flags
-from .flags import NOT_CONVERGED
+from .flags import DIVERGED, NOT_CONVERGED
 from .frames import Row, joined, make_frame, spread
-from .headline import by_seed, leakage, leakage_difference, note_on, resolution, usable_information
+from .headline import leakage, leakage_difference, note_on, resolution, usable_information, values_over_seeds
 from .reading import Array, Records, Reference
 from .targets import accuracy_per_image, measure_reasons, target_flags, target_values
 
@@ -40,15 +39,13 @@ def build_summary(plan: Plan, records: Records) -> pd.DataFrame:
     ]
     timings = [c for n in measure_names(plan) for c in measure_columns(n) if c.startswith(TIMING)]
     figures = [p for n in metric_names(plan, "image") for p in (n, n + LOW, n + HIGH)]
-    read = [p for n in metric_names(plan, "label") for p in (n, n + LOW, n + HIGH)]
     columns = [*PLACE, "defense", "knowledge", "worst_attack", "selection"]
     columns += [p for n in ("leakage", "equivalent_resolution", USABLE) for p in (n, n + LOW, n + HIGH)]
     columns += [*figures, *(f"leakage_envelope{s}" for s in ("", LOW, HIGH))]
     columns += [*(f"leakage_change{s}" for s in ("", LOW, HIGH)), "leakage_change_note"]
     columns += [*(f"accuracy{s}" for s in ("", LOW, HIGH)), *(f"accuracy_drop{s}" for s in ("", LOW, HIGH))]
     columns += ["accuracy_drop_note", "mi_nats", "mi_text", *(b for b in (*_BOUNDS, *_BOUNDS_OF) if b in measured)]
-    columns += [*(c for c in measured if not c.startswith("mi_"))]
-    columns += [*(["label_attack"] if read else []), *reading_columns(plan), *read, "flags"]
+    columns += [*(c for c in measured if not c.startswith("mi_")), "flags"]
     columns += ["seeds", "cells_done", "cells_failed", "cells_skipped", "cells_not_run", "incomplete", *timings]
     return make_frame(rows, dict.fromkeys(columns))
 
@@ -74,12 +71,12 @@ def _row(plan: Plan, records: Records, indices: Sequence[int], compared: Mapping
         row |= spread("leakage_envelope", leakage(np.min(np.stack(list(errors.values())), axis=0), reference))
         row |= _metrics(plan, records, cells, worst, reference)
         row |= _change(plan, records, first, place, errors[worst], reference)
-    row |= best_reading(plan, records, cells, seeds, reference)
     row |= _targets(plan, records, targets, place, reference)
     flags = [f for i in indices if (f := compared.get(i, ""))]
     flags += [
         f"{NOT_CONVERGED}: {c['attack']}" for c in cells if c["key"] and attack_facts(records, c["key"])[0] is False
     ]
+    flags += [f"{DIVERGED}: {c['attack']}" for c in cells if c["key"] and diverged_curves(records, c["key"])]
     flags += [f for t in targets if t["key"] for f in target_flags(plan, records, t["key"])]
     return row | {"flags": joined(flags)}
 
@@ -109,19 +106,6 @@ def _errors(records: Records, cells: Sequence[Mapping[str, Any]], seeds: set[int
         if found is not None:
             out[attack] = found
     return out
-
-
-def values_over_seeds(
-    records: Records, cells: Sequence[Mapping[str, Any]], metric: str, seeds: set[int]
-) -> Array | None:
-    """Returns the values (S, N) of one metric over the cells of one attack; None where any seed lacks any value."""
-    rows = []
-    for cell in cells:
-        whole = records.scores(cell["key"], metric).whole if records.done("cell", cell["key"]) else None
-        if whole is None:
-            return None
-        rows.append((cell["seed"], whole))
-    return by_seed(rows) if {s for s, _ in rows} == seeds else None
 
 
 def _metrics(plan: Plan, records: Records, cells: Sequence[Mapping[str, Any]], worst: str, reference: Reference) -> Row:

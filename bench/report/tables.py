@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from ..plan import Plan
+from .advantage import build_attributes
 from .cells import build_cells
 from .claims import build_claims
 from .columns import LABELS, metric_names
@@ -28,6 +29,7 @@ class Results:
         cells: a row per cell and knowledge level, and the reference rows.
         summary: a row per defense and knowledge level: the worst case over attacks.
         worst_case: a row per defense, knowledge level and metric: the strongest attack by it, and the per-image envelope.
+        attributes: a row per defense, knowledge level and attribute that attacks read: the best reader.
         per_image: a row per cell, knowledge level and private image.
         criterion: a row per dataset and quantity: does it predict how well the strongest attack does?
         claims: a row per claim of the suite and figure that decides it.
@@ -38,6 +40,7 @@ class Results:
     cells: pd.DataFrame
     summary: pd.DataFrame
     worst_case: pd.DataFrame
+    attributes: pd.DataFrame
     per_image: pd.DataFrame
     criterion: pd.DataFrame
     claims: pd.DataFrame
@@ -53,6 +56,7 @@ def build_tables(plan: Plan, read: Read) -> tuple[Results, Records]:
         cells=cells,
         summary=build_summary(plan, records),
         worst_case=build_worst_case(plan, records),
+        attributes=build_attributes(plan, records),
         per_image=build_per_image(plan, records),
         criterion=build_criterion(plan, targets, cells),
         claims=build_claims(plan, records, targets, cells),

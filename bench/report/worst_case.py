@@ -11,9 +11,9 @@ import pandas as pd
 from .. import stats
 from ..plan import Plan
 from .columns import HIGH, LOW, PLACE, figure, metric_names
-from .frames import Row, make_frame, spread
+from .frames import Row, joined, make_frame, spread
+from .headline import values_over_seeds
 from .reading import Array, Records
-from .summary import values_over_seeds
 
 
 def build_worst_case(plan: Plan, records: Records) -> pd.DataFrame:
@@ -21,20 +21,24 @@ def build_worst_case(plan: Plan, records: Records) -> pd.DataFrame:
 
     The attack is the one with the best mean over images and seeds; the envelope takes for each image (and seed) the best
     value of any attack, and ``best_at`` says how often each attack has it. Both are selected with the truth in hand: an
-    attacker who cannot see it need not reach them. Attacks that lack a seed have no part.
+    attacker who cannot see it need not reach them. Attacks that lack a seed have no part, and ``incomplete`` names them.
     """
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for cell in plan.cells:
         groups.setdefault(tuple(cell[n] for n in (*PLACE, "defense", "knowledge")), []).append(cell)
-    rows = [row for cells in groups.values() for m in metric_names(plan, "image") if (row := _row(records, cells, m))]
+    metrics = metric_names(plan, "image")
+    rows = [row for cells in groups.values() for m in metrics if (row := _row(plan, records, cells, m))]
     figures = [p for n in ("value", "envelope") for p in (n, n + LOW, n + HIGH)]
-    return make_frame(rows, [*PLACE, "defense", "knowledge", "metric", "attack", *figures, "best_at", "attacks"])
+    return make_frame(
+        rows, [*PLACE, "defense", "knowledge", "metric", "attack", *figures, "best_at", "attacks", "incomplete"]
+    )
 
 
-def _row(records: Records, cells: Sequence[Mapping[str, Any]], metric: str) -> Row | None:
+def _row(plan: Plan, records: Records, cells: Sequence[Mapping[str, Any]], metric: str) -> Row | None:
     read, first = figure(metric), cells[0]
     if read.higher_means not in ("more leakage", "less leakage"):
         return None
+    cells = [c for c in cells if not c["key"] or plan.nodes["cell", c["key"]].infers == "image"]
     seeds = {c["seed"] for c in cells}
     found: dict[str, Array] = {}
     for attack in dict.fromkeys(c["attack"] for c in cells):
@@ -51,7 +55,14 @@ def _row(records: Records, cells: Sequence[Mapping[str, Any]], metric: str) -> R
     row: Row = {**{n: first[n] for n in (*PLACE, "defense", "knowledge")}, "metric": metric, "attack": worst}
     row |= spread("value", stats.mean_interval(found[worst], groups, bounds=read.bounds))
     row |= spread("envelope", stats.mean_interval(sign * every.max(0), groups, bounds=read.bounds))
-    return row | {"best_at": _shares(names, every.argmax(0)), "attacks": len(names)}
+    states = [(c, records.row_state("cell", c)) for c in cells]
+    owed = [f"{c['attack']}, seed {c['seed']}: {s.status}" for c, s in states if s.owed]
+    lacking = [a for a in dict.fromkeys(c["attack"] for c, s in states if s.status == "done") if a not in found]
+    return row | {
+        "best_at": _shares(names, every.argmax(0)),
+        "attacks": len(names),
+        "incomplete": joined([*owed, *(f"{a}: without values for every seed" for a in lacking)]),
+    }
 
 
 def _shares(names: Sequence[str], best: Any) -> str:

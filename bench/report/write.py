@@ -49,10 +49,10 @@ def write_derived(
     """
     tables, records = build_tables(plan, store.read)
     written = []
-    for name in ("targets", "cells", "summary", "worst_case", "per_image", "criterion", "claims"):
+    for name in ("targets", "cells", "summary", "worst_case", "attributes", "per_image", "criterion", "claims"):
         table = getattr(tables, name)
-        if name == "claims" and table.empty:
-            (folder / "claims.csv").unlink(missing_ok=True)  # most suites test no claims
+        if name in ("claims", "attributes") and table.empty:
+            (folder / f"{name}.csv").unlink(missing_ok=True)  # most suites test no claims and read no attribute
             continue
         written.append(_text(folder / f"{name}.csv", csv(table)))
     written.append(_text(folder / "summary.md", markdown(tables.summary)))

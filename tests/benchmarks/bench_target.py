@@ -18,6 +18,7 @@ from splitaudit.work import receive
 
 SHAPE = (3, 32, 32)
 CPU = torch.device("cpu")
+Fits = dict[str, dict[str, torch.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,18 @@ class Bench:
     private: Part
     aux: tuple[Part, Part]
 
-    def view(self, level: AdversaryKnowledge, private: int) -> View:
+    def view(self, level: AdversaryKnowledge, private: int, fits: Fits | None = None) -> View:
         """Returns a view of the first so many private images."""
         received = receive(self.model, self.private.first(private), 1, 0, CPU)
-        return View(knowledge=level, received=received, image_shape=SHAPE, model=self.model, aux=self.aux, seed=0)
+        return View(
+            knowledge=level,
+            received=received,
+            image_shape=SHAPE,
+            model=self.model,
+            aux=self.aux,
+            seed=0,
+            fits=fits,
+        )
 
 
 def make_bench() -> Bench:

@@ -15,6 +15,7 @@ import test_kit_defense_mask
 import test_kit_defense_stored
 import test_kit_defense_training
 import test_kit_defense_wire
+import test_kit_labels
 import test_kit_measure
 import test_kit_metric
 import test_kit_plugin
@@ -22,6 +23,7 @@ from kit_toys import ToyAttack, ToyDefense, ToyMeasure, ToyMetric
 
 import splitaudit.testing
 from splitaudit.testing import checks_of
+from splitaudit.testing.attack_labels import LABEL_CHECKS
 from splitaudit.testing.plugin import PLUGIN_CHECKS
 
 FILES: dict[Any, tuple[Any, ...]] = {
@@ -47,6 +49,12 @@ def test_every_check_of_a_kind_has_a_toy_that_breaks_it(kind: Any) -> None:
     assert broken(FILES[kind]) == own
 
 
+def test_every_check_of_readers_and_of_what_judges_them_has_a_toy_that_breaks_it() -> None:
+    assert broken((test_kit_labels,)) == {c.__name__ for c in LABEL_CHECKS}
+    own = {c.__name__ for c in checks_of(test_kit_labels.ToyLabelMetric) if c not in PLUGIN_CHECKS}
+    assert {toy.check for toy in test_kit_labels.METRIC_TOYS} == own
+
+
 def test_every_check_of_all_plugins_has_a_toy_that_breaks_it() -> None:
     assert broken((test_kit_plugin,)) == {c.__name__ for c in PLUGIN_CHECKS}
 
@@ -59,7 +67,8 @@ def test_every_function_that_is_called_a_check_is_run_for_some_kind() -> None:
         for name, value in vars(module).items():
             if name.startswith("check_") and inspect.isfunction(value) and value.__module__ == module.__name__:
                 written.add((info.name, name))
-    run = {(c.__module__.rpartition(".")[2], c.__name__) for kind in FILES for c in checks_of(kind)}
+    kinds = (*FILES, test_kit_labels.ToyReader, test_kit_labels.ToyLabelMetric)
+    run = {(c.__module__.rpartition(".")[2], c.__name__) for kind in kinds for c in checks_of(kind)}
     assert {w for w in written if w[1] not in entrances} == run
 
 

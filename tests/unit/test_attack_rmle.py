@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from torch import nn
 
-from splitaudit.attacks._inversion import FLOOR, channel_scale, descend
+from splitaudit.attacks._inversion import descend
+from splitaudit.attacks._whitening import Whitening, whitening
 from splitaudit.attacks.rmle import Rmle
 from splitaudit.defense import Defense
 from splitaudit.knowledge import AdversaryKnowledge
@@ -16,6 +17,7 @@ from splitaudit.params import Params
 from splitaudit.testing import attacked, control_edge, control_target, toy_target
 from splitaudit.testing.attacking import Attacked, HalfTheChannels, ScaledWire, Sizes
 from splitaudit.testing.data import SHAPE, part
+from splitaudit.view import View
 
 NO_AUX = AdversaryKnowledge(edge="weights")
 QUICK = {"steps": 20, "gaussian": 0.03}
@@ -142,18 +144,85 @@ def attacked_fit(shape: tuple[int, int, int]) -> dict[str, torch.Tensor]:
     return kept[0]
 
 
-def test_a_nearly_dead_channel_gets_a_share_of_the_typical_scale() -> None:
-    g = torch.Generator().manual_seed(0)
-    z = torch.randn(50, 4, 3, 3, generator=g) * torch.tensor([1.0, 2.0, 1e-4, 0.0])[:, None, None]
-    scale = channel_scale(z).flatten()
-    exact = z.std((0, 2, 3), unbiased=False)
-    torch.testing.assert_close(scale[:2], exact[:2])
-    torch.testing.assert_close(scale[2:], FLOOR * exact.square().mean().sqrt().expand(2))
+class Sent:
+    """A stand-in for the view: features are the given ones with noise of its own on each channel."""
+
+    def __init__(self, z: torch.Tensor, noise: torch.Tensor, masked: bool = False) -> None:
+        self.z, self.noise, self.masked = z, noise, masked
+        self.knowledge = NO_AUX
+
+    def edge(self, x: torch.Tensor) -> torch.Tensor:
+        return self.z[: len(x)]
+
+    def generator(self, role: str) -> torch.Generator:
+        return torch.Generator().manual_seed(len(role))
+
+    def protect(self, z: torch.Tensor, g: torch.Generator) -> torch.Tensor:
+        sent = z + torch.einsum("dc,nc...->nd...", self.noise, torch.randn(z.shape, generator=g))
+        return sent * (torch.rand(z.shape, generator=g) < 0.5) if self.masked else sent
+
+    def averaged(self, draws: list[torch.Tensor]) -> torch.Tensor:
+        return torch.stack(draws).mean(0)
+
+    def visible(self, z: torch.Tensor) -> torch.Tensor | None:
+        return z != 0 if self.masked else None
+
+    def unit(self, adaptive: bool = True) -> Whitening:
+        return whitening(cast(View, self), torch.zeros(len(self.z), 1, 1, 1), "draws", adaptive)
 
 
-def test_features_that_never_vary_are_scaled_by_their_size() -> None:
-    assert channel_scale(torch.tensor([[3.0, -4.0]])).flatten().tolist() == pytest.approx([12.5**0.5] * 2)
-    assert channel_scale(torch.zeros(5, 3)).tolist() == [[1.0] * 3]
+FEATURES = (
+    torch.randn(60, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 2.0, 4.0])[:, None, None]
+)
+SILENT, TURN = torch.zeros(3, 3), torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1)))[0]
+
+
+def turned(z: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    return torch.einsum("dc,nc...->nd...", matrix, z)
+
+
+def counted(unit: Whitening, error: torch.Tensor) -> torch.Tensor:
+    return unit(error).square().flatten(1).sum(1)
+
+
+@pytest.mark.parametrize(
+    "matrix", [TURN, 1e3 * torch.eye(3), 1e-3 * TURN, torch.diag(torch.tensor([1.0, 0.3, 2.0])) @ TURN]
+)
+def test_an_error_counts_alike_whatever_is_done_to_the_channels(matrix: torch.Tensor) -> None:
+    """Fails for one figure for all channels (the last matrix) and for a scale per channel (every rotation)."""
+    error = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+    plain = counted(Sent(FEATURES, SILENT).unit(), error)
+    other = counted(Sent(turned(FEATURES, matrix), SILENT).unit(), turned(error, matrix))
+    torch.testing.assert_close(other, plain, rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize("matrix", [torch.eye(3), TURN])
+def test_a_direction_counts_by_the_noise_on_it(matrix: torch.Tensor) -> None:
+    noise = matrix @ torch.diag(torch.tensor([4.0, 2.0, 1.0]))
+    unit = Sent(turned(FEATURES, matrix), noise).unit()
+    error = turned(torch.eye(3)[:, :, None, None].expand(3, 3, 8, 8), matrix)
+    found = counted(unit, error)
+    torch.testing.assert_close(found / found[0], torch.tensor([1.0, 4.0, 16.0]), rtol=0.15, atol=0)
+    naive = counted(Sent(turned(FEATURES, matrix), noise).unit(adaptive=False), error)
+    torch.testing.assert_close(naive, counted(Sent(turned(FEATURES, matrix), SILENT).unit(), error))
+
+
+def test_channels_behind_a_visible_mask_are_not_mixed_and_the_mask_is_no_noise() -> None:
+    unit = Sent(FEATURES, SILENT, masked=True).unit()
+    assert unit.matrix.ndim == 1
+    torch.testing.assert_close(unit.matrix / unit.matrix[0], torch.tensor([1.0, 0.5, 0.25]), rtol=0.1, atol=0)
+
+
+def test_a_nearly_dead_channel_does_not_drown_the_others() -> None:
+    dead = FEATURES * torch.tensor([1.0, 1.0, 1e-6])[:, None, None]
+    weight = Sent(dead, SILENT).unit().matrix.diagonal()
+    assert float(weight[2] / weight[0]) < 20
+
+
+def test_features_that_never_vary_are_counted_by_their_size() -> None:
+    constant = Sent(torch.tensor([[3.0, -4.0]]), torch.zeros(2, 2)).unit()
+    assert constant(torch.ones(1, 2)).flatten().tolist() == pytest.approx([12.5**-0.5] * 2)
+    assert Sent(torch.zeros(5, 3), SILENT).unit()(torch.ones(1, 3)).tolist() == [[1.0] * 3]
 
 
 class Valley:
@@ -167,7 +236,9 @@ class Valley:
     def visible(self, z: torch.Tensor) -> None:
         return None
 
-    def __call__(self, w: torch.Tensor, z: Any, weight: Any, visible: Any, g: torch.Generator) -> torch.Tensor:
+    def __call__(
+        self, w: torch.Tensor, z: Any, weight: Any, visible: Any, g: torch.Generator, draws: Any = None
+    ) -> torch.Tensor:
         loss = w.abs().flatten(1).mean(1)
         if self.noisy:
             noise = torch.rand(len(w), generator=g)

@@ -19,7 +19,7 @@ from splitaudit.attacks.recognise import Recognise
 from splitaudit.config import load_suite
 from splitaudit.data.base import DataContext
 from splitaudit.data.imagefolder import ImageFolder, ImageFolderParams
-from splitaudit.errors import DataError
+from splitaudit.errors import ConfigError, DataError
 from splitaudit.metrics.label_accuracy import LabelAccuracy
 from splitaudit.options import Options
 from splitaudit.report.advantage import advantage
@@ -108,13 +108,17 @@ def test_labels_and_images_stand_beside_each_other_and_neither_is_judged_by_the_
         assert row["reason"] == ""
     summary = results.summary.iloc[0]
     assert summary["worst_attack"] == "prior"
-    assert summary["label_attack"] != "prior"
-    assert 0 <= summary["label_accuracy"] <= 1
     assert summary["incomplete"] == ""
+    read = results.attributes[results.attributes["knowledge"] == "query"].set_index("attribute")
+    assert list(read.index) == ["label", "scale"]
+    assert read.loc["scale", "attack"] == "attribute(attribute=scale,reader=linear)"
+    assert set(read["incomplete"]) == {""}
+    assert (read["label_accuracy"] >= 0).all()
+    assert read.loc["label", "constant"] == pytest.approx(1 / 8)  # eight private images of eight photographs
     images = results.per_image[results.per_image["attack"] == "attribute(reader=linear)"]
     assert set(images["label_accuracy"]) <= {0.0, 1.0}
     page = (tmp_path / "report.html").read_text()
-    assert "not scored" not in page
+    assert "Values that are missing" not in page
     assert (tmp_path / "plots" / "heatmap-label_accuracy.png").exists()
 
 
@@ -144,6 +148,42 @@ def test_an_attribute_that_a_dataset_does_not_have_is_skipped_with_what_it_has(
     read_toy["attacks"] = [{"name": "attribute", "params": {"attribute": "smile"}}]
     plan = plan_suite(read_toy, out=tmp_path, options=SERIAL).plan
     assert {r["skip"] for r in plan.cells} == {"dataset 'photos' has no attribute 'smile' (it has label, scale)"}
+
+
+def test_readers_are_planned_before_any_features_are_there_and_on_maps_of_one_place(
+    read_toy: dict[str, Any], tmp_path: Path
+) -> None:
+    """The fit of recognise knows no target; batch norm has no statistics of a single value."""
+    read_toy["dataset"]["params"] = {"image_size": 28}
+    read_toy["backbone"] = {"name": "cnn4", "cut": "block4", "params": {"width": 4}}
+    read_toy["attacks"] = ["attribute", "recognise", {"name": "recognise", "params": {"through": "shadow"}}]
+    read_toy["knowledge"] = ["query", "query-free"]
+    preview = plan_suite(read_toy, out=tmp_path, options=SERIAL)
+    assert sum(r["key"] is not None for r in preview.plan.cells) == 3  # shadow needs the cloud, the others queries
+
+
+def test_what_recognise_runs_is_in_its_key(
+    read_toy: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_toy["attacks"] = read_toy["attacks"][3:]
+
+    def key() -> str:
+        (key,) = {r["key"] for r in plan_suite(read_toy, out=tmp_path, options=SERIAL).plan.cells}
+        return str(key)
+
+    before = key()
+    assert key() == before
+    monkeypatch.setattr(Linear, "version", 99)
+    assert key() != before
+
+
+def test_a_misspelt_setting_of_the_inner_attack_is_a_config_error(read_toy: dict[str, Any]) -> None:
+    read_toy["attacks"] = [{"name": "recognise", "params": {"through": "liner"}}]
+    with pytest.raises(ConfigError, match="linear"):
+        load_suite(read_toy)
+    read_toy["attacks"] = [{"name": "recognise", "params": {"through": "linear", "settings": {"flip": True}}}]
+    with pytest.raises(ConfigError, match="flip"):
+        load_suite(read_toy)
 
 
 def test_an_attack_that_reads_labels_needs_them(read_toy: dict[str, Any], tmp_path: Path) -> None:

@@ -288,3 +288,28 @@ def test_the_strongest_attack_is_the_one_with_the_most_where_more_means_leakage(
 def test_an_attack_that_lacks_a_value_has_no_part_in_the_worst_case(monkeypatch: pytest.MonkeyPatch) -> None:
     found = worst({"one": [0.2] * 12, "lacking": [float("nan")] + [0.0] * 11}, "mse", monkeypatch)
     assert (found["attack"], found["attacks"], found["best_at"]) == ("one", 1, "one 100 %")
+
+
+# -- divergence ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("told", "flagged"),
+    [
+        ({"curves": {"loss": [[1, 0.5], [9, 0.1]]}}, ""),
+        ({"curves": {"loss": [[1, 0.5], [9, 0.52]]}}, ""),  # as much as fresh draws do
+        ({"curves": {"loss": [[1, 0.5], [9, 0.9]]}}, "diverged: loss"),
+        ({"curves": {"loss": [[1, -0.5], [9, -0.9]]}}, ""),
+        ({"curves": {"aux_val_cross_entropy": [[1, 0.5], [9, 0.9]]}}, ""),  # the weights of the first epoch are kept
+        ({"curves": {"loss": [[1, 0.5]]}, "not_finite": ["loss"]}, "diverged: loss"),
+        ({}, ""),
+    ],
+)
+def test_an_attack_whose_curve_ends_above_its_beginning_has_diverged(told: dict[str, Any], flagged: str) -> None:
+    plan, records = audited({("none", "rmle", 0): 0.5})
+    record = records.done("cell", "none-rmle-0")
+    assert record is not None
+    record["attack"] |= told
+    (cell,) = (r for r in build_cells(plan, records).to_dict("records") if r["attack"] == "rmle")
+    assert cell["flags"] == flagged
+    assert ("diverged: rmle" in row(build_summary(plan, records), "none")["flags"]) == bool(flagged)
