@@ -13,8 +13,8 @@ MODEL = 0.05
 """Feature error that is assumed beside the defense's noise, relative to the features' own deviation in each direction."""
 
 FLOOR = 0.05
-"""Least deviation of a direction, relative to the root mean square of all. A direction that next to never says anything would
-else outweigh all others wherever a guess wakes it up."""
+"""Least deviation of a direction, relative to the root mean square of all (see :func:`_floor`). A direction that next to
+never says anything would else outweigh all others wherever a guess wakes it up."""
 
 MOST = 512
 """Most channels that are mixed: their covariance and its eigenvectors have the square of it."""
@@ -37,10 +37,9 @@ class Whitening:
         """Returns features or errors (N, ...) in the new unit, of the same shape."""
         if self.matrix.ndim == 1:
             return z * self.matrix.reshape(channel_axes(z)[1])
-        if z.ndim == 4:
-            # A convolution of size 1 keeps the layout of the features in memory.
-            return torch.nn.functional.conv2d(z, self.matrix[:, :, None, None])
-        return z @ self.matrix.T
+        # A product of matrices and no convolution, which a GPU would round to ten bits.
+        channel = _channel(z)
+        return (z.movedim(channel, -1) @ self.matrix.T).movedim(-1, channel)
 
 
 def whitening(view: View, images: torch.Tensor, role: str, adaptive: bool = True) -> Whitening:
@@ -48,9 +47,10 @@ def whitening(view: View, images: torch.Tensor, role: str, adaptive: bool = True
 
     With the covariances over channels Σ of the received features and N of the noise that the defense adds to them, an
     error e is counted as eᵀM⁻¹e, M = N + m²Σ with m = :data:`MODEL`, its eigenvalues at least :data:`FLOOR`² of their
-    mean: what the defense's noise explains counts little, and without noise every direction counts by how much the
-    features vary along it. The whole is scaled so that the features have a mean variance of 1. Channels of wires with a
-    visible mask, and more channels than :data:`MOST`, are not mixed: M is then diagonal.
+    mean (of 100 times their median, if that is less): what the defense's noise explains counts little, and without noise
+    every direction counts by how much the features vary along it. The whole is scaled so that the features have a mean
+    variance of 1. Channels of wires with a visible mask, and more channels than :data:`MOST`, are not mixed: M is then
+    diagonal.
 
     Args:
         view: of the attack.
@@ -76,39 +76,59 @@ def whitening(view: View, images: torch.Tensor, role: str, adaptive: bool = True
     if rows.shape[1] > MOST:
         return _diagonal(centred.square().mean(0), difference.square().mean(0), rows)
     covariance, noise = _covariance(centred), _covariance(difference)
-    if not float(covariance.diagonal().sum()) > 0:
+    if not _varies(covariance.diagonal(), rows):
         return _diagonal(covariance.diagonal(), noise.diagonal(), rows)
-    values, vectors = torch.linalg.eigh((noise + MODEL**2 * covariance).double())
-    values = torch.maximum(values, FLOOR**2 * values.mean())
-    matrix = (vectors @ (vectors / values.sqrt()).T).float()
+    values, vectors = torch.linalg.eigh(noise + MODEL**2 * covariance)
+    values = torch.maximum(values, _floor(values))
+    matrix = vectors @ (vectors / values.sqrt()).T
     size = (matrix @ covariance @ matrix).diagonal().mean()
-    return Whitening(matrix / size.sqrt())
+    return Whitening((matrix / size.sqrt()).float())
 
 
 def _covariance(rows: torch.Tensor) -> torch.Tensor:
-    """Returns the covariance (C, C) of centred rows, shrunk towards its diagonal by as much as its scatter asks for.
+    """Returns the covariance (C, C) of centred rows in double precision, shrunk towards its diagonal as its scatter asks for.
 
     With few rows for each channel the eigenvalues of a sample covariance spread far beyond the true ones (white noise in 108
     channels, 512 rows: from 0.29 to 2.1); shrinkage of least expected error, Schäfer and Strimmer 2005.
     """
+    rows = rows.double()  # fourth powers follow
     found = rows.T @ rows / len(rows)
     squares = rows.square()
     scatter = (squares.T @ squares / len(rows) - found.square()) / len(rows)
     outside = ~torch.eye(len(found), dtype=torch.bool, device=rows.device)
     total = found.square()[outside].sum()
-    share = (scatter[outside].sum() / total).clamp(0, 1) if float(total) > 0 else torch.ones(())
+    share = (scatter[outside].sum() / total).clamp(0, 1) if float(total) > 0 else torch.ones_like(total)
     return torch.where(outside, (1 - share) * found, found)
 
 
 def _diagonal(spread: torch.Tensor, noise: torch.Tensor, rows: torch.Tensor) -> Whitening:
     """Returns channels scaled by their own noise and spread (variances, (C,)); by their size where nothing varies."""
-    if not float(spread.sum()) > 0:
-        size = rows.square().mean().sqrt()
+    if not _varies(spread, rows):
+        size = rows.double().square().mean().sqrt()
         unit = torch.where(size > 0, 1 / size.clamp_min(1e-30), torch.ones_like(size))
-        return Whitening(unit.expand(rows.shape[1]).clone())
-    values = noise + MODEL**2 * spread
-    values = torch.maximum(values, FLOOR**2 * values.mean())
-    return Whitening((1 / values.sqrt()) / (spread / values).mean().sqrt())
+        return Whitening(unit.float().expand(rows.shape[1]).clone())
+    values = (noise + MODEL**2 * spread).double()
+    values = torch.maximum(values, _floor(values))
+    return Whitening(((1 / values.sqrt()) / (spread / values).mean().sqrt()).float())
+
+
+def _varies(spread: torch.Tensor, rows: torch.Tensor) -> bool:
+    """Says whether variances (C,) are more than what rounding leaves of features that are always the same."""
+    return float(spread.double().sum()) > 1e-12 * float(rows.double().square().mean(0).sum())
+
+
+def _floor(values: torch.Tensor) -> torch.Tensor:
+    """Returns the least variance of a direction: a share of the mean, or of 100 times the median if that is less.
+
+    One channel that is far louder than all others must not hide them; channels that are always zero have no say.
+    """
+    alive = values[values > 1e-12 * values.max()]
+    return FLOOR**2 * torch.minimum(values.mean(), 100 * alive.median())
+
+
+def _channel(z: torch.Tensor) -> int:
+    axes, _ = channel_axes(z)
+    return next(a for a in range(z.ndim) if a not in axes)
 
 
 def _clean(view: View, images: torch.Tensor) -> torch.Tensor:
@@ -122,11 +142,10 @@ def _sent(view: View, clean: torch.Tensor, role: str, adaptive: bool) -> torch.T
         return clean
     draws = view.generator(role)
     with torch.no_grad():
-        return view.averaged([view.protect(clean, draws) for _ in range(view.knowledge.draws)])
+        parts = [view.averaged([view.protect(b, draws) for _ in range(view.knowledge.draws)]) for b in clean.split(64)]
+    return torch.cat(parts)
 
 
 def _rows(z: torch.Tensor) -> torch.Tensor:
     """Returns features as rows of channels, (rows, C)."""
-    axes, _ = channel_axes(z)
-    channel = next(a for a in range(z.ndim) if a not in axes)
-    return z.movedim(channel, -1).flatten(0, -2)
+    return z.movedim(_channel(z), -1).flatten(0, -2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from splitaudit.split import SplitInfo
 from splitaudit.view import View, to_float
 
 from ._decoding import macs
-from ._readers import Reader, Schedule, scores_of, train_reader
+from ._readers import AT_ONCE, Reader, Schedule, scores_of, train_reader
 from .attribute import mirrored, values_of
 
 INNER = "inner"
@@ -116,7 +117,7 @@ class Recognise(LabelAttack):
             reader,
             batch,
             len(images),
-            _at_every_size(to_float(view.aux_val.images.to(view.device)), held_out),
+            _at_every_size(*_some(view, held_out)),
             Schedule(p.epochs, p.batch, p.lr),
             torch.Generator().manual_seed(view.seed_for("recognise batches")),
         )
@@ -151,6 +152,12 @@ class Recognise(LabelAttack):
     def _classifier(self, view: View, count: int) -> Reader:
         with seeded_globally(view.seed_for("recognise init")):
             return Reader(view.image_shape, count, self.params.width).to(view.device)
+
+
+def _some(view: View, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns held-out images in [0, 1], as many as fit in memory at every size, and their values."""
+    count = max(1, AT_ONCE // (len(SIDES) * math.prod(view.image_shape)))
+    return to_float(view.aux_val.images[:count].to(view.device)), values[:count]
 
 
 def _at_every_size(images: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -10,8 +11,9 @@ from pydantic import Field
 from splitaudit.attack import Attack, Expected, Work
 from splitaudit.knowledge import AdversaryKnowledge
 from splitaudit.nn.image_prior import GaussianPrior
+from splitaudit.nn.ridge import most_images
 from splitaudit.params import Params
-from splitaudit.view import View
+from splitaudit.view import View, to_float
 
 from ._bands import shrinkage, spread
 from ._decoding import decode
@@ -85,11 +87,9 @@ class Refine(Attack):
         basis = GaussianPrior(view.image_shape).to(view.device)
         basis.fit(own_images(view, "train", 0, 1))
         unit = whitening(view, own_images(view, "train", 1, 1), "refine scale draws")
-        held_out = own_images(view, "val", 1, 4)[:SPECTRUM]
-        error = basis.analyse(held_out - self._decoded(view.rehearsal(held_out, "refine held-out draws")))
-        tau = (error.square().mean(0, keepdim=True) + basis.floor).sqrt()
-        # The last images: a small aux_val shares them with the spectrum, which has a number for each coefficient anyway.
-        own = held_out[-CALIBRATION:]
+        held_out = view.aux_val.images[:SPECTRUM].to(view.device)
+        tau = (self._spectrum(view, basis, held_out) + basis.floor).sqrt()
+        own = to_float(held_out[-CALIBRATION:])
         seen = view.rehearsal(own, "refine own draws")
         guess = self._decoded(seen)
         truth = basis.analyse(own - guess)
@@ -127,6 +127,20 @@ class Refine(Attack):
     @classmethod
     def cheap(cls) -> dict[str, Any]:
         return {"steps": 60, "decoder": Decoder.cheap()}
+
+    def _spectrum(self, view: View, basis: GaussianPrior, images: torch.Tensor) -> torch.Tensor:
+        """Returns the mean squared error of the decoder at each coefficient, (1, C, H, W), over own images.
+
+        A large ``aux_val`` keeps the images on which the weight is chosen out of it.
+        """
+        some = images[:-CALIBRATION] if len(images) >= 4 * CALIBRATION else images
+        features, pixels = math.prod(view.feature_shape), math.prod(view.image_shape)
+        total = torch.zeros(1, *view.image_shape, device=view.device)
+        for number, part in enumerate(some.split(most_images(features, 4 * pixels, len(some)))):
+            x = to_float(part)
+            error = basis.analyse(x - self._decoded(view.rehearsal(x, f"refine held-out draws {number}")))
+            total += error.square().sum(0, keepdim=True)
+        return total / len(some)
 
     def _decoded(self, view: View) -> torch.Tensor:
         return decode(view, self.params.decoder.shape, view.fits["decoder"])

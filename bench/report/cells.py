@@ -76,10 +76,14 @@ def diverged_curves(records: Records, key: str) -> list[str]:
     if record is None:
         return []
     found: dict[str, None] = {}
-    for part in (record["attack"], *(fit["info"] for fit in fits_of(records, record))):
+    fits = fits_of(records, record)
+    if "tune" in record["identity"]["attack"]:  # behind it are the fits of settings that were tried and not chosen
+        fits = []
+    for part in (record["attack"], *(fit["info"] for fit in fits)):
         found |= dict.fromkeys(part.get("not_finite", ()))
         for name, points in part.get("curves", {}).items():
-            if name.endswith("cross_entropy") or len(points) < 2:
+            # A sampler's error is taken at falling noise levels, each with another pull: no single loss.
+            if name.endswith("cross_entropy") or name.startswith("sample ") or len(points) < 2:
                 continue
             # Of what is judged on held-out images the best is kept, so a late rise does no harm.
             held_out = name.startswith("aux_val")

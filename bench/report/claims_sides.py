@@ -139,7 +139,7 @@ class Sides:
             cells = select(cells, cells["attack"] == figure.attack)
         seeds = set(self._of(defense)["seed"])
         # Attacks that read labels make no reconstruction: none is missing.
-        cells = select(cells, [not self._reads_labels(k) for k in cells["key"]])
+        cells = select(cells, np.array([not self._reads_labels(k) for k in cells["key"]], dtype=bool))
         found = {a: self._scores(cells, a, "mse", seeds) for a in dict.fromkeys(map(str, cells["attack"]))}
         errors = {a: v for a, v in found.items() if v}
         if not errors:

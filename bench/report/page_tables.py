@@ -134,14 +134,12 @@ def read_cell_row(row: Mapping[Any, Any]) -> list[Value]:
 def read_row(row: Mapping[Any, Any]) -> list[Value]:
     """Returns a row of the table of what was read."""
     return [
-        Value(str(row["defense"]), ", ".join(str(row[n]) for n in (*PLACE, "knowledge"))),
+        _place(row, knowledge=True),
         Value(str(row["attribute"])),
         Value(said(row, "attack")),
         _figure(row, "label_accuracy", 3),
         Value(number(row, "constant", 3), kind="num"),
-        Value("-", said(row, "incomplete"))
-        if not present(row["label_advantage"])
-        else _figure(row, "label_advantage", 3),
+        _figure(row, "label_advantage", 3),
     ]
 
 
@@ -149,18 +147,22 @@ def worst_row(row: Mapping[Any, Any]) -> list[Value]:
     """Returns a row of the table of worst cases."""
     digits = 5 if str(row["metric"]) == "mse" else 3
     return [
-        Value(
-            str(row["defense"]),
-            "incomplete" if said(row, "incomplete") != "-" else ", ".join(str(row[n]) for n in PLACE),
-            bad=said(row, "incomplete") != "-",
-        ),
+        _place(row),
         Value(str(row["knowledge"])),
         Value(str(row["metric"])),
-        Value(str(row["attack"])),
+        Value(said(row, "attack")),
         _figure(row, "value", digits),
         _figure(row, "envelope", digits),
-        Value(str(row["best_at"]), kind="wide"),
+        Value(said(row, "best_at"), kind="wide"),
     ]
+
+
+def _place(row: Mapping[Any, Any], *, knowledge: bool = False) -> Value:
+    """Returns a defense with its place under it, and what the row lacks and ought not to."""
+    names = (*PLACE, "knowledge") if knowledge else PLACE
+    lacks = said(row, "incomplete")
+    under = [", ".join(str(row[n]) for n in names), *([f"incomplete: {lacks}"] if lacks != "-" else [])]
+    return Value(str(row["defense"]), "; ".join(under), bad=lacks != "-")
 
 
 def control_row(row: Mapping[Any, Any], *, many: bool) -> list[Value]:

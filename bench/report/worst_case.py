@@ -45,24 +45,21 @@ def _row(plan: Plan, records: Records, cells: Sequence[Mapping[str, Any]], metri
         values = values_over_seeds(records, [c for c in cells if c["attack"] == attack], metric, seeds)
         if values is not None:
             found[attack] = values
+    states = [(c, records.row_state("cell", c)) for c in cells]
+    owed = [f"{c['attack']}, seed {c['seed']}: {s.status}" for c, s in states if s.owed]
+    lacking = [a for a in dict.fromkeys(c["attack"] for c, s in states if s.status == "done") if a not in found]
+    row: Row = {**{n: first[n] for n in (*PLACE, "defense", "knowledge")}, "metric": metric}
+    row["incomplete"] = joined([*owed, *(f"{a}: without values for every seed" for a in lacking)])
     if not found:
-        return None
+        return row if row["incomplete"] else None
     sign = 1 if read.higher_means == "more leakage" else -1
     every = sign * np.stack(list(found.values()))
     names = list(found)
     worst = names[int(every.mean((1, 2)).argmax())]
     groups = records.reference(first["dataset"]).groups
-    row: Row = {**{n: first[n] for n in (*PLACE, "defense", "knowledge")}, "metric": metric, "attack": worst}
+    row |= {"attack": worst, "attacks": len(names), "best_at": _shares(names, every.argmax(0))}
     row |= spread("value", stats.mean_interval(found[worst], groups, bounds=read.bounds))
-    row |= spread("envelope", stats.mean_interval(sign * every.max(0), groups, bounds=read.bounds))
-    states = [(c, records.row_state("cell", c)) for c in cells]
-    owed = [f"{c['attack']}, seed {c['seed']}: {s.status}" for c, s in states if s.owed]
-    lacking = [a for a in dict.fromkeys(c["attack"] for c, s in states if s.status == "done") if a not in found]
-    return row | {
-        "best_at": _shares(names, every.argmax(0)),
-        "attacks": len(names),
-        "incomplete": joined([*owed, *(f"{a}: without values for every seed" for a in lacking)]),
-    }
+    return row | spread("envelope", stats.mean_interval(sign * every.max(0), groups, bounds=read.bounds))
 
 
 def _shares(names: Sequence[str], best: Any) -> str:

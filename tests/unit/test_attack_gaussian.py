@@ -68,3 +68,14 @@ def test_a_full_covariance_is_the_prior_where_there_are_images_enough_for_it() -
     torch.testing.assert_close(w.flatten(1).T.cov(), torch.diag(known), atol=2e-3, rtol=0)
     again = stored_prior(prior.state_dict(), SHAPE)
     torch.testing.assert_close(again(w), prior(w))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("sigma", "draws"), [(0.05, 1), (0.05, 16), (0.3, 1), (0.3, 16)])
+def test_with_its_defaults_and_independent_coefficients_it_is_up_to_a_quarter_above(
+    sigma: float, draws: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What suites at 32 px and above run: their images are too few for a full covariance."""
+    monkeypatch.setattr(FullGaussianPrior, "suits", staticmethod(lambda images: False))
+    case = Case(orthogonal(), sigma, draws, private=200)
+    assert within(case.attacked(Rmle(RmleParams())), case.least(), 0.27) == ""

@@ -158,7 +158,7 @@ class Sent:
         return torch.Generator().manual_seed(len(role))
 
     def protect(self, z: torch.Tensor, g: torch.Generator) -> torch.Tensor:
-        sent = z + torch.einsum("dc,nc...->nd...", self.noise, torch.randn(z.shape, generator=g))
+        sent = z + mixed(torch.randn(z.shape, generator=g), self.noise)
         return sent * (torch.rand(z.shape, generator=g) < 0.5) if self.masked else sent
 
     def averaged(self, draws: list[torch.Tensor]) -> torch.Tensor:
@@ -177,8 +177,11 @@ FEATURES = (
 SILENT, TURN = torch.zeros(3, 3), torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1)))[0]
 
 
-def turned(z: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
-    return torch.einsum("dc,nc...->nd...", matrix, z)
+def mixed(z: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    return z @ matrix.T if z.ndim == 3 else torch.einsum("dc,nc...->nd...", matrix, z)
+
+
+turned = mixed
 
 
 def counted(unit: Whitening, error: torch.Tensor) -> torch.Tensor:
@@ -219,7 +222,32 @@ def test_a_nearly_dead_channel_does_not_drown_the_others() -> None:
     assert float(weight[2] / weight[0]) < 20
 
 
+def test_a_loud_channel_does_not_hide_the_others() -> None:
+    """Fails for a floor that follows the mean: a wire with one channel of 1e4 passed for protected."""
+    loud = torch.diag(torch.tensor([1e4, 1.0, 1.0]))
+    error = torch.eye(3)[1:, :, None, None].expand(2, 3, 8, 8)
+    plain, found = (
+        counted(Sent(FEATURES, SILENT).unit(), error),
+        counted(Sent(turned(FEATURES, loud), SILENT).unit(), error),
+    )
+    assert float((found / plain).min()) > 0.2
+
+
+def test_tokens_and_tiny_or_huge_features_are_whitened_alike() -> None:
+    rows = torch.randn(40, 16, 3, generator=torch.Generator().manual_seed(3)) @ torch.tensor(
+        [[1.0, 2, 0], [0, 1, 0], [0, 0, 3]]
+    )
+    plain = Sent(rows, SILENT).unit()
+    assert plain.matrix.ndim == 2
+    white = plain(rows).flatten(0, 1)
+    torch.testing.assert_close(white.T.cov(), torch.eye(3), atol=0.15, rtol=0)
+    for factor in (1e-12, 1e10):
+        torch.testing.assert_close(Sent(factor * rows, SILENT).unit()(factor * rows), plain(rows), rtol=1e-3, atol=1e-3)
+
+
 def test_features_that_never_vary_are_counted_by_their_size() -> None:
+    many = Sent(torch.full((50, 3, 4, 4), 0.1), SILENT).unit()  # their computed variance is not quite zero
+    assert float(many(torch.ones(1, 3, 4, 4)).mean()) == pytest.approx(10, rel=1e-4)
     constant = Sent(torch.tensor([[3.0, -4.0]]), torch.zeros(2, 2)).unit()
     assert constant(torch.ones(1, 2)).flatten().tolist() == pytest.approx([12.5**-0.5] * 2)
     assert Sent(torch.zeros(5, 3), SILENT).unit()(torch.ones(1, 3)).tolist() == [[1.0] * 3]
@@ -232,6 +260,7 @@ class Valley:
         self.noisy = noisy
         self.seen: list[torch.Tensor] = []
         self.drawn: list[float] = []
+        self.draws: list[int | None] = []
 
     def visible(self, z: torch.Tensor) -> None:
         return None
@@ -240,6 +269,7 @@ class Valley:
         self, w: torch.Tensor, z: Any, weight: Any, visible: Any, g: torch.Generator, draws: Any = None
     ) -> torch.Tensor:
         loss = w.abs().flatten(1).mean(1)
+        self.draws.append(draws)
         if self.noisy:
             noise = torch.rand(len(w), generator=g)
             self.drawn.append(float(noise[0]))
