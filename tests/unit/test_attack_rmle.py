@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from splitaudit.attacks import _inversion
 from splitaudit.attacks._inversion import descend
 from splitaudit.attacks._whitening import Whitening, whitening
 from splitaudit.attacks.rmle import Rmle
@@ -310,3 +311,39 @@ def test_every_step_under_a_random_defense_has_fresh_draws() -> None:
     descent(valley, torch.tensor([1.0, 3.0])[:, None, None, None])
     steps, judge = 5 + 10, 1
     assert len(set(valley.drawn)) == steps + judge
+
+
+class Shaken:
+    """A stand-in for the objective: a parabola at 1 whose place every step's draw shifts, but not that of a judge."""
+
+    noisy = True
+
+    def __init__(self) -> None:
+        self.draws: list[int | None] = []
+
+    def visible(self, z: torch.Tensor) -> None:
+        return None
+
+    def __call__(
+        self, w: torch.Tensor, z: Any, weight: Any, visible: Any, g: torch.Generator, draws: int | None = None
+    ) -> torch.Tensor:
+        self.draws.append(draws)
+        shift = 2 * torch.randn(w.shape, generator=g) if draws is None else 0.0
+        return (w - 1 - shift).square().flatten(1).mean(1)
+
+
+def test_a_running_mean_of_iterates_leaves_out_what_the_draws_of_single_steps_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def error(share: float) -> float:
+        monkeypatch.setattr(_inversion, "SHARE", share)
+        shaken, start, nothing = Shaken(), torch.zeros(50, 1, 4, 4), torch.zeros(50)
+
+        def generators(role: str) -> torch.Generator:
+            return torch.Generator().manual_seed({"wire": 1, "judge": 2}[role])
+
+        found = descend(shaken, nothing, start, nothing, 0.2, 80, generators, lambda step, total: None)  # pyright: ignore
+        assert set(shaken.draws) == {None, _inversion.JUDGE}
+        return float((found.w - 1).square().mean())
+
+    assert error(0.05) < 0.95 * error(1.0)
