@@ -48,6 +48,7 @@ def test_the_advantage_is_0_for_the_best_constant_guess_and_1_without_error() ->
     assert advantage(np.ones(6), reference, "unknown") is None
 
 
+@pytest.mark.full
 def test_a_linear_reader_reads_a_linear_attribute_and_a_network_what_is_not_linear() -> None:
     """The place of a toy shape is random: its class is no linear function of the pixels."""
     sizes = Sizes(private=128, aux_train=512, aux_val=128)
@@ -57,6 +58,7 @@ def test_a_linear_reader_reads_a_linear_attribute_and_a_network_what_is_not_line
     assert float(network.right().mean()) > 0.75
 
 
+@pytest.mark.full
 def test_what_is_recognised_in_a_reconstruction_is_lost_where_the_reconstruction_is() -> None:
     """The classifier sees the picture and nothing else: where the inner attack is blind, so is it."""
     sizes = Sizes(private=64, aux_train=256, aux_val=64)
@@ -122,6 +124,7 @@ def test_labels_and_images_stand_beside_each_other_and_neither_is_judged_by_the_
     assert (tmp_path / "plots" / "heatmap-label_accuracy.png").exists()
 
 
+@pytest.mark.full
 def test_scores_of_labels_are_kept_without_pictures_and_scored_again_without_an_attack(
     read_toy: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
