@@ -51,8 +51,8 @@ class Photos(Dataset):
     Images (N, 3, S, S) with S = ``image_size``, labels i mod 8. Each tile belongs to one part, so that no two parts
     share a pixel; ``groups`` holds the tile of each crop, names read ``astronaut@(top,left)+side`` in px. Crop i of a
     part depends on the parameters, the part and i alone: any size may be asked for, and a smaller one is a prefix.
-    The attribute ``scale`` says whether a crop's side lies below the middle of what its tile allows (``close``) or not
-    (``wide``); it is drawn apart from class and tile.
+    The attribute ``tone`` says whether a crop is darker or lighter than the median tile of its photograph: plain to see, and
+    of no use to the task.
 
     The crops of one part and class go round its tiles, so a few crops meet as many tiles as there are. Crops whose
     standard deviation about their mean colour, at 16 px, is below ``flat`` (sky, black borders) are drawn again; tiles
@@ -69,7 +69,7 @@ class Photos(Dataset):
         sizes = resolve_sizes("photos", self.sizes, _SIZES)
         self.tiles  # noqa: B018  (cuts the photographs: finds missing files and parts without tiles)
         size = self.params.image_size
-        return DataInfo((3, size, size), tuple(_photographs.FILES), sizes, {"scale": ("close", "wide")})
+        return DataInfo((3, size, size), tuple(_photographs.FILES), sizes, {"tone": ("dark", "light")})
 
     def fingerprint(self) -> str:
         files = {name: _photographs.content_hash(name) for name in _photographs.FILES}
@@ -83,7 +83,7 @@ class Photos(Dataset):
         images = np.empty((n, size, size, 3), np.uint8)
         groups = np.empty(n, np.int64)
         names = [""] * n
-        wide = np.zeros(n, np.int64)
+        light = np.zeros(n, np.int64)
         for label, count in enumerate(per_class(n, len(photos))):
             tiles = self.tiles[part][label]
             for turn, tile in enumerate(tiles[:count]):
@@ -91,12 +91,12 @@ class Photos(Dataset):
                 crops, where = self._crops(photos[label], tile, (count - turn + len(tiles) - 1) // len(tiles))
                 at = label + len(photos) * np.arange(turn, count, len(tiles))
                 images[at], groups[at] = crops, tile.id
+                light[at] = crops.mean((1, 2, 3)) > self._medians[label]
                 for i, (top, left, side) in zip(at, where, strict=True):
                     names[i] = f"{list(self._photos)[label]}@({top},{left})+{side}"
-                    wide[i] = 2 * side >= self.params.min_scale + min(tile.height, tile.width)
         pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
         labels = torch.arange(n) % len(photos)
-        return Part(pixels, labels, torch.from_numpy(groups), tuple(names), {"scale": torch.from_numpy(wide)})
+        return Part(pixels, labels, torch.from_numpy(groups), tuple(names), {"tone": torch.from_numpy(light)})
 
     @functools.cached_property
     def tiles(self) -> dict[PartName, list[list[Tile]]]:
@@ -106,6 +106,16 @@ class Photos(Dataset):
     @functools.cached_property
     def _photos(self) -> dict[str, np.ndarray]:
         return {name: _photographs.read(name) for name in _photographs.FILES}
+
+    @functools.cached_property
+    def _medians(self) -> list[float]:
+        """The median, over the tiles of each photograph, of a tile's mean value."""
+        photos = list(self._photos.values())
+        every = [[t for part in PARTS for t in self.tiles[part][label]] for label in range(len(photos))]
+        return [
+            float(np.median([np.asarray(t.of(photo)).mean() for t in tiles]))
+            for photo, tiles in zip(photos, every, strict=True)
+        ]
 
     def _crops(self, photo: np.ndarray, tile: Tile, n: int) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
         """Returns the first n crops of a tile, (n, S, S, 3), and their (top, left, side) in the photograph."""

@@ -88,7 +88,7 @@ def test_recognising_asks_for_what_its_inner_attack_needs() -> None:
 def read_toy(toy: dict[str, Any]) -> dict[str, Any]:
     attacks: list[Any] = [
         "prior",
-        {"name": "attribute", "params": {"reader": "linear", "attribute": ["label", "scale"]}},
+        {"name": "attribute", "params": {"reader": "linear", "attribute": ["label", "tone"]}},
         {"name": "attribute", "params": CHEAP},
         {"name": "recognise", "params": {**CHEAP, "through": "linear"}},
     ]
@@ -112,8 +112,8 @@ def test_labels_and_images_stand_beside_each_other_and_neither_is_judged_by_the_
     assert summary["worst_attack"] == "prior"
     assert summary["incomplete"] == ""
     read = results.attributes[results.attributes["knowledge"] == "query"].set_index("attribute")
-    assert list(read.index) == ["label", "scale"]
-    assert read.loc["scale", "attack"] == "attribute(attribute=scale,reader=linear)"
+    assert list(read.index) == ["label", "tone"]
+    assert read.loc["tone", "attack"] == "attribute(attribute=tone,reader=linear)"
     assert set(read["incomplete"]) == {""}
     assert (read["label_accuracy"] >= 0).all()
     assert read.loc["label", "constant"] == pytest.approx(1 / 8)  # eight private images of eight photographs
@@ -150,7 +150,7 @@ def test_an_attribute_that_a_dataset_does_not_have_is_skipped_with_what_it_has(
 ) -> None:
     read_toy["attacks"] = [{"name": "attribute", "params": {"attribute": "smile"}}]
     plan = plan_suite(read_toy, out=tmp_path, options=SERIAL).plan
-    assert {r["skip"] for r in plan.cells} == {"dataset 'photos' has no attribute 'smile' (it has label, scale)"}
+    assert {r["skip"] for r in plan.cells} == {"dataset 'photos' has no attribute 'smile' (it has label, tone)"}
 
 
 def test_readers_are_planned_before_any_features_are_there_and_on_maps_of_one_place(
