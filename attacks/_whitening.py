@@ -42,7 +42,7 @@ class Whitening:
         return (z.movedim(channel, -1) @ self.matrix.T).movedim(-1, channel)
 
 
-def whitening(view: View, images: torch.Tensor, role: str, adaptive: bool = True) -> Whitening:
+def whitening(view: View, images: torch.Tensor, role: str, adaptive: bool = True, mixed: bool = True) -> Whitening:
     """Returns the unit of the feature error of an attack.
 
     With the covariances over channels Σ of the received features and N of the noise that the defense adds to them, an
@@ -57,6 +57,7 @@ def whitening(view: View, images: torch.Tensor, role: str, adaptive: bool = True
         images: own images in [0, 1], (N, C, H, W).
         role: names the draws of the defense's randomness.
         adaptive: false: as if there were no defense.
+        mixed: false: M is diagonal. An attack whose image is not preconditioned has to climb along what whitening makes steep.
     """
     clean = _clean(view, images[:SAMPLE])
     rows = _rows(clean[:1])
@@ -73,7 +74,7 @@ def whitening(view: View, images: torch.Tensor, role: str, adaptive: bool = True
         spread = ((rows - mean).square() * shown).sum(0) / shown.sum(0).clamp_min(1)
         noise = (difference.square() * both).sum(0) / both.sum(0).clamp_min(1)
         return _diagonal(spread, noise, rows)
-    if rows.shape[1] > MOST:
+    if rows.shape[1] > MOST or not mixed:
         return _diagonal(centred.square().mean(0), difference.square().mean(0), rows)
     covariance, noise = _covariance(centred), _covariance(difference)
     if not _varies(covariance.diagonal(), rows):

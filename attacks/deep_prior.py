@@ -71,7 +71,7 @@ class DeepPrior(Attack):
             own = GaussianPrior(view.image_shape).to(view.device)(w).clamp(0, 1)
         else:
             own = own_images(view, "train", 1, 1)[:2048]
-        unit = whitening(view, own, "deep_prior scale draws", self.params.adaptive)
+        unit = whitening(view, own, "deep_prior scale draws", self.params.adaptive, mixed=False)
         objective = Objective(
             view, GaussianPrior(view.image_shape), unit, self.params.tv, self.params.draws, self.params.adaptive
         )

@@ -110,7 +110,7 @@ class Diffusion(Attack):
         network = self._network(view)
         network.load_state_dict(fitted)
         network.eval().requires_grad_(False)
-        unit = whitening(view, own_images(view, "train", 1, 1), "diffusion scale draws")
+        unit = whitening(view, own_images(view, "train", 1, 1), "diffusion scale draws", mixed=False)
         chosen = self.params.variance
         if chosen is None:
             own = to_float(view.aux_val.images[-CALIBRATION:].to(view.device))

@@ -148,13 +148,21 @@ def _without_the_script() -> Iterator[None]:
 def _deaf_to_ctrl_c() -> Iterator[None]:
     """Lets processes start that ignore Ctrl-C from their first moment: what it means is the driver's to decide.
 
-    A terminal sends it to all of them, and one that is still importing would die with a traceback on the screen.
+    A terminal sends it to all of them, and one that is still importing would die with a traceback on the screen. The signal is
+    blocked and not ignored meanwhile: processes inherit that, and the driver gets afterwards what came in between.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+        return
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
@@ -12,7 +13,7 @@ import pytest
 from pool_jobs import begin, work
 
 from splitaudit.executors import ProcessExecutor, processes
-from splitaudit.executors.pool import Pool
+from splitaudit.executors.pool import Pool, _deaf_to_ctrl_c
 from splitaudit.work import Surroundings
 
 
@@ -64,3 +65,17 @@ def test_a_worker_whose_plugin_file_fails_there_fails_every_job_with_that_reason
     value, _ = processes._run({"task": "target"})
     assert value["ok"] is False
     assert "no such drive" in value["error"]["message"]
+
+
+def test_ctrl_c_while_processes_start_waits_and_is_not_lost() -> None:
+    """Fails where it is ignored meanwhile: a run went on for ten minutes although it had been interrupted."""
+    reached: list[bool] = []
+
+    def start() -> None:
+        with _deaf_to_ctrl_c():
+            os.kill(os.getpid(), signal.SIGINT)
+            reached.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        start()
+    assert reached
