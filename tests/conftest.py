@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -33,6 +34,14 @@ def plugins_forgotten() -> Iterator[None]:
     yield
     for kind, entries in before.items():
         REGISTRIES[kind]._entries = entries
+
+
+@pytest.fixture
+def ctrl_c_is_heard() -> Iterator[None]:
+    """Lets this process, and those that it starts, hear Ctrl-C: a shell makes those in the background deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

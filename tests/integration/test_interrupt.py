@@ -41,6 +41,7 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) ->
         time.sleep(0.01)
 
 
+@pytest.mark.usefixtures("ctrl_c_is_heard")
 def test_ctrl_c_ends_with_130_and_how_to_resume_and_the_same_command_completes_the_run(
     tmp_path: Path, tiny: dict[str, Any], images: Path
 ) -> None:

@@ -67,6 +67,7 @@ def test_a_worker_whose_plugin_file_fails_there_fails_every_job_with_that_reason
     assert "no such drive" in value["error"]["message"]
 
 
+@pytest.mark.usefixtures("ctrl_c_is_heard")
 def test_ctrl_c_while_processes_start_waits_and_is_not_lost() -> None:
     """Fails where it is ignored meanwhile: a run went on for ten minutes although it had been interrupted."""
     reached: list[bool] = []
