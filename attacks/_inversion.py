@@ -101,18 +101,18 @@ class Objective:
         """Returns the mean of fresh draws of the defended features; with a visible mask, given that they are visible."""
         if not self.view.stochastic:
             return self.view.protect(clean, g)
-        # One draw at a time: at 224 px the features of 32 draws do not fit in memory together.
-        total, count = torch.zeros_like(clean), torch.zeros_like(clean) if masked else None
-        for number in range(draws):
-            sent = self.view.protect(clean, g)
-            total = sent if number == 0 else total + sent  # what crosses the wire may have another shape
-            if masked:
-                seen = self.view.visible(sent.detach())
-                if seen is not None:
-                    shown = seen.to(sent.dtype)
-                    count = shown if number == 0 or count is None else count + shown
+        total, count = self._sent(clean, masked, g)
+        for _ in range(draws - 1):  # one at a time: at 224 px the features of 32 draws do not fit in memory together
+            sent, shown = self._sent(clean, masked, g)
+            total, count = total + sent, count + shown
         # An element that no draw shows counts as zero, so an edge output of zero is no way out of the loss.
-        return total / draws if count is None else total / count.clamp_min(1)
+        return total / count.clamp_min(1)
+
+    def _sent(self, clean: torch.Tensor, masked: bool, g: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns a draw of the defended features, and 1 where it shows the edge's output."""
+        sent = self.view.protect(clean, g)
+        seen = self.view.visible(sent.detach()) if masked else None
+        return sent, sent.new_ones(()) if seen is None else seen.to(sent.dtype)
 
 
 @dataclass(frozen=True)

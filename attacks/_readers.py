@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from splitaudit.nn.scale import Standardised
+
 from ._cycle import one_cycle
 
 Batch = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
@@ -23,7 +25,7 @@ AT_ONCE = 3 * 10**7
 """Greatest number of values that are read in one batch."""
 
 
-class Reader(nn.Module):
+class Reader(Standardised):
     """A small classifier of maps, vectors or tokens; its input is standardised by statistics that the caller sets.
 
     Maps pass convolutions that halve them until a side is at most 4, then the means of four quarters are read; anything
@@ -35,15 +37,9 @@ class Reader(nn.Module):
         width: channels of the first convolution, doubled once; or units.
     """
 
-    mean: torch.Tensor
-    std: torch.Tensor
-
     def __init__(self, shape: tuple[int, ...], values: int, width: int = 64) -> None:
-        super().__init__()
-        as_map = len(shape) == 3
-        self.register_buffer("mean", torch.zeros(1, *((shape[0], 1, 1) if as_map else shape)))
-        self.register_buffer("std", torch.ones_like(self.mean))
-        if not as_map:
+        super().__init__(shape)
+        if len(shape) != 3:
             units = 4 * width
             self.body: nn.Module = nn.Sequential(
                 nn.Flatten(),
@@ -71,16 +67,9 @@ class Reader(nn.Module):
         layers += [nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * now, values)]
         self.body = nn.Sequential(*layers)
 
-    def set_scale(self, z: torch.Tensor) -> None:
-        """Sets the standardisation from a sample of inputs (N, *shape); dead channels keep scale 1."""
-        axes = [0, 2, 3] if z.ndim == 4 else [0]
-        std = z.std(axes, unbiased=False).reshape(self.std.shape)
-        self.mean.copy_(z.mean(axes).reshape(self.mean.shape))
-        self.std.copy_(torch.where(std > 1e-12, std, torch.ones_like(std)))
-
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         """Returns scores (N, K) of inputs (N, *shape)."""
-        return self.body((z - self.mean) / self.std)
+        return self.body(self.standardised(z))
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def whitening(view: View, images: torch.Tensor, role: str, adaptive: bool = True
     if len(clean) * len(rows) < ROWS * rows.shape[1]:  # vectors have one row for each image
         more = images[SAMPLE : -(-ROWS * rows.shape[1] // len(rows))]
         clean = torch.cat([clean, _clean(view, more)]) if len(more) else clean
-    one, other = (_sent(view, clean, f"{role}{again}", adaptive) for again in ("", " again"))
+    one, other = (_sent(view, clean, f"{role}{time}", adaptive) for time in ("", " again"))
     seen, again = (view.visible(z) if adaptive else None for z in (one, other))
     rows, difference = _rows(one), _rows(one - other) / 2**0.5
     centred = rows - rows.mean(0)

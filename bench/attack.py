@@ -75,6 +75,8 @@ class Attack(ABC):
     """Values that tuning tries, by parameter; combinations are drawn, the given parameters come first."""
 
     infers: ClassVar[Infers] = "image"
+    """What it finds, and so which metrics judge it; ``label`` for a :class:`LabelAttack`."""
+
     fit_scope: ClassVar[Literal["target", "images"]] = "target"
     """What a fit depends on. ``images``: on the auxiliary images alone, so that one serves all targets; its view knows no
     target (a generative prior, for instance)."""

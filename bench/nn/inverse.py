@@ -7,6 +7,8 @@ import math
 import torch
 from torch import nn
 
+from .scale import Standardised
+
 PLACES = 1024
 """Most places of a map over which there is attention."""
 
@@ -46,7 +48,7 @@ class _Attention(nn.Module):
         return h + self.out(mixed.reshape(n, c, height, width))
 
 
-class InverseNetwork(nn.Module):
+class InverseNetwork(Standardised):
     """Maps features to an image in [0, 1]; built from the shapes alone.
 
     Maps (C, h, w) pass residual blocks at their own resolution and are doubled in size until they cover the image;
@@ -63,9 +65,6 @@ class InverseNetwork(nn.Module):
             need not be learned through the whole network. Vectors have it up to ``MAP`` weights.
     """
 
-    mean: torch.Tensor
-    std: torch.Tensor
-
     def __init__(
         self,
         feature_shape: tuple[int, ...],
@@ -75,12 +74,10 @@ class InverseNetwork(nn.Module):
         attention: bool = False,
         skip: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(feature_shape)
         channels, height, out_width = image_shape
         self.image_shape = image_shape
         as_map = len(feature_shape) == 3
-        self.register_buffer("mean", torch.zeros(1, *(feature_shape[0], 1, 1) if as_map else feature_shape))
-        self.register_buffer("std", torch.ones_like(self.mean))
         if as_map:
             start = feature_shape[1:]
             self.lead: nn.Module = nn.Conv2d(feature_shape[0], width, 3, padding=1)
@@ -105,16 +102,9 @@ class InverseNetwork(nn.Module):
         self.body = nn.Sequential(*layers)
         self.skip = _linear_map(feature_shape, image_shape) if skip else None
 
-    def set_scale(self, z: torch.Tensor) -> None:
-        """Sets the standardisation from a sample of features (N, *feature_shape); dead channels keep scale 1."""
-        axes = [0, 2, 3] if z.ndim == 4 else [0]
-        std = z.std(axes, unbiased=False).reshape(self.std.shape)
-        self.mean.copy_(z.mean(axes).reshape(self.mean.shape))
-        self.std.copy_(torch.where(std > 1e-12, std, torch.ones_like(std)))
-
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         """Returns images (N, C, H, W) for features (N, *feature_shape): in [0, 1], with a skip in training unclipped."""
-        unit = (z - self.mean) / self.std
+        unit = self.standardised(z)
         out = self.body(self.lead(unit))
         if self.skip is None:
             return torch.sigmoid(out)

@@ -27,6 +27,36 @@ def channel_moments(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return z.mean(axes).reshape(shape), z.std(axes, unbiased=False).reshape(shape)
 
 
+class Standardised(nn.Module):
+    """What networks that read features share: the features standardised per channel by statistics that the caller sets.
+
+    Vectors and tokens have a statistic for each number.
+
+    Args:
+        feature_shape: shape of one image's features.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, feature_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        each = (feature_shape[0], 1, 1) if len(feature_shape) == 3 else feature_shape
+        self.register_buffer("mean", torch.zeros(1, *each))
+        self.register_buffer("std", torch.ones_like(self.mean))
+
+    def set_scale(self, z: torch.Tensor) -> None:
+        """Sets the standardisation from a sample of features (N, *feature_shape); dead channels keep scale 1."""
+        axes = [0, 2, 3] if z.ndim == 4 else [0]
+        std = z.std(axes, unbiased=False).reshape(self.std.shape)
+        self.mean.copy_(z.mean(axes).reshape(self.mean.shape))
+        self.std.copy_(torch.where(std > 1e-12, std, torch.ones_like(std)))
+
+    def standardised(self, z: torch.Tensor) -> torch.Tensor:
+        """Returns features (N, *feature_shape) in that scale."""
+        return (z - self.mean) / self.std
+
+
 class ChannelScale(nn.Module):
     """Keeps each channel's standard deviation of clean features: a running statistic without gradient.
 

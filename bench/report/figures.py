@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import pandas as pd
 
@@ -188,9 +188,12 @@ def _curves(plan: Plan, records: Records, place: tuple[str, str, str]) -> dict[s
     return out
 
 
+INFERS = get_args(Infers)
+
+
 def _of_kind(matrix: pd.DataFrame, infers: Infers) -> pd.DataFrame:
     """Returns the rows of the attacks that find images, or labels; an attack of which nothing was run finds either."""
-    kinds = {a: set(matrix.loc[matrix["attack"] == a, "infers"]) - {""} for a in dict.fromkeys(matrix["attack"])}
+    kinds = {a: {k for k in matrix.loc[matrix["attack"] == a, "infers"] if k in INFERS} for a in set(matrix["attack"])}
     return select(matrix, matrix["attack"].map(lambda a: not kinds[a] or infers in kinds[a]))
 
 

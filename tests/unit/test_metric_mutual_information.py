@@ -214,6 +214,7 @@ def test_a_reading_of_a_wire_that_the_channel_model_misses_stays_below_the_truth
     assert number(found, "mi_upper_nats") > true
 
 
+@pytest.mark.full
 def test_a_random_defense_with_another_shape_is_read_too() -> None:
     """Half of the coordinates cross the wire, with noise as large as the reference's: I is known."""
     features, sigma = gaussian(3000, 40, 4.0)
@@ -456,6 +457,7 @@ def test_the_critic_is_unbounded_and_zero_before_training() -> None:
     assert float(residual(x, z).max()) > 1e3
 
 
+@pytest.mark.full
 def test_training_mends_a_start_that_is_wrong() -> None:
     """The defense keeps signs only: a straight line through the clean features explains them badly."""
     features = torch.randn(2500, 6, generator=seeded())
@@ -480,6 +482,7 @@ def test_no_best_of_many_evaluations_is_reported_on_test_images() -> None:
     assert abs(sum(readings) / 3) < 0.02
 
 
+@pytest.mark.full
 def test_what_validation_chose_does_not_depend_on_the_test_images() -> None:
     features, sigma = gaussian(1000, 20, 2.0)
     ids = torch.arange(1000)

@@ -60,6 +60,7 @@ def test_the_prior_has_a_leakage_score_of_zero_and_the_references_are_labelled(f
     assert references.loc["thumbnail-8", "equivalent_resolution"] == pytest.approx(8, abs=0.05)
 
 
+@pytest.mark.full
 def test_a_second_build_is_byte_identical(folder: Path) -> None:
     names = ("targets.csv", "cells.csv", "summary.csv", "per_image.csv", "summary.md", "report.html")
     before = {n: (folder / n).read_bytes() for n in names}

@@ -255,6 +255,7 @@ def test_a_missing_value_says_where_it_is_missing(tmp_path: Path) -> None:
     assert found["psnr"] == "no finite value (rmle on noise, seed 1)"
 
 
+@pytest.mark.full
 def test_the_findings_begin_with_the_verdicts_on_claims(tmp_path: Path) -> None:
     figure = {"column": "mse", "attack": "decoder"}
     claim = {
