@@ -34,10 +34,11 @@ class SummaryTable:
 
     Args:
         summary: the table of that name.
+        reads: attacks on labels ran too, which have a table of their own.
     """
 
-    def __init__(self, summary: pd.DataFrame) -> None:
-        self.summary = summary
+    def __init__(self, summary: pd.DataFrame, *, reads: bool = False) -> None:
+        self.summary, self.reads = summary, reads
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
         yield Text("Worst case over attacks (each selected with the truth in hand), with 95 % intervals", style="bold")
@@ -62,6 +63,8 @@ class SummaryTable:
         flags = collect(self.summary)
         if flags:
             notes.append(f"!: validity flags, explained in the report: {', '.join(f.kind for f in flags)}.")
+        if self.reads:
+            notes.append("What attacks read of labels is in attributes.csv and in the report.")
         if shape != SHAPES[0]:
             notes.append("A wider terminal shows more; everything is in summary.csv and in the report.")
         return notes
@@ -69,7 +72,7 @@ class SummaryTable:
 
 def summary_table(results: Results) -> SummaryTable:
     """Returns the summary as a table for the terminal."""
-    return SummaryTable(results.summary)
+    return SummaryTable(results.summary, reads=not results.attributes.empty)
 
 
 def _fits(table: Table, console: Console, options: ConsoleOptions) -> bool:

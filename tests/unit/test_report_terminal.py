@@ -112,3 +112,11 @@ def test_numbers_have_no_minus_before_a_zero_and_missing_ones_are_dashes() -> No
     assert number(row, "a", 3, interval=True) == "0.000 [0.000, 0.100]"
     assert number(row, "b", 3, interval=True) == "-"
     assert number(row, "c", 1, interval=True) == "1.0"
+
+
+def test_where_labels_were_read_the_terminal_says_where_to_look() -> None:
+    text = io.StringIO()
+    Console(file=text, width=250).print(SummaryTable(few(), reads=True))
+    said = "What attacks read of labels is in attributes.csv and in the report."
+    assert said in text.getvalue()
+    assert said not in "\n".join(printed(few(), 250))
