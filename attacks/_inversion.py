@@ -122,12 +122,14 @@ class Descent:
     Attributes:
         w: best coefficients, (N, C, H, W).
         loss: their losses, (N,).
-        before: the best losses within the budget, before the run after it, (N,).
+        w_before: the best coefficients within the budget, before the run after it, (N, C, H, W).
+        loss_before: their losses, (N,).
     """
 
     w: torch.Tensor
     loss: torch.Tensor
-    before: torch.Tensor
+    w_before: torch.Tensor
+    loss_before: torch.Tensor
 
 
 def descend(
@@ -191,9 +193,9 @@ def descend(
         keep(w, fixed(w))
 
     run(w, steps, lambda step: lr * (1 + math.cos(math.pi * step / steps)) / 2, 0)
-    before = best_loss.clone()
+    within = best.clone(), best_loss.clone()
     run(best, max(10, round(AFTER * steps)), lambda step: AFTER * lr, steps)
-    return Descent(best, best_loss, before)
+    return Descent(best, best_loss, *within)
 
 
 def total_variation(x: torch.Tensor) -> torch.Tensor:

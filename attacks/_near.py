@@ -62,8 +62,9 @@ class Near:
         for number, total in totals.items():
             if number == 1 or number % every == 0:
                 view.log(role, number, total)
-        loss, before = (float(torch.cat([getattr(f, n) for f in found]).mean()) for n in ("loss", "before"))
-        return Step(torch.cat([f.w for f in found]) * self.tau, 1 - loss / max(before, 1e-30))
+        loss, before = (float(torch.cat([getattr(f, n) for f in found]).mean()) for n in ("loss", "loss_before"))
+        end, within = (torch.cat([getattr(f, n) for f in found]) * self.tau for n in ("w", "w_before"))
+        return Step(end, within, 1 - loss / max(before, 1e-30))
 
     def basis(self, mean: torch.Tensor, scale: torch.Tensor) -> GaussianPrior:
         """Returns the images mean + colour · cosine transform · (scale ⊙ w), each about its own mean (N, C, H, W)."""
@@ -79,10 +80,12 @@ class Step:
 
     Attributes:
         coefficients: cosine coefficients of the optimum less the given image, (N, C, H, W).
+        within: the same at the end of the budget, before the run after it.
         gain: relative fall of the mean loss in the run after the budget.
     """
 
     coefficients: torch.Tensor
+    within: torch.Tensor
     gain: float
 
     @property

@@ -93,19 +93,20 @@ class Refine(Attack):
         seen = view.rehearsal(own, "refine own draws")
         guess = self._decoded(seen)
         truth = basis.analyse(own - guess)
-        best, fitted = float("inf"), Fitted()
+        best, fitted, gain = float("inf"), Fitted(), 0.0
         for variance in GRID if self.params.variance is None else (self.params.variance,):
             trial = {"colours": basis.colours, "tau": tau, "whitening": unit.matrix, "variance": torch.tensor(variance)}
-            step = self._near(view, trial).step(seen, guess, "calibration_loss").coefficients
-            factor = shrinkage(step, truth) if self.params.shrink else torch.ones_like(tau)
-            mse = float((truth - factor * step).square().mean())
+            made = self._near(view, trial).step(seen, guess, "calibration_loss")
+            factor = shrinkage(made.coefficients, truth) if self.params.shrink else torch.ones_like(tau)
+            mse, before = (float((truth - factor * s).square().mean()) for s in (made.coefficients, made.within))
             if mse < best:
-                best, fitted = mse, {**trial, "factor": factor}
+                best, fitted, gain = mse, {**trial, "factor": factor}, 1 - mse / before
         if not fitted:
             raise FloatingPointError("the feature error is not finite for any assumed variance")
         view.note(
             decoder_aux_val_mse=float(truth.square().mean()),
             aux_val_mse=best,
+            rehearsal_gain=gain,
             variance=float(fitted["variance"]),
             shrinkage=[round(f, 3) for f in spread(fitted["factor"])],
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -119,12 +120,10 @@ class Rmle(Attack):
             z = defended(view, images, "rmle ridge draws")
             start = Ridge(unit(z), images, penalties=(float(fitted["ridge_penalty"]),))(unit(view.average))
         weight = torch.full((len(view),), float(fitted["weight"]), device=view.device)
-        guess, loss, before = self._optimise(
-            view, view.average, prior, unit, weight, "loss", start, self.params.restarts
-        )
-        gain = 1 - float(loss.mean()) / max(float(before.mean()), 1e-30)
+        found = self._optimise(view, view.average, prior, unit, weight, "loss", start, self.params.restarts)
+        gain = 1 - float(found.loss.mean()) / max(float(found.loss_before.mean()), 1e-30)
         view.note(prior_weight=float(fitted["weight"]), gain_after_budget=gain, converged=gain <= TOLERANCE)
-        return guess
+        return found.image
 
     def work(
         self, n_private: int, n_aux: int, image_shape: tuple[int, int, int], feature_shape: tuple[int, ...]
@@ -143,22 +142,25 @@ class Rmle(Attack):
         z = defended(view, own, "rmle own draws")
         start = ridge(unit(z))
         found: dict[float, float] = {}
+        before: dict[float, float] = {}
 
         def tried(grid: Sequence[float], curve: str) -> None:
             count = len(grid)
             many = z.repeat(count, *([1] * (z.ndim - 1)))
             weight = torch.tensor(grid, device=view.device).repeat_interleave(len(own))
             starts = start.repeat(count, 1, 1, 1)
-            guess, _, _ = self._optimise(view, many, prior, unit, weight, curve, starts, restarts=1)
-            errors = (guess - own.repeat(count, 1, 1, 1)).square().reshape(count, -1).mean(1)
-            found.update(zip(grid, errors.tolist(), strict=True))
+            made = self._optimise(view, many, prior, unit, weight, curve, starts, restarts=1)
+            for image, errors in ((made.image, found), (made.image_before, before)):
+                error = (image - own.repeat(count, 1, 1, 1)).square().reshape(count, -1).mean(1)
+                errors.update(zip(grid, error.tolist(), strict=True))
 
         tried(GRID, "calibration_loss")
         if exact:
             # The prior is what the images have, so its weight is all that is left to get wrong; such images are small.
             tried([factor * min(found, key=found.__getitem__) for factor in FINE], "fine_calibration_loss")
-        view.note(grid={f"{w:.4g}": e for w, e in found.items()})
-        return min(found, key=found.__getitem__)
+        best = min(found, key=found.__getitem__)
+        view.note(grid={f"{w:.4g}": e for w, e in found.items()}, rehearsal_gain=1 - found[best] / before[best])
+        return best
 
     def _optimise(
         self,
@@ -170,16 +172,16 @@ class Rmle(Attack):
         curve: str,
         first: torch.Tensor | None,
         restarts: int,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Runs every start; returns images (N, C, H, W) in [0, 1], losses (N,), losses at the end of the budget (N,)."""
+    ) -> Inverted:
+        """Runs every start and keeps, image by image, the one with the lowest loss."""
         objective = Objective(view, prior, unit, self.params.tv, self.params.draws, self.params.adaptive)
         starts = view.generator(f"rmle starts {curve}")
         pixels, features = math.prod(view.image_shape), z[0].numel()
         weight = weight * (pixels / features)
         totals: dict[int, float] = {}
-        parts: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+        parts: list[Inverted] = []
         for at in batches(z, weight.new_empty(1, pixels)):
-            best: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None = None
+            best: Inverted | None = None
             for number in range(restarts):
                 w = torch.zeros(len(at), *view.image_shape, device=view.device)
                 if first is not None and number == 0:
@@ -196,21 +198,35 @@ class Rmle(Attack):
 
                 found = descend(objective, z[at], w, weight[at], self.params.lr, self.params.steps, generators, log)
                 with torch.no_grad():
-                    now = prior(found.w).clamp(0, 1), found.loss, found.before
-                best = now if best is None else _better(best, now)
+                    images = (prior(w).clamp(0, 1) for w in (found.w, found.w_before))
+                now = Inverted(*images, found.loss, found.loss_before)
+                best = now if best is None else best.better(now)
             parts += [] if best is None else [best]
         every = max(1, self.params.steps // 40)
         for step, total in totals.items():
             if step == 1 or step % every == 0:
                 view.log(curve, step, total)
-        image, loss, before = zip(*parts, strict=True)
-        return torch.cat(image), torch.cat(loss), torch.cat(before)
+        return Inverted(*(torch.cat([getattr(p, f.name) for p in parts]) for f in fields(Inverted)))
 
 
-def _better(
-    one: tuple[torch.Tensor, torch.Tensor, torch.Tensor], other: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Returns, image by image, the start with the lower loss."""
-    keep = one[1] <= other[1]
-    image = torch.where(keep[:, None, None, None], one[0], other[0])
-    return image, torch.where(keep, one[1], other[1]), torch.where(keep, one[2], other[2])
+@dataclass(frozen=True)
+class Inverted:
+    """What the optimisation has found.
+
+    Attributes:
+        image: (N, C, H, W) in [0, 1].
+        image_before: the same at the end of the budget, before the run after it.
+        loss: of each image, (N,).
+        loss_before: at the end of the budget.
+    """
+
+    image: torch.Tensor
+    image_before: torch.Tensor
+    loss: torch.Tensor
+    loss_before: torch.Tensor
+
+    def better(self, other: Inverted) -> Inverted:
+        """Returns, image by image, the one of two results with the lower loss."""
+        keep = self.loss <= other.loss
+        both = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        return Inverted(*(torch.where(keep.reshape(-1, *[1] * (a.ndim - 1)), a, b) for a, b in both))

@@ -16,6 +16,7 @@ from .errors import KnowledgeError
 from .knowledge import AdversaryKnowledge
 from .seeds import generator
 from .split import SplitInfo, SplitModel
+from .straight import pass_gradients
 
 VERSION = 2
 """Raised when a View shows the same things in another way, so that attacks give other numbers; part of their keys."""
@@ -111,7 +112,7 @@ class View:
         self._blank = blank
         self._target = None
         if model is not None:
-            self._target = copy.deepcopy(model).to(self.device).eval().requires_grad_(False)
+            self._target = pass_gradients(copy.deepcopy(model).to(self.device).eval().requires_grad_(False))
         if aux is not None and knowledge.aux_count is not None:
             aux = (aux[0].first(knowledge.aux_count), aux[1])
         self._aux = None if aux is None else (self._shown(aux[0], "aux_train"), self._shown(aux[1], "aux_val"))
@@ -174,7 +175,7 @@ class View:
         """
         if self._blank is None:
             raise KnowledgeError("the architecture of the target is not at hand here")
-        return self._blank(self.seed_for(f"untrained {role}")).to(self.device)
+        return pass_gradients(self._blank(self.seed_for(f"untrained {role}")).to(self.device))
 
     @property
     def stochastic(self) -> bool:
@@ -182,7 +183,11 @@ class View:
         return self._model.defense.stochastic
 
     def protect(self, z: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
-        """Applies the public defense to features of the attacker's own, with gradient (N, ...)."""
+        """Applies the public defense to features of the attacker's own, with gradient (N, ...).
+
+        A part of the defense whose own gradient is zero everywhere, as of rounding, passes the identity's
+        (:class:`splitaudit.straight.StraightThrough`).
+        """
         return self._model.protect(z, draws)
 
     def visible(self, z: torch.Tensor) -> torch.Tensor | None:
