@@ -18,6 +18,7 @@ from .picture_lines import ReadArtifact, picture_lines
 from .plot_convergence import convergence
 from .plot_cost import edge_cost
 from .plot_criterion import criterion
+from .plot_draws import leakage_by_draws, levels_with_draws
 from .plot_heatmap import heatmap
 from .plot_pictures import reconstructions
 from .plot_trade_off import front_of, trade_off
@@ -83,6 +84,13 @@ def draw_figures(
             f"privacy-accuracy{suffix}", label, "main", "Privacy against accuracy", _trade_off_caption(summary),
             trade_off(summary, _controls(tables.cells, place[0])),
         )  # fmt: skip
+        if levels_with_draws(summary):
+            yield Drawn(
+                f"draws{suffix}", label, "main", "Several draws of the same image",
+                "The worst attack's leakage when it receives several draws of the defense's randomness for each private image, "
+                "as when the same picture is sent again. A defense without randomness stays where it is.",
+                leakage_by_draws(summary),
+            )  # fmt: skip
         shown = [m for m in metric_names(plan) if cells[m].notna().any()]
         for name in [*(m for m in MAIN if m != "ssim" or m in shown), *(m for m in shown if m not in MAIN)]:
             yield Drawn(

@@ -13,7 +13,7 @@ from .columns import HIGH, LOW
 from .frames import numbers, select
 from .legend import Legend
 from .style import GRID, MUTED, NORMAL, PAGE_WIDTH, SMALL, dot, styles
-from .texts import present, said
+from .texts import ends_of, said
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,7 +88,7 @@ def _panel(ax: Axes, rows: pd.DataFrame, look: Mapping[str, tuple[str, str]]) ->
     for row in rows.to_dict("records"):
         x, y = float(row["leakage"]), float(row["accuracy"])
         for name, across in (("leakage", True), ("accuracy", False)):
-            ends = _ends(row, name)
+            ends = ends_of(row, name)
             at = (ends, [y, y]) if across else ([x, x], ends)
             ax.plot(*at, color=look[row["defense"]][0], linewidth=0.8, alpha=0.45, zorder=2)
         style = dot(look[row["defense"]])
@@ -140,9 +140,3 @@ def _mark_controls(ax: Axes, controls: Mapping[str, float], width: float) -> Non
 def _whole(row: Mapping[Any, Any]) -> bool:
     """Says whether nothing is missing behind a row: only then is its worst case one to compare."""
     return said(row, "incomplete") == "-"
-
-
-def _ends(row: Mapping[str, Any], name: str) -> list[float]:
-    """Returns the ends of a figure's interval; the figure itself where it has none."""
-    low, high = row.get(name + LOW), row.get(name + HIGH)
-    return [float(v) if v is not None and present(v) else float(row[name]) for v in (low, high)]

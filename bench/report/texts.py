@@ -56,3 +56,9 @@ def undistinguished(row: Mapping[Any, Any], name: str) -> str:
 def one_seed(rows: Iterable[Mapping[Any, Any]]) -> bool:
     """Says whether any difference from the undefended target rests on a single training."""
     return any(ONE_SEED in said(r, f"{n}_note") for r in rows for n in ("leakage_change", "accuracy_drop"))
+
+
+def ends_of(row: Mapping[str, Any], name: str) -> list[float]:
+    """Returns the ends of a figure's interval; the figure itself where it has none."""
+    low, high = row.get(name + LOW), row.get(name + HIGH)
+    return [float(v) if v is not None and present(v) else float(row[name]) for v in (low, high)]

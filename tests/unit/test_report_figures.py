@@ -20,6 +20,7 @@ from splitaudit.report.figures import _criterion_caption
 from splitaudit.report.plot_convergence import convergence, log_ticks
 from splitaudit.report.plot_cost import edge_cost
 from splitaudit.report.plot_criterion import ARROW, criterion
+from splitaudit.report.plot_draws import leakage_by_draws, levels_with_draws
 from splitaudit.report.plot_heatmap import MAP, colour_scale, decimals, heatmap, ink_on, short
 from splitaudit.report.plot_pictures import reconstructions
 from splitaudit.report.plot_trade_off import front_of, trade_off
@@ -77,6 +78,13 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "trade-off at five levels": lambda: trade_off(summary_frame(DEFENSES[:6], tuple("abcde")), CONTROLS),
     "trade-off with failures": lambda: trade_off(summary_frame(missing=DEFENSES[3:6])),
     "trade-off of nothing": lambda: trade_off(summary_frame(missing=DEFENSES)),
+    "draws": lambda: leakage_by_draws(summary_frame(DEFENSES, ("query", "query:4", "query:16", "white-box"))),
+    "draws at three levels": lambda: leakage_by_draws(
+        summary_frame(DEFENSES[:6], tuple(f"{n}:{k}" for n in "abc" for k in (1, 64)))
+    ),
+    "draws with failures": lambda: leakage_by_draws(
+        summary_frame(DEFENSES, ("query", "query:4"), missing=DEFENSES[2:])
+    ),
     "cost": lambda: edge_cost(summary_frame()),
     "cost of one": lambda: edge_cost(summary_frame(DEFENSES[:1])),
     "cost of nothing": lambda: edge_cost(summary_frame().drop(columns=["edge_macs", "wire_bytes"]).iloc[:, :20]),
@@ -302,3 +310,13 @@ def _lab(linear: np.ndarray) -> np.ndarray:
     xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ linear
     f = np.cbrt(xyz / np.array([0.9505, 1.0, 1.089]))
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+def test_a_line_of_draws_runs_from_the_fewest_on_and_levels_with_one_count_have_none() -> None:
+    frame = summary_frame(DEFENSES[:1], ("query:16", "white-box", "query", "query:4"))
+    assert levels_with_draws(frame) == {"query": ["query", "query:4", "query:16"]}
+    (ax,) = leakage_by_draws(frame).axes
+    line = next(artist for artist in ax.lines if len(artist.get_xdata()) == 3)
+    assert list(line.get_xdata()) == [1, 4, 16]
+    known = frame.set_index("knowledge")["leakage"]
+    assert list(line.get_ydata()) == [known[n] for n in ("query", "query:4", "query:16")]
