@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +16,13 @@ from splitaudit.seeds import seeded_globally
 from splitaudit.view import View
 
 from ._cycle import one_cycle
+from ._doubling import extrapolated_gain, judged, spread_of
 
 if TYPE_CHECKING:
     from .decoder import DecoderParams
+
+BRANCH, LEAST = 0.4, 3
+"""Share of the epochs after which a shorter training leaves the course of the whole, and the fewest epochs for that."""
 
 Batch = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 """From indices to images (N, C, H, W) in [0, 1] and their features (N, ...)."""
@@ -52,12 +58,24 @@ class Trained:
         error: that error, mean squared.
         curve: (epoch, error on the held-out pairs).
         steps: how many steps were taken.
+        early: (share of the budget, error) of a shorter training, its rate too fallen to zero; None with too few epochs.
     """
 
     state: dict[str, torch.Tensor]
     error: float
     curve: list[tuple[int, float]]
     steps: int
+    early: tuple[float, float] | None
+
+    def judged(self, truth: torch.Tensor) -> dict[str, Any]:
+        """Returns the notes ``gain_by_doubling`` and ``converged``; with too few epochs to tell it has not converged.
+
+        Args:
+            truth: the held-out images, (N, C, H, W).
+        """
+        if self.early is None:
+            return {"converged": False}
+        return judged(extrapolated_gain(*self.early, self.error), self.error, spread_of(truth))
 
 
 def train_inverse(
@@ -69,6 +87,9 @@ def train_inverse(
     order: torch.Generator,
 ) -> Trained:
     """Trains a network to map features to images with AdamW and one cycle of the rate, and keeps its best weights.
+
+    A rate that falls to zero flattens any curve at its end, so whether the budget was enough is judged against a shorter
+    training: from the weights at :data:`BRANCH` of the epochs on, the rate falls to zero within half as many.
 
     Args:
         network: in place.
@@ -82,20 +103,39 @@ def train_inverse(
     loss_of = LOSSES[schedule.loss]
     best, kept = float("inf"), network.state_dict()
     curve, step = [], 0
-    for epoch in range(1, schedule.epochs + 1):
+    branch = round(BRANCH * schedule.epochs) if schedule.epochs >= LEAST else 0
+    left: dict[str, Any] = {}
+
+    def run() -> Iterator[None]:
         network.train()
         for index in torch.randperm(count, generator=order).to(held_out[0].device).split(schedule.batch):
             x, z = batch(index)
             optimizer.zero_grad(set_to_none=True)
             loss_of(network(z), x).backward()
             optimizer.step()
+            yield
+
+    for epoch in range(1, schedule.epochs + 1):
+        for _ in run():
             rate.step()
             step += 1
         error = _error(network, held_out)
         curve.append((epoch, error))
         if error < best:
             best, kept = error, {k: v.clone() for k, v in network.state_dict().items()}
-    return Trained(kept, best, curve, step)
+        if epoch == branch:
+            left = copy.deepcopy({"network": network.state_dict(), "optimizer": optimizer.state_dict()})
+    if not left:
+        return Trained(kept, best, curve, step, None)
+    network.load_state_dict(left["network"])
+    optimizer.load_state_dict(left["optimizer"])
+    more = max(1, round(BRANCH / 2 * schedule.epochs))
+    peak, done, steps = optimizer.param_groups[0]["lr"], 0, more * math.ceil(count / schedule.batch)
+    for _ in range(more):
+        for _ in run():
+            done += 1
+            optimizer.param_groups[0]["lr"] = peak * (1 - done / steps)
+    return Trained(kept, best, curve, step, ((branch + more) / schedule.epochs, _error(network, held_out)))
 
 
 def _with_structure(guess: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
@@ -131,21 +171,6 @@ def network_of(view: View, shape: Shape) -> InverseNetwork:
     with seeded_globally(view.seed_for("decoder init")):
         network = shape.network(view.feature_shape, view.image_shape)
     return network.to(view.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-
-
-def settled(curve: list[tuple[int, float]], tolerance: float = 0.02) -> bool:
-    """Says whether a falling curve has settled: its last fifth fell by less than ``tolerance`` of its value.
-
-    Args:
-        curve: points (step, value), values positive and better when lower.
-        tolerance: greatest relative fall that counts as settled.
-    """
-    if len(curve) < 5:
-        return False
-    values = [v for _, v in curve]
-    fifth = max(1, len(values) // 5)
-    before, after = min(values[:-fifth]), min(values)
-    return before - after <= tolerance * before
 
 
 def macs(network: torch.nn.Module, input_shape: tuple[int, ...]) -> float:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 import torch
 
@@ -14,6 +15,7 @@ from splitaudit.nn.image_prior import GaussianPrior
 from splitaudit.nn.ridge import most_images
 from splitaudit.view import View, to_float
 
+from ._lbfgs import minimise
 from ._whitening import Whitening
 
 CHECKPOINTS = 15
@@ -27,10 +29,6 @@ SHARE = 0.05
 
 AT_ONCE = 3 * 10**7
 """Greatest number of values of features and images (four times) that are optimised in one batch."""
-
-AFTER = 0.1
-"""Length of the run after the budget (at least ten steps) and its step size, relative to the budget and the first step
-size."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +75,14 @@ class Objective:
         """Whether two evaluations differ."""
         return self.adaptive and self.view.stochastic
 
+    def has_a_slope(self, w: torch.Tensor, z: torch.Tensor, g: torch.Generator) -> bool:
+        """Says whether the loss is not random and its gradient its own, so that a line search finds its way."""
+        if self.noisy or not len(w):
+            return False
+        with torch.enable_grad():
+            self.feature_error(self.prior(w.detach().requires_grad_(True)), z, None, g)
+        return not (self.adaptive and self.view.straight)
+
     def visible(self, z: torch.Tensor) -> torch.Tensor | None:
         """Returns which received elements count (None: all)."""
         return self.view.visible(z) if self.adaptive else None
@@ -116,20 +122,36 @@ class Objective:
 
 
 @dataclass(frozen=True)
+class Budget:
+    """How far a descent goes.
+
+    Attributes:
+        steps: losses with gradient for each image: steps of Adam, or what L-BFGS evaluates.
+        lr: Adam's first step size, and the greatest change of a coefficient in L-BFGS's first step.
+        optimiser: where the loss is random, or its gradient not its own, it is Adam in any case.
+    """
+
+    steps: int
+    lr: float
+    optimiser: Literal["lbfgs", "adam"]
+
+    @property
+    def half(self) -> Budget:
+        """Half as many steps: what it reaches says whether the whole was enough."""
+        return replace(self, steps=max(1, self.steps // 2))
+
+
+@dataclass(frozen=True)
 class Descent:
     """What a descent has reached, for each image by its own loss.
 
     Attributes:
         w: best coefficients, (N, C, H, W).
         loss: their losses, (N,).
-        w_before: the best coefficients within the budget, before the run after it, (N, C, H, W).
-        loss_before: their losses, (N,).
     """
 
     w: torch.Tensor
     loss: torch.Tensor
-    w_before: torch.Tensor
-    loss_before: torch.Tensor
 
 
 def descend(
@@ -137,31 +159,44 @@ def descend(
     z: torch.Tensor,
     w: torch.Tensor,
     weight: torch.Tensor,
-    lr: float,
-    steps: int,
+    budget: Budget,
     generators: Callable[[str], torch.Generator],
     log: Callable[[int, float], None],
 ) -> Descent:
-    """Minimises each image's loss with Adam and keeps each image's best iterate; no image depends on another.
+    """Minimises each image's loss and keeps each image's best iterate; no image depends on another.
 
-    The rate falls to zero along a cosine, so a flat loss at the end says nothing. A short run follows, at a tenth of the
-    first rate from the best iterates: what it still gains says whether the budget was enough. Under a random defense
-    every step has fresh draws, whose noise a running mean of the iterates leaves out (Polyak and Juditsky 1992); these
-    means are compared now and then on draws that are always the same.
+    With Adam the rate falls to zero along a cosine. Under a random defense every step has fresh draws, whose noise a
+    running mean of the iterates leaves out (Polyak and Juditsky 1992); these means are compared now and then on draws that
+    are always the same.
 
     Args:
         objective: the loss.
         z: received features, (N, ...).
         w: the start, (N, C, H, W).
         weight: of the prior, (N,).
-        lr: first step size, in standard deviations of the prior.
-        steps: the budget.
+        budget: how far to go.
         generators: from a role to a generator; a role gives the same draws each time.
         log: called with each step (from 1) and the sum of the losses.
     """
     visible = objective.visible(z)
+    if budget.optimiser == "lbfgs" and objective.has_a_slope(w, z, generators("probe")):
+        wire = generators("wire")
+        return Descent(*minimise(lambda at: objective(at, z, weight, visible, wire), w, budget.steps, budget.lr, log))
+    return _by_adam(objective, z, w, weight, visible, budget, generators, log)
+
+
+def _by_adam(
+    objective: Objective,
+    z: torch.Tensor,
+    start: torch.Tensor,
+    weight: torch.Tensor,
+    visible: torch.Tensor | None,
+    budget: Budget,
+    generators: Callable[[str], torch.Generator],
+    log: Callable[[int, float], None],
+) -> Descent:
     fresh = generators("wire")
-    best, best_loss = w.clone(), torch.full((len(w),), float("inf"), device=w.device)
+    best, best_loss = start.clone(), torch.full((len(start),), float("inf"), device=start.device)
 
     def keep(candidate: torch.Tensor, loss: torch.Tensor) -> None:
         better = loss < best_loss
@@ -171,31 +206,26 @@ def descend(
         with torch.no_grad():
             return objective(candidate, z, weight, visible, generators("judge"), JUDGE)
 
-    def run(start: torch.Tensor, count: int, rate: Callable[[int], float], offset: int) -> None:
-        w, smooth = start.clone().requires_grad_(True), start.clone()
-        optimizer = torch.optim.Adam([w])
-        every = max(1, count // CHECKPOINTS)
-        for step in range(count):
-            optimizer.param_groups[0]["lr"] = rate(step)
-            loss = objective(w, z, weight, visible, fresh)
-            if not objective.noisy:
-                keep(w, loss)
-            else:
-                smooth.lerp_(w.detach(), max(SHARE, 1 / (step + 1)))
-                if step % every == 0:
-                    keep(smooth, fixed(smooth))
-            log(offset + step + 1, float(loss.detach().sum()))
-            optimizer.zero_grad(set_to_none=True)
-            loss.sum().backward()
-            optimizer.step()
-        if objective.noisy:
-            keep(smooth, fixed(smooth))
-        keep(w, fixed(w))
-
-    run(w, steps, lambda step: lr * (1 + math.cos(math.pi * step / steps)) / 2, 0)
-    within = best.clone(), best_loss.clone()
-    run(best, max(10, round(AFTER * steps)), lambda step: AFTER * lr, steps)
-    return Descent(best, best_loss, *within)
+    w, smooth = start.clone().requires_grad_(True), start.clone()
+    optimizer = torch.optim.Adam([w])
+    every = max(1, budget.steps // CHECKPOINTS)
+    for step in range(budget.steps):
+        optimizer.param_groups[0]["lr"] = budget.lr * (1 + math.cos(math.pi * step / budget.steps)) / 2
+        loss = objective(w, z, weight, visible, fresh)
+        if not objective.noisy:
+            keep(w, loss)
+        else:
+            smooth.lerp_(w.detach(), max(SHARE, 1 / (step + 1)))
+            if step % every == 0:
+                keep(smooth, fixed(smooth))
+        log(step + 1, float(loss.detach().sum()))
+        optimizer.zero_grad(set_to_none=True)
+        loss.sum().backward()
+        optimizer.step()
+    if objective.noisy:
+        keep(smooth, fixed(smooth))
+    keep(w, fixed(w))
+    return Descent(best, best_loss)
 
 
 def total_variation(x: torch.Tensor) -> torch.Tensor:

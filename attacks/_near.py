@@ -9,11 +9,8 @@ import torch
 from splitaudit.nn.image_prior import GaussianPrior
 from splitaudit.view import View
 
-from ._inversion import Objective, batches, descend
+from ._inversion import Budget, Objective, batches, descend
 from ._whitening import Whitening
-
-TOLERANCE = 0.05
-"""Greatest relative gain of the mean loss after the budget that counts as converged."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +25,7 @@ class Near:
         tau: standard deviation of the given images' error at each coefficient, (1, C, H, W).
         unit: in which the feature error is counted.
         variance: v, the assumed variance of the normalised feature error.
-        steps: the budget.
-        lr: first step size, in units of τ.
+        budget: how far to go; its first step size is in units of τ.
         draws: draws of a random defense averaged at each step.
     """
 
@@ -37,12 +33,11 @@ class Near:
     tau: torch.Tensor
     unit: Whitening
     variance: float
-    steps: int
-    lr: float
+    budget: Budget
     draws: int
 
-    def step(self, view: View, guess: torch.Tensor, role: str) -> Step:
-        """Returns where the optimum lies from given images (N, C, H, W)."""
+    def step(self, view: View, guess: torch.Tensor, role: str) -> torch.Tensor:
+        """Returns the cosine coefficients of the optimum less given images (N, C, H, W), of the same shape."""
         z, found = view.average, []
         weight = self.variance * guess[0].numel() / max(1, z[0].numel())
         totals: dict[int, float] = {}
@@ -57,14 +52,12 @@ class Near:
 
             weights = torch.full((len(at),), weight, device=view.device)
             start = torch.zeros_like(guess[at])
-            found.append(descend(objective, z[at], start, weights, self.lr, self.steps, generators, log))
-        every = max(1, self.steps // 40)
+            found.append(descend(objective, z[at], start, weights, self.budget, generators, log).w)
+        every = max(1, self.budget.steps // 40)
         for number, total in totals.items():
             if number == 1 or number % every == 0:
                 view.log(role, number, total)
-        loss, before = (float(torch.cat([getattr(f, n) for f in found]).mean()) for n in ("loss", "loss_before"))
-        end, within = (torch.cat([getattr(f, n) for f in found]) * self.tau for n in ("w", "w_before"))
-        return Step(end, within, 1 - loss / max(before, 1e-30))
+        return torch.cat(found) * self.tau
 
     def basis(self, mean: torch.Tensor, scale: torch.Tensor) -> GaussianPrior:
         """Returns the images mean + colour · cosine transform · (scale ⊙ w), each about its own mean (N, C, H, W)."""
@@ -72,23 +65,3 @@ class Near:
         basis = GaussianPrior((channels, height, width)).to(mean.device)
         basis.colours, basis.mean, basis.scale = self.colours, mean.detach(), scale
         return basis
-
-
-@dataclass(frozen=True)
-class Step:
-    """Where an optimum lies.
-
-    Attributes:
-        coefficients: cosine coefficients of the optimum less the given image, (N, C, H, W).
-        within: the same at the end of the budget, before the run after it.
-        gain: relative fall of the mean loss in the run after the budget.
-    """
-
-    coefficients: torch.Tensor
-    within: torch.Tensor
-    gain: float
-
-    @property
-    def converged(self) -> bool:
-        """Whether the budget was enough."""
-        return self.gain <= TOLERANCE

@@ -18,7 +18,8 @@ from splitaudit.view import View, to_float
 from ._bands import shrinkage
 from ._cycle import one_cycle
 from ._decoding import decode, macs
-from ._inversion import Objective, batches, own_images
+from ._doubling import doubled
+from ._inversion import Budget, Objective, batches, own_images
 from ._near import Near
 from ._vae import ImageVae
 from ._whitening import Whitening, whitening
@@ -72,7 +73,7 @@ class Latent(Attack):
     """
 
     Params = LatentParams
-    version = 2
+    version = 3
     source = "the idea of GLASS (NeurIPS 2023), with a self-trained prior"
     requires = AdversaryKnowledge(edge="weights", aux="other")
     uses = AdversaryKnowledge(edge="weights", aux="same")
@@ -114,34 +115,31 @@ class Latent(Attack):
         unit = whitening(view, own_images(view, "train", 1, 1), "latent scale draws")
         own = to_float(view.aux_val.images[-CALIBRATION:].to(view.device))
         rehearsed = view.rehearsal(own, "latent own draws")
-        best, chosen, factor = float("inf"), GRID[0], torch.zeros(0)
+        best, chosen, factor, kept = float("inf"), GRID[0], torch.zeros(0), own
         for variance in GRID:
-            found = self._search(rehearsed, network, unit, variance, "calibration")
-            near = self._near(view, fitted, unit, variance)
-            step = near.step(rehearsed, found, "calibration_release").coefficients
-            truth = near.basis(found, near.tau).analyse(own - found)
-            weighed = shrinkage(step, truth)
-            mse = float((truth - weighed * step).square().mean())
+            guess, weights = self._rehearsed(rehearsed, own, fitted, network, unit, variance, "calibration")
+            mse = float((guess - own).square().mean())
             if mse < best:
-                best, chosen, factor = mse, variance, weighed
+                best, chosen, factor, kept = mse, variance, weights, guess
         if not len(factor):
             raise FloatingPointError("the feature error is not finite for any assumed variance")
+        half = self._with_half_the_steps()._rehearsed(rehearsed, own, fitted, network, unit, chosen, "half_budget")[0]
+        view.note(aux_val_mse=best, variance=chosen, **doubled(half, kept, own))
         found = self._search(view, network, unit, chosen, "search")
         near = self._near(view, fitted, unit, chosen)
         step = near.step(view, found, "release")
-        view.note(aux_val_mse=best, variance=chosen, gain_after_budget=step.gain, converged=step.converged)
         with torch.no_grad():
-            return near.basis(found, factor)(step.coefficients).clamp(0, 1)
+            return near.basis(found, factor)(step).clamp(0, 1)
 
     def work(
         self, n_private: int, n_aux: int, image_shape: tuple[int, int, int], feature_shape: tuple[int, ...]
     ) -> Work:
         network = ImageVae(image_shape, self.params.latent, self.params.width)
         forward = 2 * macs(_Both(network), image_shape) / 1e9
-        images = n_private + (CALIBRATION * len(GRID) if n_private else 0)
+        images = n_private + (CALIBRATION * (len(GRID) + 0.5) if n_private else 0)
         steps = self.params.search_steps + self.params.release_steps
         return Work(
-            edge_passes=3.3 * steps * images + (2 * n_aux if n_private else 0),
+            edge_passes=3 * steps * images + (2 * n_aux if n_private else 0),
             gflop=forward * (6 * n_aux * self.params.epochs + 2 * self.params.search_steps * images),
         )
 
@@ -155,10 +153,32 @@ class Latent(Attack):
             network = ImageVae(view.image_shape, self.params.latent, self.params.width)
         return network.to(view.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
+    def _with_half_the_steps(self) -> Latent:
+        steps = {"search_steps": self.params.search_steps, "release_steps": self.params.release_steps}
+        return Latent(self.params.model_copy(update={name: max(1, count // 2) for name, count in steps.items()}))
+
+    def _rehearsed(
+        self,
+        view: View,
+        own: torch.Tensor,
+        fitted: Fitted,
+        network: ImageVae,
+        unit: Whitening,
+        variance: float,
+        role: str,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the guesses of own images (N, C, H, W), not clipped, and the weights of their release (1, C, H, W)."""
+        found = self._search(view, network, unit, variance, role)
+        near = self._near(view, fitted, unit, variance)
+        step = near.step(view, found, f"{role}_release")
+        weights = shrinkage(step, near.basis(found, near.tau).analyse(own - found))
+        with torch.no_grad():
+            return near.basis(found, weights)(step), weights
+
     def _near(self, view: View, fitted: Fitted, unit: Whitening, variance: float) -> Near:
         p = self.params
         tensors = (fitted[name].to(view.device) for name in ("colours", "tau"))
-        return Near(*tensors, unit, variance, p.release_steps, p.release_lr, p.draws)
+        return Near(*tensors, unit, variance, Budget(p.release_steps, p.release_lr, "lbfgs"), p.draws)
 
     def _search(self, view: View, network: ImageVae, unit: Whitening, variance: float, role: str) -> torch.Tensor:
         """Returns, for each image, the best image of the prior that the search has met, by its own loss."""

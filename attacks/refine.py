@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -17,7 +18,8 @@ from splitaudit.view import View, to_float
 
 from ._bands import shrinkage, spread
 from ._decoding import decode
-from ._inversion import own_images
+from ._doubling import doubled
+from ._inversion import Budget, own_images
 from ._near import Near
 from ._whitening import Whitening, whitening
 from .decoder import Decoder, DecoderParams
@@ -40,7 +42,10 @@ class RefineParams(Params):
     decoder: DecoderParams = Field(
         DecoderParams(), description="parameters of the decoder that it starts from; the same ones share its training"
     )
-    steps: int = Field(150, ge=1, description="optimiser steps; a tenth as many follow as a test")
+    steps: int = Field(100, ge=1, description="losses with gradient per image: steps of Adam, evaluations of L-BFGS")
+    optimiser: Literal["lbfgs", "adam"] = Field(
+        "lbfgs", description="how the loss is minimised; Adam in any case where the defense is random or rounds"
+    )
     lr: float = Field(0.2, gt=0, description="first step size, in standard deviations of the decoder's error")
     variance: float | None = Field(
         None,
@@ -72,12 +77,12 @@ class Refine(Attack):
     """
 
     Params = RefineParams
-    version = 2
+    version = 3
     source = "own; optimisation from a decoder's guess as in GLASS++"
     requires = AdversaryKnowledge(edge="weights", aux="other")
     uses = AdversaryKnowledge(edge="weights", aux="same")
     uses_draws = True
-    search = {"lr": (0.1, 0.2, 0.4), "steps": (150, 300)}  # noqa: RUF012
+    search = {"lr": (0.1, 0.2, 0.4), "steps": (100, 300)}  # noqa: RUF012
     expected = Expected(identity_mse=1e-3)
 
     def builds_on(self) -> dict[str, tuple[str, dict[str, Any]]]:
@@ -92,21 +97,20 @@ class Refine(Attack):
         own = to_float(held_out[-CALIBRATION:])
         seen = view.rehearsal(own, "refine own draws")
         guess = self._decoded(seen)
-        truth = basis.analyse(own - guess)
-        best, fitted, gain = float("inf"), Fitted(), 0.0
+        best, fitted, kept = float("inf"), Fitted(), guess
         for variance in GRID if self.params.variance is None else (self.params.variance,):
             trial = {"colours": basis.colours, "tau": tau, "whitening": unit.matrix, "variance": torch.tensor(variance)}
-            made = self._near(view, trial).step(seen, guess, "calibration_loss")
-            factor = shrinkage(made.coefficients, truth) if self.params.shrink else torch.ones_like(tau)
-            mse, before = (float((truth - factor * s).square().mean()) for s in (made.coefficients, made.within))
+            image, factor = self._rehearsed(view, trial, seen, guess, own, "calibration_loss")
+            mse = float((own - image).square().mean())
             if mse < best:
-                best, fitted, gain = mse, {**trial, "factor": factor}, 1 - mse / before
+                best, fitted, kept = mse, {**trial, "factor": factor}, image
         if not fitted:
             raise FloatingPointError("the feature error is not finite for any assumed variance")
+        half = self._rehearsed(view, fitted, seen, guess, own, "half_budget_loss", half=True)[0]
         view.note(
-            decoder_aux_val_mse=float(truth.square().mean()),
+            decoder_aux_val_mse=float((own - guess).square().mean()),
             aux_val_mse=best,
-            rehearsal_gain=gain,
+            **doubled(half, kept, own),
             variance=float(fitted["variance"]),
             shrinkage=[round(f, 3) for f in spread(fitted["factor"])],
         )
@@ -115,15 +119,14 @@ class Refine(Attack):
     def reconstruct(self, view: View, fitted: Fitted) -> torch.Tensor:
         guess, near = self._decoded(view), self._near(view, fitted)
         step = near.step(view, guess, "loss")
-        view.note(gain_after_budget=step.gain, converged=step.converged)
         with torch.no_grad():
-            return near.basis(guess, fitted["factor"].to(view.device))(step.coefficients).clamp(0, 1)
+            return near.basis(guess, fitted["factor"].to(view.device))(step).clamp(0, 1)
 
     def work(
         self, n_private: int, n_aux: int, image_shape: tuple[int, int, int], feature_shape: tuple[int, ...]
     ) -> Work:
-        images = n_private + CALIBRATION * (len(GRID) if self.params.variance is None else 1)
-        return Work(edge_passes=2 * n_aux + 3.3 * self.params.steps * images, gflop=50)
+        images = n_private + CALIBRATION * (0.5 + (len(GRID) if self.params.variance is None else 1))
+        return Work(edge_passes=2 * n_aux + 3 * self.params.steps * images, gflop=50)
 
     @classmethod
     def cheap(cls) -> dict[str, Any]:
@@ -146,8 +149,26 @@ class Refine(Attack):
     def _decoded(self, view: View) -> torch.Tensor:
         return decode(view, self.params.decoder.shape, view.fits["decoder"])
 
+    def _rehearsed(
+        self,
+        view: View,
+        trial: Fitted,
+        seen: View,
+        guess: torch.Tensor,
+        own: torch.Tensor,
+        curve: str,
+        half: bool = False,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns refined images (N, C, H, W), not clipped, from guesses of own images; and the weights (1, C, H, W)."""
+        near = self._near(view, trial)
+        step = (replace(near, budget=near.budget.half) if half else near).step(seen, guess, curve)
+        truth = near.basis(guess, near.tau).analyse(own - guess)
+        factor = shrinkage(step, truth) if self.params.shrink else torch.ones_like(near.tau)
+        with torch.no_grad():
+            return near.basis(guess, factor)(step), factor
+
     def _near(self, view: View, fitted: Fitted) -> Near:
         tensors = (fitted[name].to(view.device) for name in ("colours", "tau"))
         unit = Whitening(fitted["whitening"].to(view.device))
         p = self.params
-        return Near(*tensors, unit, float(fitted["variance"]), p.steps, p.lr, p.draws)
+        return Near(*tensors, unit, float(fitted["variance"]), Budget(p.steps, p.lr, p.optimiser), p.draws)

@@ -17,7 +17,7 @@ from splitaudit.split import SplitModel
 from splitaudit.view import View, to_float
 
 from ._cycle import one_cycle
-from ._decoding import decode, macs, network_of, settled, train_inverse
+from ._decoding import decode, macs, network_of, train_inverse
 from ._stand_in import trainable, training
 from .decoder import Decoder, DecoderParams
 
@@ -59,7 +59,7 @@ class Shadow(Attack):
     """
 
     Params = ShadowParams
-    version = 1
+    version = 2
     source = "He et al., ACSAC 2019, query-free attack"
     requires = AdversaryKnowledge(cloud=True, aux="other", labels=True)
     uses = AdversaryKnowledge(cloud=True, aux="same", labels=True)
@@ -89,7 +89,7 @@ class Shadow(Attack):
         network.set_scale(batch(torch.arange(min(len(images), 2048), device=view.device))[1])
         order = torch.Generator().manual_seed(view.seed_for("shadow decoder batches"))
         trained = train_inverse(network, batch, len(images), pairs, p, order)
-        view.note(stand_in_aux_val_mse=trained.error, converged=settled(trained.curve))
+        view.note(stand_in_aux_val_mse=trained.error, **trained.judged(pairs[0]))
         return decode(view, p.shape, trained.state)
 
     def work(

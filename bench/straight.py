@@ -29,7 +29,8 @@ class StraightThrough:
 
     def __init__(self, protect: Protect, name: str) -> None:
         self._protect, self._name = protect, name
-        self._flat: bool | None = None
+        self.flat: bool | None = None
+        """Whether the gradient is zero everywhere; None until it was seen."""
 
     def __call__(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Returns what is sent for features z (N, ...).
@@ -39,9 +40,9 @@ class StraightThrough:
         """
         if not (torch.is_grad_enabled() and z.requires_grad and len(z)):
             return self._protect(z, generator)
-        if self._flat is None:
-            self._flat = self._is_flat(z.detach()[:PROBE], generator)
-        if not self._flat:
+        if self.flat is None:
+            self.flat = self._is_flat(z.detach()[:PROBE], generator)
+        if not self.flat:
             return self._protect(z, generator)
         sent = self._protect(z.detach(), generator).detach()
         if sent.shape != z.shape:
@@ -75,6 +76,11 @@ def pass_gradients(model: SplitModel) -> SplitModel:
         if type(part).protect is not Defense.protect:
             part.protect = StraightThrough(part.protect, part.name)
     return model
+
+
+def has_passed(model: SplitModel) -> bool:
+    """Says whether a gradient that is not its own has passed through any part of a model's defense."""
+    return any(isinstance(p.protect, StraightThrough) and bool(p.protect.flat) for p in _parts(model.defense))
 
 
 def _parts(defense: Defense) -> Iterator[Defense]:

@@ -16,7 +16,7 @@ from .errors import KnowledgeError
 from .knowledge import AdversaryKnowledge
 from .seeds import generator
 from .split import SplitInfo, SplitModel
-from .straight import pass_gradients
+from .straight import has_passed, pass_gradients
 
 VERSION = 2
 """Raised when a View shows the same things in another way, so that attacks give other numbers; part of their keys."""
@@ -189,6 +189,11 @@ class View:
         (:class:`splitaudit.straight.StraightThrough`).
         """
         return self._model.protect(z, draws)
+
+    @property
+    def straight(self) -> bool:
+        """Whether a gradient has passed through :meth:`protect` that is not the defense's own: no loss goes along with it."""
+        return has_passed(self._model)
 
     def visible(self, z: torch.Tensor) -> torch.Tensor | None:
         """Says which received elements carry the edge's output; None: all."""

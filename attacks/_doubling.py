@@ -1,0 +1,48 @@
+"""Whether the budget of an attack was enough: what half of it, or a little more, had reached on own images."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+TOLERANCE = 0.05
+"""Greatest gain by doubling the budget, relative to the error, with which an attack has converged."""
+
+LEAKAGE = 0.002
+"""Or relative to the error of the mean image: by so much would the leakage score rise at most."""
+
+
+def judged(gain: float, error: float, prior_error: float) -> dict[str, Any]:
+    """Returns the notes ``gain_by_doubling`` and ``converged``.
+
+    Args:
+        gain: by how much doubling the budget lowers the error, relative to it.
+        error: what half the budget leaves.
+        prior_error: what the mean image leaves.
+    """
+    little = gain <= TOLERANCE or gain * error <= LEAKAGE * prior_error
+    return {"gain_by_doubling": gain, "converged": bool(little)}
+
+
+def doubled(half: torch.Tensor, whole: torch.Tensor, truth: torch.Tensor) -> dict[str, Any]:
+    """Returns the same of rehearsed images (N, C, H, W): what half the budget gave, what the whole gave, and the truth."""
+    before, after = (float((t - truth).square().mean()) for t in (half, whole))
+    return judged(1 - after / max(before, 1e-30), before, spread_of(truth))
+
+
+def spread_of(truth: torch.Tensor) -> float:
+    """Returns the mean squared error of the mean image of some images (N, C, H, W)."""
+    return float((truth - truth.mean(0)).square().mean())
+
+
+def extrapolated_gain(share: float, before: float, after: float) -> float:
+    """Returns the gain by doubling if the error falls as a power of the budget.
+
+    Args:
+        share: of the budget that was used before.
+        before: error that it left.
+        after: error with the whole budget.
+    """
+    return 1 - (after / max(before, 1e-30)) ** (math.log(2) / -math.log(share))
