@@ -85,6 +85,7 @@ def train_inverse(
     held_out: tuple[torch.Tensor, torch.Tensor],
     schedule: DecoderParams,
     order: torch.Generator,
+    compared: bool = True,
 ) -> Trained:
     """Trains a network to map features to images with AdamW and one cycle of the rate, and keeps its best weights.
 
@@ -98,12 +99,13 @@ def train_inverse(
         held_out: images and features by whose error the weights are chosen; never private ones.
         schedule: passes over the pairs, pairs a step, the peak learning rate, the loss.
         order: of the pairs.
+        compared: whether the shorter training may draw more pairs.
     """
     optimizer, rate = one_cycle(network.parameters(), schedule.lr, count, schedule.batch, schedule.epochs)
     loss_of = LOSSES[schedule.loss]
     best, kept = float("inf"), network.state_dict()
     curve, step = [], 0
-    branch = round(BRANCH * schedule.epochs) if schedule.epochs >= LEAST else 0
+    branch = round(BRANCH * schedule.epochs) if compared and schedule.epochs >= LEAST else 0
     left: dict[str, Any] = {}
 
     def run() -> Iterator[None]:

@@ -10,8 +10,9 @@ import torch
 TOLERANCE = 0.05
 """Greatest gain by doubling the budget, relative to the error, with which an attack has converged."""
 
-LEAKAGE = 0.002
-"""Or relative to the error of the mean image: by so much would the leakage score rise at most."""
+LEAKAGE, LITTLE = 0.01, 0.002
+"""Greatest gain relative to the error of the mean image, which is what the leakage score rises by; and the gain that is next
+to nothing whatever error is left."""
 
 
 def judged(gain: float, error: float, prior_error: float) -> dict[str, Any]:
@@ -19,11 +20,11 @@ def judged(gain: float, error: float, prior_error: float) -> dict[str, Any]:
 
     Args:
         gain: by how much doubling the budget lowers the error, relative to it.
-        error: what half the budget leaves.
+        error: what it leaves before.
         prior_error: what the mean image leaves.
     """
-    little = gain <= TOLERANCE or gain * error <= LEAKAGE * prior_error
-    return {"gain_by_doubling": gain, "converged": bool(little)}
+    rise = gain * error / max(prior_error, 1e-30)
+    return {"gain_by_doubling": gain, "converged": rise <= LITTLE or (gain <= TOLERANCE and rise <= LEAKAGE)}
 
 
 def doubled(half: torch.Tensor, whole: torch.Tensor, truth: torch.Tensor) -> dict[str, Any]:

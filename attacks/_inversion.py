@@ -27,8 +27,14 @@ JUDGE = 32
 SHARE = 0.05
 """Share of the newest iterate in the running mean of iterates under a random defense: the draws of single steps cancel."""
 
-AT_ONCE = 3 * 10**7
-"""Greatest number of values of features and images (four times) that are optimised in one batch."""
+CAUTION = 0.25
+"""Factor on Adam's step size under a random defense: large steps follow the draws."""
+
+AT_ONCE = 6 * 10**7
+"""Greatest number of values of features and images (40 times, for the history of L-BFGS) that are optimised in one batch."""
+
+FIRST = 0.2
+"""Greatest change of a coefficient in the first step of L-BFGS, in standard deviations; a tenth of it changes nothing."""
 
 
 @dataclass(frozen=True)
@@ -75,14 +81,6 @@ class Objective:
         """Whether two evaluations differ."""
         return self.adaptive and self.view.stochastic
 
-    def has_a_slope(self, w: torch.Tensor, z: torch.Tensor, g: torch.Generator) -> bool:
-        """Says whether the loss is not random and its gradient its own, so that a line search finds its way."""
-        if self.noisy or not len(w):
-            return False
-        with torch.enable_grad():
-            self.feature_error(self.prior(w.detach().requires_grad_(True)), z, None, g)
-        return not (self.adaptive and self.view.straight)
-
     def visible(self, z: torch.Tensor) -> torch.Tensor | None:
         """Returns which received elements count (None: all)."""
         return self.view.visible(z) if self.adaptive else None
@@ -121,19 +119,22 @@ class Objective:
         return sent, sent.new_ones(()) if seen is None else seen.to(sent.dtype)
 
 
+Optimiser = Literal["both", "lbfgs", "adam"]
+
+
 @dataclass(frozen=True)
 class Budget:
     """How far a descent goes.
 
     Attributes:
-        steps: losses with gradient for each image: steps of Adam, or what L-BFGS evaluates.
-        lr: Adam's first step size, and the greatest change of a coefficient in L-BFGS's first step.
-        optimiser: where the loss is random, or its gradient not its own, it is Adam in any case.
+        steps: losses with gradient of each optimiser for each image.
+        lr: Adam's first step size (a quarter of it where the loss is random); it falls to zero along a cosine.
+        optimiser: ``both`` keeps, image by image, the lower loss. A random loss is minimised by Adam in any case.
     """
 
     steps: int
     lr: float
-    optimiser: Literal["lbfgs", "adam"]
+    optimiser: Optimiser
 
     @property
     def half(self) -> Budget:
@@ -147,11 +148,18 @@ class Descent:
 
     Attributes:
         w: best coefficients, (N, C, H, W).
-        loss: their losses, (N,).
+        loss: their losses, (N,); infinite where none was finite.
     """
 
     w: torch.Tensor
     loss: torch.Tensor
+
+    def better(self, other: Descent) -> Descent:
+        """Returns, image by image, the one with the lower loss."""
+        mine = self.loss <= other.loss
+        return Descent(
+            torch.where(mine[:, None, None, None], self.w, other.w), torch.where(mine, self.loss, other.loss)
+        )
 
 
 def descend(
@@ -165,9 +173,10 @@ def descend(
 ) -> Descent:
     """Minimises each image's loss and keeps each image's best iterate; no image depends on another.
 
-    With Adam the rate falls to zero along a cosine. Under a random defense every step has fresh draws, whose noise a
-    running mean of the iterates leaves out (Polyak and Juditsky 1992); these means are compared now and then on draws that
-    are always the same.
+    Which optimiser is better depends on the edge: large steps of Adam get over the kinks of a good edge and lose their way
+    behind a narrow one, where L-BFGS goes furthest (docs/measurements.md). Under a random defense every step has fresh
+    draws, whose noise a running mean of the iterates leaves out (Polyak and Juditsky 1992); these means are compared now and
+    then on draws that are always the same.
 
     Args:
         objective: the loss.
@@ -176,13 +185,22 @@ def descend(
         weight: of the prior, (N,).
         budget: how far to go.
         generators: from a role to a generator; a role gives the same draws each time.
-        log: called with each step (from 1) and the sum of the losses.
+        log: called with each step of each optimiser (from 1) and the sum of the losses.
     """
     visible = objective.visible(z)
-    if budget.optimiser == "lbfgs" and objective.has_a_slope(w, z, generators("probe")):
-        wire = generators("wire")
-        return Descent(*minimise(lambda at: objective(at, z, weight, visible, wire), w, budget.steps, budget.lr, log))
-    return _by_adam(objective, z, w, weight, visible, budget, generators, log)
+    found = None
+    if budget.optimiser != "lbfgs" or objective.noisy:
+        found = _by_adam(objective, z, w, weight, visible, budget, generators, log)
+    if budget.optimiser != "adam" and not objective.noisy:
+        wire, done = generators("wire"), budget.steps if found is not None else 0
+
+        def loss_of(at: torch.Tensor) -> torch.Tensor:
+            return objective(at, z, weight, visible, wire)
+
+        other = Descent(*minimise(loss_of, w, budget.steps, FIRST, lambda step, total: log(done + step, total)))
+        found = other if found is None else found.better(other)
+    assert found is not None  # one of the two has run
+    return found
 
 
 def _by_adam(
@@ -207,10 +225,10 @@ def _by_adam(
             return objective(candidate, z, weight, visible, generators("judge"), JUDGE)
 
     w, smooth = start.clone().requires_grad_(True), start.clone()
-    optimizer = torch.optim.Adam([w])
+    optimizer, first = torch.optim.Adam([w]), budget.lr * (CAUTION if objective.noisy else 1)
     every = max(1, budget.steps // CHECKPOINTS)
     for step in range(budget.steps):
-        optimizer.param_groups[0]["lr"] = budget.lr * (1 + math.cos(math.pi * step / budget.steps)) / 2
+        optimizer.param_groups[0]["lr"] = first * (1 + math.cos(math.pi * step / budget.steps)) / 2
         loss = objective(w, z, weight, visible, fresh)
         if not objective.noisy:
             keep(w, loss)
@@ -237,7 +255,7 @@ def total_variation(x: torch.Tensor) -> torch.Tensor:
 
 def batches(z: torch.Tensor, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Returns indices of the images that are optimised at once, so that their values and gradients fit in memory."""
-    each = z[0].numel() + 4 * images[0].numel() if len(z) else 1
+    each = z[0].numel() + 40 * images[0].numel() if len(z) else 1
     return torch.arange(len(z), device=z.device).split(max(1, AT_ONCE // each))
 
 

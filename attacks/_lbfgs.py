@@ -62,9 +62,9 @@ class _History:
         Where nothing is known of the curvature it is down the gradient, by ``first`` in the coefficient that changes most.
         """
         q, alphas = gradient.clone(), []
-        for step, change, inverse in zip(self.steps.flip(0), self.changes.flip(0), self.inverse.flip(0), strict=True):
-            alphas.append(inverse * _dot(step, q))
-            q -= alphas[-1][:, None] * change
+        for i in reversed(range(MEMORY)):
+            alphas.append(self.inverse[i] * _dot(self.steps[i], q))
+            q -= alphas[-1][:, None] * self.changes[i]
         cautious = first / gradient.abs().amax(1).clamp_min(1e-30)
         q *= torch.where(self.scale > 0, self.scale, cautious)[:, None]
         for step, change, inverse, alpha in zip(self.steps, self.changes, self.inverse, reversed(alphas), strict=True):
@@ -91,7 +91,7 @@ def minimise(
         log: called with each evaluation (from 1) and the sum of the lowest losses by then.
 
     Returns:
-        The best coefficients and their losses.
+        The best coefficients and their losses, infinite where the start's was not finite.
     """
 
     def evaluated(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -110,7 +110,7 @@ def minimise(
         tried = x + factor[:, None] * way
         now, slope = evaluated(tried)
         promised = factor * _dot(gradient, way)
-        good = now <= loss + DECREASE * promised  # false for what is not finite
+        good = (now <= loss + DECREASE * promised) & torch.isfinite(slope).all(1)  # false for what is not finite
         bottom = (-promised / (2 * (now - loss - promised))).nan_to_num(0.0).clamp(*SHORTEN)
         history.add(good, tried - x, slope - gradient)
         x, gradient = (torch.where(good[:, None], new, old) for new, old in ((tried, x), (slope, gradient)))
@@ -126,7 +126,7 @@ def minimise(
         way = torch.where((good | lost)[:, None], ahead, way)
         factor, tries = torch.where(good | lost, 1.0, bottom * factor), torch.where(lost, 0, tries)
         log(number, float(loss.sum()))
-    return x.reshape(start.shape), loss
+    return x.reshape(start.shape), loss.nan_to_num(torch.inf, torch.inf)
 
 
 def _dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -52,7 +52,7 @@ class LatentParams(Params):
     search_steps: int = Field(100, ge=1, description="steps in the latent space")
     search_lr: float = Field(0.05, gt=0, description="step size there, in standard deviations of the latent prior")
     release_steps: int = Field(100, ge=1, description="steps on the image about what the search has found")
-    release_lr: float = Field(0.2, gt=0, description="step size there, in standard deviations of the prior's own error")
+    release_lr: float = Field(0.8, gt=0, description="step size there, in standard deviations of the prior's own error")
     draws: int = Field(4, ge=1, description="draws of a random defense averaged at each step")
 
 
@@ -178,7 +178,7 @@ class Latent(Attack):
     def _near(self, view: View, fitted: Fitted, unit: Whitening, variance: float) -> Near:
         p = self.params
         tensors = (fitted[name].to(view.device) for name in ("colours", "tau"))
-        return Near(*tensors, unit, variance, Budget(p.release_steps, p.release_lr, "lbfgs"), p.draws)
+        return Near(*tensors, unit, variance, Budget(p.release_steps, p.release_lr, "both"), p.draws)
 
     def _search(self, view: View, network: ImageVae, unit: Whitening, variance: float, role: str) -> torch.Tensor:
         """Returns, for each image, the best image of the prior that the search has met, by its own loss."""

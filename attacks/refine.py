@@ -42,11 +42,13 @@ class RefineParams(Params):
     decoder: DecoderParams = Field(
         DecoderParams(), description="parameters of the decoder that it starts from; the same ones share its training"
     )
-    steps: int = Field(100, ge=1, description="losses with gradient per image: steps of Adam, evaluations of L-BFGS")
-    optimiser: Literal["lbfgs", "adam"] = Field(
-        "lbfgs", description="how the loss is minimised; Adam in any case where the defense is random or rounds"
+    steps: int = Field(100, ge=1, description="losses with gradient per image and optimiser")
+    optimiser: Literal["both", "lbfgs", "adam"] = Field(
+        "both", description="what descends; both: the lower loss, image by image; a random loss has Adam alone"
     )
-    lr: float = Field(0.2, gt=0, description="first step size, in standard deviations of the decoder's error")
+    lr: float = Field(
+        0.8, gt=0, description="first step size of Adam, in standard deviations of the decoder's error (cosine decay)"
+    )
     variance: float | None = Field(
         None,
         ge=0,
@@ -82,7 +84,7 @@ class Refine(Attack):
     requires = AdversaryKnowledge(edge="weights", aux="other")
     uses = AdversaryKnowledge(edge="weights", aux="same")
     uses_draws = True
-    search = {"lr": (0.1, 0.2, 0.4), "steps": (100, 300)}  # noqa: RUF012
+    search = {"lr": (0.2, 0.4, 0.8), "steps": (100, 300)}  # noqa: RUF012
     expected = Expected(identity_mse=1e-3)
 
     def builds_on(self) -> dict[str, tuple[str, dict[str, Any]]]:
@@ -126,7 +128,7 @@ class Refine(Attack):
         self, n_private: int, n_aux: int, image_shape: tuple[int, int, int], feature_shape: tuple[int, ...]
     ) -> Work:
         images = n_private + CALIBRATION * (0.5 + (len(GRID) if self.params.variance is None else 1))
-        return Work(edge_passes=2 * n_aux + 3 * self.params.steps * images, gflop=50)
+        return Work(edge_passes=2 * n_aux + 6 * self.params.steps * images, gflop=50)
 
     @classmethod
     def cheap(cls) -> dict[str, Any]:

@@ -17,24 +17,23 @@ from splitaudit.params import Params
 from splitaudit.view import View
 
 from ._doubling import doubled
-from ._inversion import Budget, Objective, batches, defended, descend, own_images
+from ._inversion import Budget, Descent, Objective, batches, defended, descend, own_images
 from ._whitening import Whitening, whitening
 
 
 class RmleParams(Params):
     """Parameters of :class:`Rmle`."""
 
-    steps: int = Field(
-        300, ge=1, description="losses with gradient per start and image: steps of Adam, evaluations of L-BFGS"
-    )
-    optimiser: Literal["lbfgs", "adam"] = Field(
-        "lbfgs", description="how the loss is minimised; Adam in any case where the defense is random or rounds"
-    )
+    steps: int = Field(150, ge=1, description="losses with gradient per start, image and optimiser")
     restarts: int = Field(
         1, ge=1, description="starts; the first at the mean image, the others at draws from the prior"
     )
+    optimiser: Literal["both", "lbfgs", "adam"] = Field(
+        "both",
+        description="what descends from each start; both: the lower loss, image by image; a random loss has Adam alone",
+    )
     lr: float = Field(
-        0.2, gt=0, description="first step size, in standard deviations of the Gaussian prior (Adam: with cosine decay)"
+        0.8, gt=0, description="first step size of Adam, in standard deviations of the Gaussian prior (cosine decay)"
     )
     gaussian: float | None = Field(
         None,
@@ -91,7 +90,7 @@ class Rmle(Attack):
     requires = AdversaryKnowledge(edge="weights")
     uses = AdversaryKnowledge(edge="weights", aux="same")
     uses_draws = True
-    search = {"lr": (0.1, 0.2, 0.4), "steps": (150, 300, 600), "tv": (0.0, 0.1, 0.5)}  # noqa: RUF012
+    search = {"lr": (0.2, 0.4, 0.8), "steps": (150, 300), "tv": (0.0, 0.1, 0.5)}  # noqa: RUF012
     expected = Expected(identity_mse=1e-3)
 
     def fit(self, view: View) -> Fitted:
@@ -135,7 +134,7 @@ class Rmle(Attack):
     ) -> Work:
         trials = CALIBRATION * (0.5 + (len(GRID) if self.params.gaussian is None else 1))
         images = n_private * self.params.restarts + trials
-        return Work(edge_passes=2 * n_aux + 3 * self.params.steps * images, gflop=150)
+        return Work(edge_passes=2 * n_aux + 6 * self.params.steps * images, gflop=150)
 
     @classmethod
     def cheap(cls) -> dict[str, Any]:
@@ -200,7 +199,7 @@ class Rmle(Attack):
         totals: dict[int, float] = {}
         parts = []
         for at in batches(z, weight.new_empty(1, pixels)):
-            best, lowest = torch.zeros(0), torch.full((len(at),), float("inf"), device=view.device)
+            best: Descent | None = None
             for number in range(restarts):
                 w = torch.zeros(len(at), *view.image_shape, device=view.device)
                 if first is not None and number == 0:
@@ -216,12 +215,9 @@ class Rmle(Attack):
                     return view.generator(f"{name} {role}")
 
                 found = descend(objective, z[at], w, weight[at], budget, generators, log)
-                with torch.no_grad():
-                    image = prior(found.w).clamp(0, 1)
-                better = found.loss < lowest
-                best = image if number == 0 else torch.where(better[:, None, None, None], image, best)
-                lowest = torch.minimum(lowest, found.loss)
-            parts.append(best)
+                best = found if best is None else best.better(found)
+            with torch.no_grad():
+                parts += [] if best is None else [prior(best.w).clamp(0, 1)]
         every = max(1, budget.steps // 40)
         for step, total in totals.items():
             if step == 1 or step % every == 0:

@@ -12,75 +12,142 @@ from .split import SplitModel
 
 Protect = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 
-PROBE = 4
-"""Images on whose features it is seen whether a gradient passes."""
+PROBE = 16
+"""Features on which it is seen, once, whether the gradient says what ``protect`` does."""
+
+FAR = 0.5
+"""How far features are moved for that, in standard deviations: further than the steps of most roundings."""
+
+WRONG = 0.9
+"""Share of what ``protect`` does between two features that its gradient must miss to be no use."""
+
+LOOKS = 64
+"""Projections on which that is measured."""
+
+EXPLAINED = 0.2
+"""Share of the variance of what is sent that a straight line must explain to stand in for ``protect``."""
 
 
 class StraightThrough:
-    """A defense's ``protect`` with the identity's gradient where its own is zero everywhere.
+    """A defense's ``protect`` with a straight line's gradient where its own says next to nothing of what it does.
+
+    Rounding has a gradient of zero almost everywhere, and one whose step follows the largest feature has one there alone.
+    Whether that is so is measured: features are moved half a standard deviation to either side, and the gradient misses
+    more than 0.9 of what changes. The line is the best fit, channel by channel or else between all channels, of what is
+    sent to the features; an element that is visibly masked passes nothing.
 
     Source: Bengio et al. 2013 (straight-through estimator), as adaptive attacks use it (BPDA, Athalye et al., ICML 2018).
-    Whether the gradient is zero is seen once, on a few features, without using up randomness.
 
     Args:
-        protect: of one defense.
-        name: of that defense.
+        part: a defense; its ``protect`` as it is now is what is wrapped.
     """
 
-    def __init__(self, protect: Protect, name: str) -> None:
-        self._protect, self._name = protect, name
-        self.flat: bool | None = None
-        """Whether the gradient is zero everywhere; None until it was seen."""
+    def __init__(self, part: Defense) -> None:
+        self._part, self._protect = part, part.protect
+        self._seen = False
+        self._line: torch.Tensor | None = None
 
     def __call__(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Returns what is sent for features z (N, ...).
 
         Raises:
-            ValueError: if no gradient passes and the shape changes, so that the identity's cannot stand in.
+            ValueError: if the gradient is no use and no line fits.
         """
         if not (torch.is_grad_enabled() and z.requires_grad and len(z)):
             return self._protect(z, generator)
-        if self.flat is None:
-            self.flat = self._is_flat(z.detach()[:PROBE], generator)
-        if not self.flat:
+        if not self._seen:
+            self._look(z.detach()[:PROBE], generator)
+        if self._line is None:
             return self._protect(z, generator)
         sent = self._protect(z.detach(), generator).detach()
-        if sent.shape != z.shape:
-            shapes = f"{tuple(z.shape[1:])} to {tuple(sent.shape[1:])}"
-            raise ValueError(
-                f"no gradient passes through protect of defense '{self._name}', and it changes the shape from {shapes}: "
-                "let it return a straight-through gradient of its own, for attacks that descend"
-            )
-        return sent + (z - z.detach())
+        moved = _along(self._line, z - z.detach())
+        shown = self._part.visible(sent)
+        return sent + (moved if shown is None else moved * shown)
 
-    def _is_flat(self, z: torch.Tensor, generator: torch.Generator) -> bool:
-        state = generator.get_state()
+    def _look(self, z: torch.Tensor, generator: torch.Generator) -> None:
+        state, training = generator.get_state(), self._part.training
+        self._part.eval()  # so that nothing is learned from a look
         try:
-            with torch.enable_grad():
-                probe = z.clone().requires_grad_(True)
-                sent = self._protect(probe, generator)
-                if not sent.requires_grad:
-                    return True
-                # Random weights: the sum of a softmax, say, has no gradient although its parts have.
-                draws = torch.Generator(device=z.device).manual_seed(0)
-                weights = torch.empty_like(sent).normal_(generator=draws)
-                (found,) = torch.autograd.grad((sent * weights).sum(), probe, allow_unused=True)
-                return found is None or not bool(found.any())
+            sent, useless = self._judged(z, generator, state)
+            if useless:
+                self._line = self._fitted(z, sent)
         finally:
             generator.set_state(state)
+            self._part.train(training)
+        self._seen = True
+
+    def _judged(self, z: torch.Tensor, generator: torch.Generator, state: torch.Tensor) -> tuple[torch.Tensor, bool]:
+        """Returns what is sent for features, and whether its gradient says next to nothing of how it changes."""
+
+        def sent(at: torch.Tensor) -> torch.Tensor:
+            generator.set_state(state)
+            return self._protect(at, generator)
+
+        draws = torch.Generator(device=z.device).manual_seed(0)
+        move = torch.empty_like(z).normal_(generator=draws) * FAR * z.std().clamp_min(1e-30)
+        with torch.no_grad():
+            changed = sent(z + move) - sent(z - move)
+        if not bool(changed.any()):
+            return sent(z), False
+        done = missed = 0.0
+        with torch.enable_grad():
+            probe = z.clone().requires_grad_(True)
+            out = sent(probe)
+            for _ in range(LOOKS):  # random projections, so that no second derivative is asked of the defense
+                weights = torch.empty_like(out).normal_(generator=draws)
+                what, said = float((weights * changed).sum()), 0.0
+                if out.requires_grad:
+                    (back,) = torch.autograd.grad(out, probe, weights, retain_graph=True, allow_unused=True)
+                    said = 0.0 if back is None else float((back * 2 * move).sum())
+                done, missed = done + what**2, missed + (what - said) ** 2
+        return out.detach(), missed > WRONG * done
+
+    def _fitted(self, z: torch.Tensor, sent: torch.Tensor) -> torch.Tensor:
+        """Returns the slope of each channel, (C,), or between all channels, (C sent, C)."""
+        if z.ndim == sent.ndim and z.shape[2:] == sent.shape[2:]:
+            mask = self._part.visible(sent)
+            x, y = _rows(z), _rows(sent)
+            shown = torch.ones_like(y) if mask is None else _rows(mask)
+            count = shown.sum(1, keepdim=True).clamp_min(1)
+            y = (y - (y * shown).sum(1, keepdim=True) / count) * shown
+            total = float(y.square().sum())
+            if x.shape == y.shape:
+                own = (x - (x * shown).sum(1, keepdim=True) / count) * shown
+                products, squares = (own * y).sum(1), own.square().sum(1)
+                if z.ndim == 2:  # vectors: a slope for each number would have no more than PROBE rows
+                    products, squares = products.sum().expand(len(x)), squares.sum().expand(len(x))
+                slope = products / squares.clamp_min(1e-30)
+                if float((y - slope[:, None] * own).square().sum()) < (1 - EXPLAINED) * total:
+                    return slope.to(z.dtype)
+            if mask is None and x.shape[1] > 4 * len(x):
+                x = x - x.mean(1, keepdim=True)
+                mixed = torch.linalg.lstsq(x.T, y.T).solution.T
+                if float((y - mixed @ x).square().sum()) < (1 - EXPLAINED) * total:
+                    return mixed.to(z.dtype)
+        raise ValueError(
+            f"the gradient of protect of defense '{self._part.name}' says nothing of what it does (as of rounding), and no "
+            f"line between channels stands in for it (from {tuple(z.shape[1:])} to {tuple(sent.shape[1:])}): let protect "
+            "return a straight-through gradient of its own, for attacks that descend"
+        )
 
 
 def pass_gradients(model: SplitModel) -> SplitModel:
     """Lets gradients through every part of a model's defense, in place, and returns the model."""
     for part in _parts(model.defense):
         if type(part).protect is not Defense.protect:
-            part.protect = StraightThrough(part.protect, part.name)
+            part.protect = StraightThrough(part)
     return model
 
 
-def has_passed(model: SplitModel) -> bool:
-    """Says whether a gradient that is not its own has passed through any part of a model's defense."""
-    return any(isinstance(p.protect, StraightThrough) and bool(p.protect.flat) for p in _parts(model.defense))
+def _along(line: torch.Tensor, moved: torch.Tensor) -> torch.Tensor:
+    if line.ndim == 1:
+        return moved * line.reshape(-1, *[1] * (moved.ndim - 2))
+    return torch.einsum("dc,nc...->nd...", line, moved)
+
+
+def _rows(z: torch.Tensor) -> torch.Tensor:
+    """Returns features (N, C, ...) as rows of channels, (C, values), in double precision."""
+    return z.transpose(0, 1).flatten(1).double()
 
 
 def _parts(defense: Defense) -> Iterator[Defense]:

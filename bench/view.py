@@ -16,9 +16,9 @@ from .errors import KnowledgeError
 from .knowledge import AdversaryKnowledge
 from .seeds import generator
 from .split import SplitInfo, SplitModel
-from .straight import has_passed, pass_gradients
+from .straight import pass_gradients
 
-VERSION = 2
+VERSION = 3
 """Raised when a View shows the same things in another way, so that attacks give other numbers; part of their keys."""
 
 
@@ -185,15 +185,10 @@ class View:
     def protect(self, z: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
         """Applies the public defense to features of the attacker's own, with gradient (N, ...).
 
-        A part of the defense whose own gradient is zero everywhere, as of rounding, passes the identity's
+        A part of the defense whose own gradient says nothing of what it does, as of rounding, passes a straight line's
         (:class:`splitaudit.straight.StraightThrough`).
         """
         return self._model.protect(z, draws)
-
-    @property
-    def straight(self) -> bool:
-        """Whether a gradient has passed through :meth:`protect` that is not the defense's own: no loss goes along with it."""
-        return has_passed(self._model)
 
     def visible(self, z: torch.Tensor) -> torch.Tensor | None:
         """Says which received elements carry the edge's output; None: all."""

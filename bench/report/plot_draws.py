@@ -13,7 +13,7 @@ from .canvas import axes_at, new, nothing
 from .frames import select
 from .legend import Legend
 from .style import GRID, NORMAL, PAGE_WIDTH, SMALL, marker_size, styles
-from .texts import ends_of
+from .texts import ends_of, said
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PANEL = 2.8
 """Height of the data area in inches."""
 
-NOTE = "bars: 95 % intervals over images and seeds"
+NOTE = "bars: 95 % intervals over images and seeds   hollow: incomplete, another attack may leak more"
 
 
 def levels_with_draws(summary: pd.DataFrame) -> dict[str, list[str]]:
@@ -71,13 +71,18 @@ def leakage_by_draws(summary: pd.DataFrame) -> Figure:
 
 def _panel(ax: Axes, rows: pd.DataFrame, names: list[str], look: Mapping[str, tuple[str, str]]) -> None:
     for defense, (colour, marker) in look.items():
-        points = []
+        points, broken = [], []
         for row in rows[rows["defense"] == defense].to_dict("records"):
-            if row["knowledge"] in names:
+            if row["knowledge"] in names and said(row, "incomplete") != "-":
+                broken.append((split_draws(str(row["knowledge"]))[1], float(row["leakage"])))
+            elif row["knowledge"] in names:
                 points.append((split_draws(str(row["knowledge"]))[1], float(row["leakage"]), ends_of(row, "leakage")))
         points.sort()
         for count, _, ends in points:
             ax.plot([count, count], ends, color=colour, linewidth=0.8, alpha=0.45, zorder=2)
+        for count, value in broken:
+            hollow = {"markerfacecolor": "white", "markeredgecolor": colour, "linestyle": "none"}
+            ax.plot([count], [value], marker=marker, markersize=marker_size(marker, 5), zorder=3, **hollow)
         xs, ys = [p[0] for p in points], [p[1] for p in points]
         ax.plot(xs, ys, color=colour, linewidth=0.9, marker=marker, markersize=marker_size(marker, 5), zorder=3)
     counts = sorted({split_draws(n)[1] for n in names})

@@ -84,12 +84,42 @@ def test_a_start_at_the_minimum_and_a_flat_loss_end_where_they_began() -> None:
 
 
 def test_what_is_not_finite_is_stepped_back_from() -> None:
-    """A logarithm whose domain the first steps leave."""
+    """A logarithm whose domain the first steps leave, and a square root without a slope at zero."""
+    seen = []
 
     def barrier(w: torch.Tensor) -> torch.Tensor:
         x = w.flatten(1)
-        return (x - 0.01 * torch.log(x + 1) + 5 * (x + 0.9).square()).sum(1)
+        loss = (x - 0.01 * torch.log(x + 1) + 5 * (x + 0.9).square()).sum(1)
+        seen.append(bool(torch.isfinite(loss).all()))
+        return loss
 
-    w, loss = found(barrier, torch.zeros(2, 3, 2, 2), 60)
+    w, loss = minimise(barrier, torch.zeros(2, 3, 2, 2), 60, 3.0, lambda step, total: None)
+    assert not all(seen)
     assert bool(torch.isfinite(loss).all())
-    assert float(w.min()) > -1
+    torch.testing.assert_close(w, torch.full_like(w, float(w.flatten()[0])), atol=1e-3, rtol=0)
+    assert -1 < float(w.min()) < -0.9
+
+    def rooted(w: torch.Tensor) -> torch.Tensor:
+        x = w.flatten(1)
+        return (x - 1).square().sum(1) + 0.1 * x.square().sum(1).sqrt()
+
+    start = torch.stack([torch.zeros(3, 2, 2), torch.ones(3, 2, 2)])
+    w, loss = found(rooted, start, 30)
+    assert torch.equal(w[0], start[0])
+    assert float(loss[1]) < float(rooted(start)[1])
+    assert torch.isinf(found(lambda w: torch.log(w.flatten(1).sum(1)), -start - 1, 5)[1]).all()
+
+
+def test_a_history_that_misleads_is_forgotten() -> None:
+    """Where curvature changes its sign a pair promises none; without leaving it out a direction leads uphill."""
+
+    def wells(w: torch.Tensor, first: int = 0) -> torch.Tensor:
+        x = w.flatten(1)
+        return (0.25 * x.pow(4) - 0.5 * x.square() + 0.1 * x).sum(1) + torch.cos(3 * x).sum(1)
+
+    start = torch.linspace(-2, 2, 60, dtype=torch.float64).reshape(5, 3, 2, 2)
+    w, loss = found(wells, start, 60)
+    at = w.clone().requires_grad_(True)
+    (slope,) = torch.autograd.grad(wells(at).sum(), at)
+    assert float(slope.abs().max()) < 1e-3
+    assert bool((loss <= wells(start)).all())

@@ -1,0 +1,116 @@
+"""When an attack has converged: by what doubling its budget gains on its own images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from splitaudit.attack import Attack
+from splitaudit.attacks._doubling import doubled, extrapolated_gain, judged
+from splitaudit.attacks._inversion import Budget, descend
+from splitaudit.attacks.decoder import Decoder
+from splitaudit.attacks.latent import Latent
+from splitaudit.attacks.refine import Refine
+from splitaudit.defenses.noise import Noise, NoiseParams
+from splitaudit.testing import attacked, control_target
+from splitaudit.testing.attacking import Sizes
+
+
+def test_a_power_law_is_extrapolated_exactly() -> None:
+    def error(budget: float) -> float:
+        return 3 * budget**-0.7
+
+    gain = extrapolated_gain(0.6, error(0.6), error(1))
+    assert gain == pytest.approx(1 - error(2) / error(1))
+    assert extrapolated_gain(0.6, 1.0, 1.1) < 0
+
+
+@pytest.mark.parametrize(
+    ("gain", "error", "converged"),
+    [
+        (0.04, 0.1, True),
+        (0.06, 0.1, False),
+        (0.2, 0.005, True),  # a thousandth of the leakage score
+        (0.04, 0.9, False),  # on a strong defense: 0.036 of it
+        (-0.1, 0.9, True),
+    ],
+)
+def test_a_gain_is_little_against_the_error_and_against_the_leakage(gain: float, error: float, converged: bool) -> None:
+    assert judged(gain, error, 1.0) == {"gain_by_doubling": gain, "converged": converged}
+
+
+def test_rehearsed_images_are_compared_with_the_truth() -> None:
+    truth = torch.rand(6, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    notes = doubled(truth + 0.2, truth + 0.1, truth)
+    assert notes["gain_by_doubling"] == pytest.approx(0.75, rel=1e-4)
+    assert not notes["converged"]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("attack", "short", "long"),
+    [
+        (Refine, {"steps": 4}, {"steps": 150}),
+        (Latent, {"search_steps": 4, "release_steps": 4}, {"search_steps": 120, "release_steps": 120}),
+    ],
+)
+def test_a_short_budget_has_not_converged_and_a_long_one_has(
+    attack: type[Attack], short: dict[str, Any], long: dict[str, Any]
+) -> None:
+    assert [last_notes(attack, "orthogonal", **p)["converged"] for p in (short, long)] == [False, True]
+
+
+def test_a_decoder_has_converged_where_more_epochs_would_help_little() -> None:
+    small = {"width": 16, "depth": 1, "batch": 16, "epochs": 10}
+    assert not last_notes(Decoder, "orthogonal", **small)["converged"]
+    assert last_notes(Decoder, control_target("orthogonal", Noise(NoiseParams(sigma=3.0))), **small)["converged"]
+
+
+def last_notes(attack: type[Attack], target: Any, **params: Any) -> dict[str, Any]:
+    """Returns the notes of the attack itself: those of a decoder that it builds on come before."""
+    run = attacked(attack, target, params={**attack.cheap(), **params}, sizes=Sizes(private=2))
+    return [v.notes for v in run.views if "converged" in v.notes][-1]
+
+
+def test_too_few_epochs_to_tell_are_not_called_converged() -> None:
+    run = attacked(Decoder, "identity", params={"epochs": 2, "width": 8, "depth": 0}, sizes=Sizes(private=2))
+    assert run.views[0].notes["converged"] is False
+    assert "gain_by_doubling" not in run.views[0].notes
+
+
+class Asked:
+    """A stand-in for the objective that counts how often it is asked, for a loss that is random or not."""
+
+    def __init__(self, noisy: bool) -> None:
+        self.noisy, self.asked = noisy, 0
+
+    def visible(self, z: torch.Tensor) -> None:
+        return None
+
+    def __call__(self, w: torch.Tensor, *_: Any) -> torch.Tensor:
+        self.asked += torch.is_grad_enabled()
+        return (w - 1).square().flatten(1).mean(1)
+
+
+@pytest.mark.parametrize(
+    ("optimiser", "noisy", "asked"),
+    [("both", False, 20), ("lbfgs", False, 10), ("adam", False, 10), ("both", True, 10), ("lbfgs", True, 10)],
+)
+def test_which_optimiser_runs(optimiser: Any, noisy: bool, asked: int) -> None:
+    """A random loss misleads a line search, so that Adam descends it whatever was asked for."""
+    objective, said = Asked(noisy), []
+    start, nothing = torch.zeros(2, 1, 2, 2), torch.zeros(2)
+    found = descend(
+        objective,  # pyright: ignore[reportArgumentType]
+        nothing,
+        start,
+        nothing,
+        Budget(10, 0.8, optimiser),
+        lambda role: torch.Generator().manual_seed(0),
+        lambda step, total: said.append(step),
+    )
+    assert objective.asked == asked
+    assert said == list(range(1, asked + 1))
+    assert float(found.loss.max()) < float((start - 1).square().mean())
