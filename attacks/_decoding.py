@@ -16,13 +16,13 @@ from splitaudit.seeds import seeded_globally
 from splitaudit.view import View
 
 from ._cycle import one_cycle
-from ._doubling import extrapolated_gain, judged, spread_of
+from ._doubling import judged, spread_of
 
 if TYPE_CHECKING:
     from .decoder import DecoderParams
 
 BRANCH, LEAST = 0.4, 3
-"""Share of the epochs after which a shorter training leaves the course of the whole, and the fewest epochs for that."""
+"""Share of the epochs after which a training with half the budget leaves the course of the whole; the fewest for that."""
 
 Batch = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 """From indices to images (N, C, H, W) in [0, 1] and their features (N, ...)."""
@@ -58,14 +58,14 @@ class Trained:
         error: that error, mean squared.
         curve: (epoch, error on the held-out pairs).
         steps: how many steps were taken.
-        early: (share of the budget, error) of a shorter training, its rate too fallen to zero; None with too few epochs.
+        half: the error of a training with half the budget, its rate too fallen to zero; None with too few epochs.
     """
 
     state: dict[str, torch.Tensor]
     error: float
     curve: list[tuple[int, float]]
     steps: int
-    early: tuple[float, float] | None
+    half: float | None
 
     def judged(self, truth: torch.Tensor) -> dict[str, Any]:
         """Returns the notes ``gain_by_doubling`` and ``converged``; with too few epochs to tell it has not converged.
@@ -73,9 +73,9 @@ class Trained:
         Args:
             truth: the held-out images, (N, C, H, W).
         """
-        if self.early is None:
+        if self.half is None:
             return {"converged": False}
-        return judged(extrapolated_gain(*self.early, self.error), self.error, spread_of(truth))
+        return judged(1 - self.error / max(self.half, 1e-30), self.half, spread_of(truth))
 
 
 def train_inverse(
@@ -89,8 +89,8 @@ def train_inverse(
 ) -> Trained:
     """Trains a network to map features to images with AdamW and one cycle of the rate, and keeps its best weights.
 
-    A rate that falls to zero flattens any curve at its end, so whether the budget was enough is judged against a shorter
-    training: from the weights at :data:`BRANCH` of the epochs on, the rate falls to zero within half as many.
+    A rate that falls to zero flattens any curve at its end, so whether the budget was enough is judged against half of it:
+    from the weights at :data:`BRANCH` of the epochs on, the rate falls to zero until half of all steps are done.
 
     Args:
         network: in place.
@@ -99,13 +99,13 @@ def train_inverse(
         held_out: images and features by whose error the weights are chosen; never private ones.
         schedule: passes over the pairs, pairs a step, the peak learning rate, the loss.
         order: of the pairs.
-        compared: whether the shorter training may draw more pairs.
+        compared: whether there is a comparison with half the budget, which draws a tenth more pairs.
     """
     optimizer, rate = one_cycle(network.parameters(), schedule.lr, count, schedule.batch, schedule.epochs)
     loss_of = LOSSES[schedule.loss]
     best, kept = float("inf"), network.state_dict()
     curve, step = [], 0
-    branch = round(BRANCH * schedule.epochs) if compared and schedule.epochs >= LEAST else 0
+    branch = max(1, int(BRANCH * schedule.epochs)) if compared and schedule.epochs >= LEAST else 0
     left: dict[str, Any] = {}
 
     def run() -> Iterator[None]:
@@ -131,13 +131,15 @@ def train_inverse(
         return Trained(kept, best, curve, step, None)
     network.load_state_dict(left["network"])
     optimizer.load_state_dict(left["optimizer"])
-    more = max(1, round(BRANCH / 2 * schedule.epochs))
-    peak, done, steps = optimizer.param_groups[0]["lr"], 0, more * math.ceil(count / schedule.batch)
-    for _ in range(more):
+    peak, done = optimizer.param_groups[0]["lr"], 0
+    steps = max(1, round((schedule.epochs / 2 - branch) * math.ceil(count / schedule.batch)))
+    while done < steps:
         for _ in run():
             done += 1
             optimizer.param_groups[0]["lr"] = peak * (1 - done / steps)
-    return Trained(kept, best, curve, step, ((branch + more) / schedule.epochs, _error(network, held_out)))
+            if done == steps:
+                break
+    return Trained(kept, best, curve, step, _error(network, held_out))
 
 
 def _with_structure(guess: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:

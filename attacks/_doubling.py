@@ -1,8 +1,7 @@
-"""Whether the budget of an attack was enough: what half of it, or a little more, had reached on own images."""
+"""Whether the budget of an attack was enough: what half of it had reached on own images."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -19,8 +18,8 @@ def judged(gain: float, error: float, prior_error: float) -> dict[str, Any]:
     """Returns the notes ``gain_by_doubling`` and ``converged``.
 
     Args:
-        gain: by how much doubling the budget lowers the error, relative to it.
-        error: what it leaves before.
+        gain: by how much doubling the budget, from half of it, has lowered the error, relative to it.
+        error: what half the budget leaves.
         prior_error: what the mean image leaves.
     """
     rise = gain * error / max(prior_error, 1e-30)
@@ -36,14 +35,3 @@ def doubled(half: torch.Tensor, whole: torch.Tensor, truth: torch.Tensor) -> dic
 def spread_of(truth: torch.Tensor) -> float:
     """Returns the mean squared error of the mean image of some images (N, C, H, W)."""
     return float((truth - truth.mean(0)).square().mean())
-
-
-def extrapolated_gain(share: float, before: float, after: float) -> float:
-    """Returns the gain by doubling if the error falls as a power of the budget.
-
-    Args:
-        share: of the budget that was used before.
-        before: error that it left.
-        after: error with the whole budget.
-    """
-    return 1 - (after / max(before, 1e-30)) ** (math.log(2) / -math.log(share))

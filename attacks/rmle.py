@@ -74,9 +74,8 @@ class Rmle(Attack):
 
     Images do not depend on each other: each runs the whole budget and keeps its best iterate by its own loss (under a
     random defense by its loss on draws that are always the same). ``converged`` is judged on the attacker's own images,
-    whose error is known: with the whole budget it is at most 5 % less than with half of it, or the leakage score at most
-    0.002 higher. Neither a rate that decays to zero nor noise that dominates the loss can make a run look settled then.
-    Without auxiliary images, draws from the prior stand in for them.
+    whose error is known: the whole budget leaves at most 5 % (and 0.01 of the leakage score) less error than half of it, or at
+    most 0.002 of the leakage score. Without auxiliary images, draws from the prior stand in for them.
 
     Source: He et al. 2019 (regularised maximum likelihood). Departures: normalised loss; coefficients instead of pixels;
     a linear start instead of a constant one (from the mean image a trained edge often leads into a wrong valley, see
@@ -149,7 +148,10 @@ class Rmle(Attack):
         ridge: Ridge | None,
         grid: Sequence[float],
     ) -> float:
-        """Attacks some of the attacker's own images with each weight, returns the best, and notes whether it converges."""
+        """Attacks some of the attacker's own images with each weight and returns the best.
+
+        What half the budget reaches with that one says whether the whole is enough.
+        """
         exact = isinstance(prior, FullGaussianPrior) and len(grid) > 1
         own = images[: FINE_CALIBRATION if exact else CALIBRATION]
         z = defended(view, own, "rmle own draws")

@@ -99,7 +99,7 @@ class Shadow(Attack):
         copies = 2 if p.flips else 1
         forward = 2 * macs(p.shape.network(feature_shape, image_shape), feature_shape) / 1e9
         passes = 4 * n_aux * self.params.epochs + copies * n_aux * p.epochs  # the cloud costs about as much as the edge
-        return Work(edge_passes=2 * passes, gflop=3 * forward * copies * n_aux * 1.2 * p.epochs)
+        return Work(edge_passes=2 * passes, gflop=3 * forward * copies * n_aux * 1.1 * p.epochs)
 
     @classmethod
     def cheap(cls) -> dict[str, Any]:

@@ -85,7 +85,9 @@ def test_every_step_sees_a_fresh_draw_of_a_random_defense() -> None:
     Recorded.calls.clear()
     fitted(view_of(control_target("orthogonal", Recorded(Params())), toy_part(12, SHAPE, seed=2)), epochs=4)
     steps = [draw for size, draw in Recorded.calls if size == SMALL["batch"]]
-    assert len(steps) == (4 + 1) * PAIRS / 8, "and one epoch of the shorter training that it is compared with"
+    assert len(steps) == (4 + 1) * PAIRS / 8, (
+        "one epoch more is that of a training with half the budget, for comparison"
+    )
     assert len(set(steps)) == len(steps)
 
 
