@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -26,9 +26,6 @@ JUDGE = 32
 
 SHARE = 0.05
 """Share of the newest iterate in the running mean of iterates under a random defense: the draws of single steps cancel."""
-
-CAUTION = 0.25
-"""Factor on Adam's step size under a random defense: large steps follow the draws."""
 
 AT_ONCE = 6 * 10**7
 """Greatest number of values of features and images (40 times, for the history of L-BFGS) that are optimised in one batch."""
@@ -119,27 +116,64 @@ class Objective:
         return sent, sent.new_ones(()) if seen is None else seen.to(sent.dtype)
 
 
-Optimiser = Literal["both", "lbfgs", "adam"]
+Optimiser = Literal["auto", "adam", "lbfgs"]
+"""What an attack may be told to descend by; ``auto``: what does best on its own images."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How far a descent goes.
+    """How far a descent goes, and by what.
 
     Attributes:
-        steps: losses with gradient of each optimiser for each image.
-        lr: Adam's first step size (a quarter of it where the loss is random); it falls to zero along a cosine.
-        optimiser: ``both`` keeps, image by image, the lower loss. A random loss is minimised by Adam in any case.
+        steps: losses with gradient for each image.
+        lr: Adam's first step size, which falls to zero along a cosine; of L-BFGS the greatest change of a coefficient in its
+            first step.
+        lbfgs: by L-BFGS instead of Adam; the loss must not be random.
     """
 
     steps: int
     lr: float
-    optimiser: Optimiser
+    lbfgs: bool = False
 
     @property
     def half(self) -> Budget:
         """Half as many steps: what it reaches says whether the whole was enough."""
         return replace(self, steps=max(1, self.steps // 2))
+
+    @property
+    def name(self) -> str:
+        """The optimiser in a word or two."""
+        return "lbfgs" if self.lbfgs else f"adam {self.lr:g}"
+
+    def packed(self) -> torch.Tensor:
+        """Returns the figures as a tensor, to be stored with a fit."""
+        return torch.tensor([self.steps, self.lr, self.lbfgs], dtype=torch.float64)
+
+    @classmethod
+    def unpacked(cls, figures: torch.Tensor) -> Budget:
+        """Returns what was packed."""
+        steps, lr, lbfgs = figures.tolist()
+        return cls(round(steps), lr, bool(lbfgs))
+
+
+def budgets(steps: int, optimiser: Optimiser, lr: float | None, rates: Sequence[float], noisy: bool) -> list[Budget]:
+    """Returns the ways to descend among which an attack chooses on its own images.
+
+    Which one is best depends on the edge: large steps of Adam get over the kinks of a good edge and lose their way behind a
+    narrow one, where L-BFGS goes further (docs/measurements.md).
+
+    Args:
+        steps: of each.
+        optimiser: what was asked for.
+        lr: Adam's step size, if it was asked for.
+        rates: its step sizes else, the smallest first: the only one where the loss is random.
+        noisy: the loss is random, which misleads a line search.
+    """
+    adam = [Budget(steps, r) for r in (rates[: 1 if noisy else None] if lr is None else (lr,))]
+    if noisy or optimiser == "adam":
+        return adam
+    lbfgs = Budget(steps, FIRST, lbfgs=True)
+    return [lbfgs] if optimiser == "lbfgs" else [*adam, lbfgs]
 
 
 @dataclass(frozen=True)
@@ -173,10 +207,8 @@ def descend(
 ) -> Descent:
     """Minimises each image's loss and keeps each image's best iterate; no image depends on another.
 
-    Which optimiser is better depends on the edge: large steps of Adam get over the kinks of a good edge and lose their way
-    behind a narrow one, where L-BFGS goes furthest (docs/measurements.md). Under a random defense every step has fresh
-    draws, whose noise a running mean of the iterates leaves out (Polyak and Juditsky 1992); these means are compared now and
-    then on draws that are always the same.
+    Under a random defense every step has fresh draws, whose noise a running mean of the iterates leaves out (Polyak and
+    Juditsky 1992); these means are compared now and then on draws that are always the same.
 
     Args:
         objective: the loss.
@@ -185,22 +217,13 @@ def descend(
         weight: of the prior, (N,).
         budget: how far to go.
         generators: from a role to a generator; a role gives the same draws each time.
-        log: called with each step of each optimiser (from 1) and the sum of the losses.
+        log: called with each step (from 1) and the sum of the losses.
     """
     visible = objective.visible(z)
-    found = None
-    if budget.optimiser != "lbfgs" or objective.noisy:
-        found = _by_adam(objective, z, w, weight, visible, budget, generators, log)
-    if budget.optimiser != "adam" and not objective.noisy:
-        wire, done = generators("wire"), budget.steps if found is not None else 0
-
-        def loss_of(at: torch.Tensor) -> torch.Tensor:
-            return objective(at, z, weight, visible, wire)
-
-        other = Descent(*minimise(loss_of, w, budget.steps, FIRST, lambda step, total: log(done + step, total)))
-        found = other if found is None else found.better(other)
-    assert found is not None  # one of the two has run
-    return found
+    if not budget.lbfgs:
+        return _by_adam(objective, z, w, weight, visible, budget, generators, log)
+    wire = generators("wire")
+    return Descent(*minimise(lambda at: objective(at, z, weight, visible, wire), w, budget.steps, budget.lr, log))
 
 
 def _by_adam(
@@ -225,10 +248,10 @@ def _by_adam(
             return objective(candidate, z, weight, visible, generators("judge"), JUDGE)
 
     w, smooth = start.clone().requires_grad_(True), start.clone()
-    optimizer, first = torch.optim.Adam([w]), budget.lr * (CAUTION if objective.noisy else 1)
+    optimizer = torch.optim.Adam([w])
     every = max(1, budget.steps // CHECKPOINTS)
     for step in range(budget.steps):
-        optimizer.param_groups[0]["lr"] = first * (1 + math.cos(math.pi * step / budget.steps)) / 2
+        optimizer.param_groups[0]["lr"] = budget.lr * (1 + math.cos(math.pi * step / budget.steps)) / 2
         loss = objective(w, z, weight, visible, fresh)
         if not objective.noisy:
             keep(w, loss)

@@ -29,7 +29,7 @@ class DecoderParams(Params):
     loss: Literal["mse", "l1", "ssim"] = Field(
         "mse", description="what is minimised; ssim: the squared error plus 0.02 · (1 − SSIM)"
     )
-    epochs: int = Field(10, ge=1, description="passes over the auxiliary images and their mirror images")
+    epochs: int = Field(9, ge=1, description="passes over the auxiliary images and their mirror images")
     batch: int = Field(64, ge=1, description="pairs per step")
     lr: float = Field(3e-3, gt=0, description="peak learning rate (AdamW, one cycle)")
     flips: bool = Field(True, description="also query the mirrored auxiliary images")

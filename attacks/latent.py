@@ -28,6 +28,9 @@ from .decoder import Decoder, DecoderParams
 GRID = (0.003, 0.03, 0.3, 3.0)
 """Candidates for the assumed variance of the feature error."""
 
+CAUTION = 0.25
+"""Factor on the step size of the release where the defense is random."""
+
 CALIBRATION = 24
 """Auxiliary validation images on which it is chosen."""
 
@@ -178,7 +181,8 @@ class Latent(Attack):
     def _near(self, view: View, fitted: Fitted, unit: Whitening, variance: float) -> Near:
         p = self.params
         tensors = (fitted[name].to(view.device) for name in ("colours", "tau"))
-        return Near(*tensors, unit, variance, Budget(p.release_steps, p.release_lr, "both"), p.draws)
+        release = Budget(p.release_steps, p.release_lr * (CAUTION if view.stochastic else 1))
+        return Near(*tensors, unit, variance, release, p.draws)
 
     def _search(self, view: View, network: ImageVae, unit: Whitening, variance: float, role: str) -> torch.Tensor:
         """Returns, for each image, the best image of the prior that the search has met, by its own loss."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -19,13 +19,16 @@ from splitaudit.view import View, to_float
 from ._bands import shrinkage, spread
 from ._decoding import decode
 from ._doubling import doubled
-from ._inversion import Budget, own_images
+from ._inversion import Budget, Optimiser, budgets, own_images
 from ._near import Near
 from ._whitening import Whitening, whitening
 from .decoder import Decoder, DecoderParams
 
 GRID = (0.003, 0.03, 0.3, 3.0)
 """Candidates for the assumed variance of the feature error: from a clean wire to features drowned in noise."""
+
+CALM, RATE = 0.2, 0.8
+"""Adam's step size where the defense is random, and where it is not."""
 
 CALIBRATION = 32
 """Auxiliary validation images on which the weight and the shrinkage are chosen."""
@@ -42,12 +45,16 @@ class RefineParams(Params):
     decoder: DecoderParams = Field(
         DecoderParams(), description="parameters of the decoder that it starts from; the same ones share its training"
     )
-    steps: int = Field(100, ge=1, description="losses with gradient per image and optimiser")
-    optimiser: Literal["both", "lbfgs", "adam"] = Field(
-        "both", description="what descends; both: the lower loss, image by image; a random loss has Adam alone"
+    steps: int = Field(100, ge=1, description="losses with gradient per image")
+    optimiser: Optimiser = Field(
+        "auto",
+        description="adam, lbfgs, or the better of them on aux_val; where the defense is random it is Adam in any case",
     )
-    lr: float = Field(
-        0.8, gt=0, description="first step size of Adam, in standard deviations of the decoder's error (cosine decay)"
+    lr: float | None = Field(
+        None,
+        gt=0,
+        description="first step size of Adam, in standard deviations of the decoder's error (cosine decay); null: 0.8, 0.2 "
+        "where the defense is random",
     )
     variance: float | None = Field(
         None,
@@ -84,7 +91,7 @@ class Refine(Attack):
     requires = AdversaryKnowledge(edge="weights", aux="other")
     uses = AdversaryKnowledge(edge="weights", aux="same")
     uses_draws = True
-    search = {"lr": (0.2, 0.4, 0.8), "steps": (100, 300)}  # noqa: RUF012
+    search = {"lr": (0.2, 0.8), "steps": (100, 300)}  # noqa: RUF012
     expected = Expected(identity_mse=1e-3)
 
     def builds_on(self) -> dict[str, tuple[str, dict[str, Any]]]:
@@ -99,13 +106,21 @@ class Refine(Attack):
         own = to_float(held_out[-CALIBRATION:])
         seen = view.rehearsal(own, "refine own draws")
         guess = self._decoded(seen)
-        best, fitted, kept = float("inf"), Fitted(), guess
-        for variance in GRID if self.params.variance is None else (self.params.variance,):
-            trial = {"colours": basis.colours, "tau": tau, "whitening": unit.matrix, "variance": torch.tensor(variance)}
-            image, factor = self._rehearsed(view, trial, seen, guess, own, "calibration_loss")
-            mse = float((own - image).square().mean())
-            if mse < best:
-                best, fitted, kept = mse, {**trial, "factor": factor}, image
+        p, best, fitted, kept = self.params, float("inf"), Fitted(), guess
+        rates = (CALM,) if view.stochastic else (RATE,)
+        for budget in budgets(p.steps, p.optimiser, p.lr, rates, view.stochastic):
+            for variance in GRID if p.variance is None else (p.variance,):
+                trial = {
+                    "colours": basis.colours,
+                    "tau": tau,
+                    "whitening": unit.matrix,
+                    "variance": torch.tensor(variance),
+                    "budget": budget.packed(),
+                }
+                image, factor = self._rehearsed(view, trial, seen, guess, own, "calibration_loss")
+                mse = float((own - image).square().mean())
+                if mse < best:
+                    best, fitted, kept = mse, {**trial, "factor": factor}, image
         if not fitted:
             raise FloatingPointError("the feature error is not finite for any assumed variance")
         half = self._rehearsed(view, fitted, seen, guess, own, "half_budget_loss", half=True)[0]
@@ -114,6 +129,7 @@ class Refine(Attack):
             aux_val_mse=best,
             **doubled(half, kept, own),
             variance=float(fitted["variance"]),
+            optimiser=Budget.unpacked(fitted["budget"]).name,
             shrinkage=[round(f, 3) for f in spread(fitted["factor"])],
         )
         return fitted
@@ -127,8 +143,8 @@ class Refine(Attack):
     def work(
         self, n_private: int, n_aux: int, image_shape: tuple[int, int, int], feature_shape: tuple[int, ...]
     ) -> Work:
-        images = n_private + CALIBRATION * (0.5 + (len(GRID) if self.params.variance is None else 1))
-        return Work(edge_passes=2 * n_aux + 6 * self.params.steps * images, gflop=50)
+        images = n_private + CALIBRATION * (0.5 + 2 * (len(GRID) if self.params.variance is None else 1))
+        return Work(edge_passes=2 * n_aux + 3 * self.params.steps * images, gflop=50)
 
     @classmethod
     def cheap(cls) -> dict[str, Any]:
@@ -172,5 +188,5 @@ class Refine(Attack):
     def _near(self, view: View, fitted: Fitted) -> Near:
         tensors = (fitted[name].to(view.device) for name in ("colours", "tau"))
         unit = Whitening(fitted["whitening"].to(view.device))
-        p = self.params
-        return Near(*tensors, unit, float(fitted["variance"]), Budget(p.steps, p.lr, p.optimiser), p.draws)
+        budget = Budget.unpacked(fitted["budget"])
+        return Near(*tensors, unit, float(fitted["variance"]), budget, self.params.draws)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -17,23 +17,26 @@ from splitaudit.params import Params
 from splitaudit.view import View
 
 from ._doubling import doubled
-from ._inversion import Budget, Descent, Objective, batches, defended, descend, own_images
+from ._inversion import Budget, Descent, Objective, Optimiser, batches, budgets, defended, descend, own_images
 from ._whitening import Whitening, whitening
 
 
 class RmleParams(Params):
     """Parameters of :class:`Rmle`."""
 
-    steps: int = Field(150, ge=1, description="losses with gradient per start, image and optimiser")
+    steps: int = Field(150, ge=1, description="losses with gradient per start and image")
     restarts: int = Field(
-        1, ge=1, description="starts; the first at the mean image, the others at draws from the prior"
+        1, ge=1, description="starts: at the ridge inversion, at the mean image, then at draws from the prior"
     )
-    optimiser: Literal["both", "lbfgs", "adam"] = Field(
-        "both",
-        description="what descends from each start; both: the lower loss, image by image; a random loss has Adam alone",
+    optimiser: Optimiser = Field(
+        "auto",
+        description="adam, lbfgs, or the best of them on aux_val; where the defense is random it is Adam in any case",
     )
-    lr: float = Field(
-        0.8, gt=0, description="first step size of Adam, in standard deviations of the Gaussian prior (cosine decay)"
+    lr: float | None = Field(
+        None,
+        gt=0,
+        description="first step size of Adam, in standard deviations of the Gaussian prior (cosine decay); null: the best "
+        "on aux_val of 0.2 and 0.8, 0.2 where the defense is random",
     )
     gaussian: float | None = Field(
         None,
@@ -45,6 +48,9 @@ class RmleParams(Params):
     draws: int = Field(4, ge=1, description="draws of a random defense averaged at each step")
     adaptive: bool = Field(True, description="false: pretend that there is no defense on the wire")
 
+
+RATES = (0.2, 0.8)
+"""Candidates for Adam's step size."""
 
 GRID = (0.01, 0.1, 1.0, 3.0)
 """Candidates for the prior's weight: from a clean, invertible edge to features drowned in noise."""
@@ -89,7 +95,7 @@ class Rmle(Attack):
     requires = AdversaryKnowledge(edge="weights")
     uses = AdversaryKnowledge(edge="weights", aux="same")
     uses_draws = True
-    search = {"lr": (0.2, 0.4, 0.8), "steps": (150, 300), "tv": (0.0, 0.1, 0.5)}  # noqa: RUF012
+    search = {"steps": (150, 300, 600), "tv": (0.0, 0.1, 0.5)}  # noqa: RUF012
     expected = Expected(identity_mse=1e-3)
 
     def fit(self, view: View) -> Fitted:
@@ -110,11 +116,12 @@ class Rmle(Attack):
             ridge = Ridge(unit(z), images, unit(defended(view, own, "rmle held-out draws")), own)
             view.note(ridge_aux_val_mse=ridge.error, ridge_penalty=ridge.penalty)
             penalty = torch.tensor([ridge.penalty])
-        weight = self._choose(view, prior, unit, own, ridge, grid)
+        weight, budget = self._choose(view, prior, unit, own, ridge, grid)
         return prior.state_dict() | {
             "whitening": unit.matrix,
             "weight": torch.tensor(weight),
             "ridge_penalty": penalty,
+            "budget": budget.packed(),
         }
 
     def reconstruct(self, view: View, fitted: Fitted) -> torch.Tensor:
@@ -125,15 +132,16 @@ class Rmle(Attack):
             z = defended(view, images, "rmle ridge draws")
             start = Ridge(unit(z), images, penalties=(float(fitted["ridge_penalty"]),))(unit(view.average))
         weight = torch.full((len(view),), float(fitted["weight"]), device=view.device)
-        view.note(prior_weight=float(fitted["weight"]))
-        return self._optimise(view, view.average, prior, unit, weight, "loss", start, self.params.restarts)
+        budget = Budget.unpacked(fitted["budget"])
+        view.note(prior_weight=float(fitted["weight"]), optimiser=budget.name)
+        return self._optimise(view, view.average, prior, unit, weight, budget, "loss", start, self.params.restarts)
 
     def work(
         self, n_private: int, n_aux: int, image_shape: tuple[int, int, int], feature_shape: tuple[int, ...]
     ) -> Work:
-        trials = CALIBRATION * (0.5 + (len(GRID) if self.params.gaussian is None else 1))
+        trials = CALIBRATION * (0.5 + (len(RATES) + 1) * (len(GRID) if self.params.gaussian is None else 1))
         images = n_private * self.params.restarts + trials
-        return Work(edge_passes=2 * n_aux + 6 * self.params.steps * images, gflop=150)
+        return Work(edge_passes=2 * n_aux + 3 * self.params.steps * images, gflop=150)
 
     @classmethod
     def cheap(cls) -> dict[str, Any]:
@@ -147,36 +155,42 @@ class Rmle(Attack):
         images: torch.Tensor,
         ridge: Ridge | None,
         grid: Sequence[float],
-    ) -> float:
-        """Attacks some of the attacker's own images with each weight and returns the best.
+    ) -> tuple[float, Budget]:
+        """Attacks some of the attacker's own images with each weight and optimiser; returns the best two.
 
-        What half the budget reaches with that one says whether the whole is enough.
+        What half the budget reaches with them says whether the whole is enough.
         """
-        exact = isinstance(prior, FullGaussianPrior) and len(grid) > 1
+        p, exact = self.params, isinstance(prior, FullGaussianPrior) and len(grid) > 1
         own = images[: FINE_CALIBRATION if exact else CALIBRATION]
         z = defended(view, own, "rmle own draws")
         start = None if ridge is None else ridge(unit(z))
-        found: dict[float, float] = {}
-        guesses: dict[float, torch.Tensor] = {}
+        found: dict[tuple[float, Budget], float] = {}
+        best, kept = (grid[0], Budget(p.steps, RATES[0])), own
 
-        def tried(grid: Sequence[float], curve: str, half: bool = False) -> torch.Tensor:
+        def tried(grid: Sequence[float], budget: Budget, curve: str) -> torch.Tensor:
             count = len(grid)
             many = z.repeat(count, *([1] * (z.ndim - 1)))
             weight = torch.tensor(grid, device=view.device).repeat_interleave(len(own))
             starts = None if start is None else start.repeat(count, 1, 1, 1)
-            return self._optimise(view, many, prior, unit, weight, curve, starts, 1, half).reshape(count, *own.shape)
+            guess = self._optimise(view, many, prior, unit, weight, budget, f"{curve} {budget.name}", starts, 1)
+            return guess.reshape(count, *own.shape)
 
-        def compared(grid: Sequence[float], curve: str) -> None:
-            for weight, guess in zip(grid, tried(grid, curve), strict=True):
-                found[weight], guesses[weight] = float((guess - own).square().mean()), guess
+        def compared(grid: Sequence[float], ways: Sequence[Budget], curve: str) -> None:
+            nonlocal best, kept
+            for budget in ways:
+                for weight, guess in zip(grid, tried(grid, budget, curve), strict=True):
+                    found[weight, budget] = float((guess - own).square().mean())
+                    if found[weight, budget] <= min(found.values()):
+                        best, kept = (weight, budget), guess
 
-        compared(grid, "calibration_loss")
+        noisy = p.adaptive and view.stochastic
+        compared(grid, budgets(p.steps, p.optimiser, p.lr, RATES, noisy), "calibration_loss")
         if exact:
             # The prior is what the images have, so its weight is all that is left to get wrong; such images are small.
-            compared([factor * min(found, key=found.__getitem__) for factor in FINE], "fine_calibration_loss")
-        best = min(found, key=found.__getitem__)
-        half = tried([best], "half_budget_loss", half=True)[0]
-        view.note(grid={f"{w:.4g}": e for w, e in found.items()}, **doubled(half, guesses[best], own))
+            compared([factor * best[0] for factor in FINE], [best[1]], "fine_calibration_loss")
+        half = tried([best[0]], best[1].half, "half_budget_loss")[0]
+        grid_notes = {f"{weight:.4g}, {budget.name}": error for (weight, budget), error in found.items()}
+        view.note(grid=grid_notes, **doubled(half, kept, own))
         return best
 
     def _optimise(
@@ -186,15 +200,13 @@ class Rmle(Attack):
         prior: GaussianPrior,
         unit: Whitening,
         weight: torch.Tensor,
+        budget: Budget,
         curve: str,
         first: torch.Tensor | None,
         restarts: int,
-        half: bool = False,
     ) -> torch.Tensor:
         """Runs every start and returns, image by image, that with the lowest loss, (N, C, H, W) in [0, 1]."""
         objective = Objective(view, prior, unit, self.params.tv, self.params.draws, self.params.adaptive)
-        whole = Budget(self.params.steps, self.params.lr, self.params.optimiser)
-        budget = whole.half if half else whole
         starts = view.generator(f"rmle starts {curve}")
         pixels, features = math.prod(view.image_shape), z[0].numel()
         weight = weight * (pixels / features)

@@ -301,7 +301,7 @@ def descent(valley: Valley, start: torch.Tensor) -> Any:
         return torch.Generator().manual_seed({"wire": 1, "judge": 2}[role])
 
     nothing = torch.zeros(len(start))
-    budget = Budget(5, 0.5 / (_inversion.CAUTION if valley.noisy else 1), "adam")
+    budget = Budget(5, 0.5)
     return descend(valley, nothing, start, nothing, budget, generators, lambda step, total: None)  # pyright: ignore
 
 
@@ -360,7 +360,7 @@ def test_a_running_mean_of_iterates_leaves_out_what_the_draws_of_single_steps_do
         def generators(role: str) -> torch.Generator:
             return torch.Generator().manual_seed({"wire": 1, "judge": 2}[role])
 
-        budget = Budget(80, 0.2 / _inversion.CAUTION, "adam")
+        budget = Budget(80, 0.2)
         found = descend(shaken, nothing, start, nothing, budget, generators, lambda step, total: None)  # pyright: ignore
         assert set(shaken.draws) == {None, _inversion.JUDGE}
         return float((found.w - 1).square().mean())

@@ -9,7 +9,6 @@ import torch
 
 from splitaudit.attack import Attack
 from splitaudit.attacks._doubling import doubled, judged
-from splitaudit.attacks._inversion import Budget, descend
 from splitaudit.attacks.decoder import Decoder
 from splitaudit.attacks.latent import Latent
 from splitaudit.attacks.refine import Refine
@@ -69,39 +68,3 @@ def test_too_few_epochs_to_tell_are_not_called_converged() -> None:
     run = attacked(Decoder, "identity", params={"epochs": 2, "width": 8, "depth": 0}, sizes=Sizes(private=2))
     assert run.views[0].notes["converged"] is False
     assert "gain_by_doubling" not in run.views[0].notes
-
-
-class Asked:
-    """A stand-in for the objective that counts how often it is asked, for a loss that is random or not."""
-
-    def __init__(self, noisy: bool) -> None:
-        self.noisy, self.asked = noisy, 0
-
-    def visible(self, z: torch.Tensor) -> None:
-        return None
-
-    def __call__(self, w: torch.Tensor, *_: Any) -> torch.Tensor:
-        self.asked += torch.is_grad_enabled()
-        return (w - 1).square().flatten(1).mean(1)
-
-
-@pytest.mark.parametrize(
-    ("optimiser", "noisy", "asked"),
-    [("both", False, 20), ("lbfgs", False, 10), ("adam", False, 10), ("both", True, 10), ("lbfgs", True, 10)],
-)
-def test_which_optimiser_runs(optimiser: Any, noisy: bool, asked: int) -> None:
-    """A random loss misleads a line search, so that Adam descends it whatever was asked for."""
-    objective, said = Asked(noisy), []
-    start, nothing = torch.zeros(2, 1, 2, 2), torch.zeros(2)
-    found = descend(
-        objective,  # pyright: ignore[reportArgumentType]
-        nothing,
-        start,
-        nothing,
-        Budget(10, 0.8, optimiser),
-        lambda role: torch.Generator().manual_seed(0),
-        lambda step, total: said.append(step),
-    )
-    assert objective.asked == asked
-    assert said == list(range(1, asked + 1))
-    assert float(found.loss.max()) < float((start - 1).square().mean())

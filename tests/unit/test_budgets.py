@@ -1,0 +1,57 @@
+"""By what white-box attacks descend: chosen on their own images, and never by a line search where the loss is random."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from splitaudit.attack import Attack
+from splitaudit.attacks._inversion import Budget, budgets
+from splitaudit.attacks.refine import Refine
+from splitaudit.attacks.rmle import Rmle
+from splitaudit.defenses.noise import Noise, NoiseParams
+from splitaudit.testing import attacked, control_target
+from splitaudit.testing.attacking import Sizes
+
+
+@pytest.mark.parametrize(
+    ("optimiser", "lr", "noisy", "names"),
+    [
+        ("auto", None, False, ["adam 0.2", "adam 0.8", "lbfgs"]),
+        ("auto", 0.3, False, ["adam 0.3", "lbfgs"]),
+        ("adam", None, False, ["adam 0.2", "adam 0.8"]),
+        ("lbfgs", None, False, ["lbfgs"]),
+        ("auto", None, True, ["adam 0.2"]),
+        ("lbfgs", None, True, ["adam 0.2"]),
+        ("lbfgs", 0.3, True, ["adam 0.3"]),
+    ],
+)
+def test_a_random_loss_is_left_to_adam(optimiser: Any, lr: float | None, noisy: bool, names: list[str]) -> None:
+    found = budgets(10, optimiser, lr, (0.2, 0.8), noisy)
+    assert [b.name for b in found] == names
+    assert all(Budget.unpacked(b.packed()) == b for b in found)
+    assert found[0].half.steps == 5
+
+
+@pytest.mark.parametrize("attack", [Rmle, Refine])
+def test_the_choice_is_the_best_on_own_images_and_is_kept_for_the_private_ones(attack: type[Attack]) -> None:
+    run = attacked(attack, "orthogonal", sizes=Sizes(private=2))
+    notes: dict[str, Any] = {}
+    for view in run.views:
+        notes |= view.notes
+    if attack is Rmle:
+        best = min(notes["grid"], key=notes["grid"].__getitem__)
+        assert best == f"{notes['prior_weight']:.4g}, {notes['optimiser']}"
+        assert len({name.split(", ")[1] for name in notes["grid"]}) == 3
+    assert notes["optimiser"] in ("adam 0.2", "adam 0.8", "lbfgs")
+    noisy = attacked(attack, control_target("orthogonal", Noise(NoiseParams(sigma=0.5))), sizes=Sizes(private=2))
+    assert {v.notes["optimiser"] for v in noisy.views if "optimiser" in v.notes} == {"adam 0.2"}
+
+
+def test_what_was_asked_for_is_done() -> None:
+    for asked in ("adam", "lbfgs"):
+        run = attacked(Rmle, "orthogonal", params={"steps": 10, "optimiser": asked}, sizes=Sizes(private=2))
+        assert run.views[-1].notes["optimiser"].startswith(asked)
+        assert torch.isfinite(run.guess).all()
