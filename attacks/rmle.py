@@ -141,7 +141,7 @@ class Rmle(Attack):
     ) -> Work:
         trials = CALIBRATION * (0.5 + (len(RATES) + 1) * (len(GRID) if self.params.gaussian is None else 1))
         images = n_private * self.params.restarts + trials
-        return Work(edge_passes=2 * n_aux + 3 * self.params.steps * images, gflop=150)
+        return Work(edge_passes=2 * n_aux + 3.5 * self.params.steps * images, gflop=150)
 
     @classmethod
     def cheap(cls) -> dict[str, Any]:
