@@ -111,19 +111,22 @@ class StraightThrough:
             count = shown.sum(1, keepdim=True).clamp_min(1)
             y = (y - (y * shown).sum(1, keepdim=True) / count) * shown
             total = float(y.square().sum())
+            left, line = total, None
             if x.shape == y.shape:
                 own = (x - (x * shown).sum(1, keepdim=True) / count) * shown
                 products, squares = (own * y).sum(1), own.square().sum(1)
                 if z.ndim == 2:  # vectors: a slope for each number would have no more than PROBE rows
                     products, squares = products.sum().expand(len(x)), squares.sum().expand(len(x))
                 slope = products / squares.clamp_min(1e-30)
-                if float((y - slope[:, None] * own).square().sum()) < (1 - EXPLAINED) * total:
-                    return slope.to(z.dtype)
+                left, line = float((y - slope[:, None] * own).square().sum()), slope.to(z.dtype)
             if mask is None and x.shape[1] > 4 * len(x):
                 x = x - x.mean(1, keepdim=True)
                 mixed = torch.linalg.lstsq(x.T, y.T).solution.T
-                if float((y - mixed @ x).square().sum()) < (1 - EXPLAINED) * total:
-                    return mixed.to(z.dtype)
+                unexplained = float((y - mixed @ x).square().sum())
+                if unexplained < left / 2:  # channels resemble each other: what turns them is half explained without
+                    left, line = unexplained, mixed.to(z.dtype)
+            if line is not None and left < (1 - EXPLAINED) * total:
+                return line
         raise ValueError(
             f"the gradient of protect of defense '{self._part.name}' says nothing of what it does (as of rounding), and no "
             f"line between channels stands in for it (from {tuple(z.shape[1:])} to {tuple(sent.shape[1:])}): let protect "
