@@ -27,8 +27,11 @@ JUDGE = 32
 SHARE = 0.05
 """Share of the newest iterate in the running mean of iterates under a random defense: the draws of single steps cancel."""
 
-AT_ONCE = 6 * 10**7
-"""Greatest number of values of features and images (40 times, for the history of L-BFGS) that are optimised in one batch."""
+AT_ONCE = 3 * 10**7
+"""Greatest number of values that are optimised in one batch."""
+
+HELD = 40
+"""Values that a descent holds for each number of an image: the history of L-BFGS, gradients, copies."""
 
 FIRST = 0.2
 """Greatest change of a coefficient in the first step of L-BFGS, in standard deviations; a tenth of it changes nothing."""
@@ -276,9 +279,14 @@ def total_variation(x: torch.Tensor) -> torch.Tensor:
     return (down.square() + across.square() + 1e-6).sqrt().flatten(1).mean(1)
 
 
-def batches(z: torch.Tensor, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Returns indices of the images that are optimised at once, so that their values and gradients fit in memory."""
-    each = z[0].numel() + 40 * images[0].numel() if len(z) else 1
+def batches(z: torch.Tensor, values: int) -> tuple[torch.Tensor, ...]:
+    """Returns indices of the images that are optimised at once, so that they fit in memory.
+
+    Args:
+        z: received features, (N, ...).
+        values: what is held for each image beside its features.
+    """
+    each = z[0].numel() + values if len(z) else 1
     return torch.arange(len(z), device=z.device).split(max(1, AT_ONCE // each))
 
 

@@ -9,7 +9,7 @@ import torch
 from splitaudit.nn.image_prior import GaussianPrior
 from splitaudit.view import View
 
-from ._inversion import Budget, Objective, batches, descend
+from ._inversion import HELD, Budget, Objective, batches, descend
 from ._whitening import Whitening
 
 
@@ -41,7 +41,7 @@ class Near:
         z, found = view.average, []
         weight = self.variance * guess[0].numel() / max(1, z[0].numel())
         totals: dict[int, float] = {}
-        for at in batches(z, guess):
+        for at in batches(z, HELD * guess[:1].numel()):
             objective = Objective(view, self.basis(guess[at], self.tau), self.unit, 0.0, self.draws, True)
 
             def log(step: int, total: float) -> None:

@@ -76,9 +76,7 @@ class DeepPrior(Attack):
             view, GaussianPrior(view.image_shape), unit, self.params.tv, self.params.draws, self.params.adaptive
         )
         z = view.average
-        parts = [
-            self._fitted(view, objective, z[at], int(at[0])) for at in batches(z, z.new_empty(1, self._values(view)))
-        ]
+        parts = [self._fitted(view, objective, z[at], int(at[0])) for at in batches(z, self._values(view))]
         guess, last, before = (torch.cat(t) for t in zip(*parts, strict=True))
         gain = 1 - float(last.mean()) / max(float(before.mean()), 1e-30)
         view.note(gain_in_last_fifth=gain, converged=gain <= 0.1)
@@ -97,8 +95,8 @@ class DeepPrior(Attack):
         return {"steps": 150, "width": 12}
 
     def _values(self, view: View) -> int:
-        """Returns values of activations of one image's network, over four: what bounds the images at once."""
-        return 2 * self.params.width * math.prod(view.image_shape[1:])
+        """Returns values of activations of one image's network: what bounds the images at once."""
+        return 8 * self.params.width * math.prod(view.image_shape[1:])
 
     def _fitted(
         self, view: View, objective: Objective, z: torch.Tensor, first: int

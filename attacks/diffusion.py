@@ -167,7 +167,7 @@ class Diffusion(Attack):
         objective = Objective(view, GaussianPrior(view.image_shape), unit, 0.0, p.draws, adaptive=True)
         levels = torch.exp(torch.linspace(math.log(FIRST), math.log(LAST), p.levels)).tolist()
         parts = []
-        for at in batches(z, z.new_empty(1, 40 * p.width * math.prod(view.image_shape[1:]) // 4)):
+        for at in batches(z, 40 * p.width * math.prod(view.image_shape[1:])):
             noise, fresh = (view.generator(f"diffusion {role} {int(at[0])} {what}") for what in ("noise", "wire"))
             visible = objective.visible(z[at])
             shape = (len(at), *view.image_shape)

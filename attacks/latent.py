@@ -189,11 +189,11 @@ class Latent(Attack):
         p, z = self.params, view.average
         objective = Objective(view, GaussianPrior(view.image_shape), unit, 0.0, p.draws, adaptive=True)
         guess = decode(view, p.decoder.shape, view.fits["decoder"])
-        each = z.new_empty(1, 2 * p.width * math.prod(view.image_shape[1:]))  # the prior's activations, over four
+        activations = 8 * p.width * math.prod(view.image_shape[1:])
         return torch.cat(
             [
                 self._found(view, objective, network, z[at], guess[at], variance, f"{role} {int(at[0])}")
-                for at in batches(z, each)
+                for at in batches(z, activations)
             ]
         )
 

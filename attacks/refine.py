@@ -45,7 +45,7 @@ class RefineParams(Params):
     decoder: DecoderParams = Field(
         DecoderParams(), description="parameters of the decoder that it starts from; the same ones share its training"
     )
-    steps: int = Field(100, ge=1, description="losses with gradient per image")
+    steps: int = Field(100, ge=2, description="losses with gradient per image")
     optimiser: Optimiser = Field(
         "auto",
         description="adam, lbfgs, or the better of them on aux_val; where the defense is random it is Adam in any case",
@@ -148,7 +148,7 @@ class Refine(Attack):
 
     @classmethod
     def cheap(cls) -> dict[str, Any]:
-        return {"steps": 60, "decoder": Decoder.cheap()}
+        return {"steps": 60, "optimiser": "lbfgs", "decoder": Decoder.cheap()}
 
     def _spectrum(self, view: View, basis: GaussianPrior, images: torch.Tensor) -> torch.Tensor:
         """Returns the mean squared error of the decoder at each coefficient, (1, C, H, W), over own images.

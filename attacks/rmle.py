@@ -17,14 +17,14 @@ from splitaudit.params import Params
 from splitaudit.view import View
 
 from ._doubling import doubled
-from ._inversion import Budget, Descent, Objective, Optimiser, batches, budgets, defended, descend, own_images
+from ._inversion import HELD, Budget, Descent, Objective, Optimiser, batches, budgets, defended, descend, own_images
 from ._whitening import Whitening, whitening
 
 
 class RmleParams(Params):
     """Parameters of :class:`Rmle`."""
 
-    steps: int = Field(150, ge=1, description="losses with gradient per start and image")
+    steps: int = Field(150, ge=2, description="losses with gradient per start and image")
     restarts: int = Field(
         1, ge=1, description="starts: at the ridge inversion, at the mean image, then at draws from the prior"
     )
@@ -145,7 +145,7 @@ class Rmle(Attack):
 
     @classmethod
     def cheap(cls) -> dict[str, Any]:
-        return {"steps": 60}
+        return {"steps": 60, "optimiser": "lbfgs"}
 
     def _choose(
         self,
@@ -165,7 +165,7 @@ class Rmle(Attack):
         z = defended(view, own, "rmle own draws")
         start = None if ridge is None else ridge(unit(z))
         found: dict[tuple[float, Budget], float] = {}
-        best, kept = (grid[0], Budget(p.steps, RATES[0])), own
+        lowest, best, kept = float("inf"), (grid[0], Budget(p.steps, RATES[0])), own
 
         def tried(grid: Sequence[float], budget: Budget, curve: str) -> torch.Tensor:
             count = len(grid)
@@ -176,18 +176,20 @@ class Rmle(Attack):
             return guess.reshape(count, *own.shape)
 
         def compared(grid: Sequence[float], ways: Sequence[Budget], curve: str) -> None:
-            nonlocal best, kept
+            nonlocal lowest, best, kept
             for budget in ways:
                 for weight, guess in zip(grid, tried(grid, budget, curve), strict=True):
                     found[weight, budget] = float((guess - own).square().mean())
-                    if found[weight, budget] <= min(found.values()):
-                        best, kept = (weight, budget), guess
+                    if found[weight, budget] < lowest:
+                        lowest, best, kept = found[weight, budget], (weight, budget), guess
 
         noisy = p.adaptive and view.stochastic
         compared(grid, budgets(p.steps, p.optimiser, p.lr, RATES, noisy), "calibration_loss")
         if exact:
             # The prior is what the images have, so its weight is all that is left to get wrong; such images are small.
             compared([factor * best[0] for factor in FINE], [best[1]], "fine_calibration_loss")
+        if lowest == float("inf"):
+            raise FloatingPointError("the guesses are not finite for any weight and optimiser")
         half = tried([best[0]], best[1].half, "half_budget_loss")[0]
         grid_notes = {f"{weight:.4g}, {budget.name}": error for (weight, budget), error in found.items()}
         view.note(grid=grid_notes, **doubled(half, kept, own))
@@ -212,7 +214,7 @@ class Rmle(Attack):
         weight = weight * (pixels / features)
         totals: dict[int, float] = {}
         parts = []
-        for at in batches(z, weight.new_empty(1, pixels)):
+        for at in batches(z, HELD * pixels):
             best: Descent | None = None
             for number in range(restarts):
                 w = torch.zeros(len(at), *view.image_shape, device=view.device)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from splitaudit.attack import Attack
-from splitaudit.attacks._inversion import Budget, budgets
+from splitaudit.attacks._inversion import AT_ONCE, HELD, Budget, batches, budgets
 from splitaudit.attacks.refine import Refine
 from splitaudit.attacks.rmle import Rmle
 from splitaudit.defenses.noise import Noise, NoiseParams
@@ -37,7 +37,8 @@ def test_a_random_loss_is_left_to_adam(optimiser: Any, lr: float | None, noisy: 
 
 @pytest.mark.parametrize("attack", [Rmle, Refine])
 def test_the_choice_is_the_best_on_own_images_and_is_kept_for_the_private_ones(attack: type[Attack]) -> None:
-    run = attacked(attack, "orthogonal", sizes=Sizes(private=2))
+    params = {**attack.cheap(), "steps": 20, "optimiser": "auto"}
+    run = attacked(attack, "orthogonal", params=params, sizes=Sizes(private=2))
     notes: dict[str, Any] = {}
     for view in run.views:
         notes |= view.notes
@@ -46,7 +47,9 @@ def test_the_choice_is_the_best_on_own_images_and_is_kept_for_the_private_ones(a
         assert best == f"{notes['prior_weight']:.4g}, {notes['optimiser']}"
         assert len({name.split(", ")[1] for name in notes["grid"]}) == 3
     assert notes["optimiser"] in ("adam 0.2", "adam 0.8", "lbfgs")
-    noisy = attacked(attack, control_target("orthogonal", Noise(NoiseParams(sigma=0.5))), sizes=Sizes(private=2))
+    noisy = attacked(
+        attack, control_target("orthogonal", Noise(NoiseParams(sigma=0.5))), params=params, sizes=Sizes(private=2)
+    )
     assert {v.notes["optimiser"] for v in noisy.views if "optimiser" in v.notes} == {"adam 0.2"}
 
 
@@ -55,3 +58,26 @@ def test_what_was_asked_for_is_done() -> None:
         run = attacked(Rmle, "orthogonal", params={"steps": 10, "optimiser": asked}, sizes=Sizes(private=2))
         assert run.views[-1].notes["optimiser"].startswith(asked)
         assert torch.isfinite(run.guess).all()
+
+
+def test_a_guess_that_is_not_finite_is_never_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The least of numbers that begin with one that is none is none."""
+    found = Rmle._optimise
+
+    def broken(self: Rmle, view: Any, z: Any, prior: Any, unit: Any, weight: Any, budget: Budget, *rest: Any) -> Any:
+        guess = found(self, view, z, prior, unit, weight, budget, *rest)
+        return guess * float("nan") if not budget.lbfgs else guess
+
+    monkeypatch.setattr(Rmle, "_optimise", broken)
+    run = attacked(Rmle, "orthogonal", params={"steps": 10}, sizes=Sizes(private=2))
+    assert run.views[-1].notes["optimiser"] == "lbfgs"
+    with pytest.raises(FloatingPointError):
+        attacked(Rmle, "orthogonal", params={"steps": 10, "optimiser": "adam"}, sizes=Sizes(private=2))
+
+
+def test_images_are_optimised_at_once_as_far_as_what_is_held_for_each_fits() -> None:
+    z = torch.zeros(1000, 10)
+    pixels = 3 * 32 * 32
+    assert len(batches(z, HELD * pixels)[0]) == AT_ONCE // (10 + HELD * pixels) >= 128
+    assert len(batches(z, 8 * 16 * 32 * 32)[0]) >= 128, "deep_prior at 32 px"
+    assert [len(b) for b in batches(z, AT_ONCE)][:2] == [1, 1]

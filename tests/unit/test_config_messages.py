@@ -95,7 +95,7 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     ({"defenses": NOISE % "sigma: .inf"}, "defense 'noise': sigma: got inf, expected a finite number."),
     ({"defenses": NOISE % "relative: 7"}, "defense 'noise': relative: got 7, expected true or false."),
     ({"defenses": NOISE % "distribution: normal"}, "distribution: got 'normal', expected 'gaussian' or 'laplace'."),
-    ({"attacks": "[{name: rmle, params: {steps: 0}}]"}, "attack 'rmle': steps: got 0, expected at least 1."),
+    ({"attacks": "[{name: rmle, params: {steps: 0}}]"}, "attack 'rmle': steps: got 0, expected at least 2."),
     ({"attacks": "[{name: rmle, params: {steps: true}}]"}, "attack 'rmle': steps: got true, expected a whole number."),
     ({"metrics": "[mse, lpisp]"}, "metric 'lpisp' is not known. Did you mean 'lpips'?"),
     # where, how much, how often

@@ -112,7 +112,7 @@ ROUNDINGS: list[list[type[Defense]]] = [
 def test_rounding_does_not_stop_a_descent(
     attack: type[Attack], parts: list[type[Defense]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target, params = control_target("orthogonal", made(*parts)), {**attack.cheap(), "steps": 200}
+    target, params = control_target("orthogonal", made(*parts)), {**attack.cheap(), "steps": 200, "optimiser": "auto"}
     through = attacked(attack, target, params=params).leakage()
     monkeypatch.setattr(view, "pass_gradients", lambda model: model)
     try:
