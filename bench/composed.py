@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import nn
 
-from .defense import Defense
+from .defense import Defense, Network
 from .params import Params
 from .split import Split
 
@@ -70,6 +70,19 @@ class Composed(Defense):
     def train_helpers(self, x: torch.Tensor, z: torch.Tensor, y: torch.Tensor) -> None:
         for part, stage in zip(self._each(), self._stages, strict=True):
             part.train_helpers(x, stage.detach(), y)
+
+    def fit(self, network: Network) -> None:
+        for i, part in enumerate(self._each()):
+            before = list(self._each())[:i]
+
+            def edge(x: torch.Tensor, before: list[Defense] = before) -> torch.Tensor:
+                z = network.edge(x)
+                generator = torch.Generator(device=z.device).manual_seed(0)
+                for earlier in before:
+                    z = earlier.protect(z, generator)
+                return z
+
+            part.fit(Network(edge, network.cloud, network.images))
 
     def calibrate(self, features: Callable[[], Iterable[torch.Tensor]]) -> None:
         # A later part is calibrated on what the earlier, already calibrated parts send. Their randomness is drawn from

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -12,7 +13,24 @@ from torch import nn
 from .params import Params
 from .split import Split
 
-When = Literal["train+infer", "infer"]
+When = Literal["train+infer", "infer", "infer+cloud"]
+"""When a defense acts: throughout; on a trained undefended network; on one whose cloud is then trained on what is sent."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """The trained undefended network, as a defense that acts on it sees it.
+
+    Attributes:
+        edge: images in [0, 1], (N, C, H, W), to the features that this defense receives, (N, ...), differentiable; in a
+            composition they are what the defenses before it send.
+        cloud: the cloud half.
+        images: iterates over batches of ``client_train``, as they are, in [0, 1].
+    """
+
+    edge: Callable[[torch.Tensor], torch.Tensor]
+    cloud: nn.Sequential
+    images: Callable[[], Iterable[torch.Tensor]]
 
 
 class Defense(nn.Module):
@@ -21,7 +39,9 @@ class Defense(nn.Module):
     A plugin sets ``Params``, ``version`` and ``source`` (paper, equation, every departure) and overrides hooks. Its
     submodules and buffers are stored with the target; submodules in :attr:`helpers` are trained by the defense itself
     and are not stored. Calls come in this order: ``wrap``, ``prepare``, then per training step ``protect``,
-    ``train_helpers``, ``task_loss`` and ``extra_loss``, after training ``calibrate``, then only ``protect``.
+    ``train_helpers``, ``task_loss`` and ``extra_loss``, after training ``calibrate``, then only ``protect``. With ``when:
+    infer`` the network is trained already: ``fit`` and ``calibrate`` come first, then the training of what the defense
+    learns itself (and of the cloud, with ``infer+cloud``) while the rest stays as it is, then ``calibrate`` again.
 
     Args:
         params: validated parameters.
@@ -32,6 +52,8 @@ class Defense(nn.Module):
     source: ClassVar[str] = ""
     acts_on_wire: ClassVar[bool] = False
     """Says that ``protect`` does something, so that ``when: infer`` makes sense."""
+    after_training: ClassVar[bool] = False
+    """Says that the defense starts from the trained undefended network of the same seed, so that it is ``when: infer``."""
 
     name: str = "none"
     """The registry name; set by the framework."""
@@ -100,6 +122,9 @@ class Defense(nn.Module):
     def train_helpers(self, x: torch.Tensor, z: torch.Tensor, y: torch.Tensor) -> None:
         """Trains helper networks for one step, before the main step, on detached features."""
 
+    def fit(self, network: Network) -> None:
+        """Takes from the trained undefended network what the defense needs; with ``when: infer`` or ``infer+cloud`` alone."""
+
     def calibrate(self, features: Callable[[], Iterable[torch.Tensor]]) -> None:
         """Fits statistics after training. ``features()`` iterates over batches of this stage's features (client_train)."""
 
@@ -115,3 +140,8 @@ class Defense(nn.Module):
         The defense is public, so whoever sees the wire can compute this (the support of a dropout mask, for instance).
         """
         return None
+
+
+def usual_when(parts: Sequence[type[Defense]]) -> When:
+    """Returns when a defense, or a composition of several, acts unless a suite says something else."""
+    return "infer" if any(part.after_training for part in parts) else "train+infer"

@@ -116,13 +116,15 @@ class Estimator:
     def _training(self, identity: Mapping[str, Any]) -> float:
         edge, cloud, _, _ = self._of(identity)
         images = identity["client"]["client_train"]
-        if "base" in identity:  # only the defense's statistics are taken
-            return edge * images / self._rate("edge", edge)
-        training = identity["training"]
-        passes = 3 * images + identity["client"]["client_val"]
-        arithmetic = _burden(identity["defense"]["parts"]) * (edge + cloud) * passes / self._rate("train", edge)
+        taken = edge * images / self._rate("edge", edge) if "base" in identity else 0.0
+        if "base" in identity and not _learns(identity["defense"]):
+            return taken  # only the defense's statistics
+        training, val = identity["training"], identity["client"]["client_val"]
+        through_edge = images if "base" in identity else 3 * images  # a frozen edge has no backward pass
+        gflop = edge * (through_edge + val) + cloud * (3 * images + val)
+        arithmetic = _burden(identity["defense"]["parts"]) * gflop / self._rate("train", edge)
         steps = math.ceil(images / training["batch"]) * STEP_S * self._slowness()
-        return training["epochs"] * (arithmetic + steps)
+        return taken + training["epochs"] * (arithmetic + steps)
 
     def _attack(self, job: Job) -> float:
         """Returns the seconds of an attack's fit, or of what remains once its fit is there."""
@@ -193,6 +195,12 @@ def _burden(parts: Sequence[Mapping[str, Any]]) -> float:
         for hook, share in (("extra_loss", 0.4), ("train_helpers", 0.7), ("wrap", 0.35)):
             extra += share * (_hook(cls, hook) is not _hook(Defense, hook))
     return 1.0 + extra
+
+
+def _learns(defense: Mapping[str, Any]) -> bool:
+    """Says whether anything is trained on a trained network: its cloud, or what the defense learns by a loss of its own."""
+    own = (getattr(DEFENSES.get(p["name"]), hook) for p in defense["parts"] for hook in ("extra_loss", "train_helpers"))
+    return defense["when"] == "infer+cloud" or any(h not in (Defense.extra_loss, Defense.train_helpers) for h in own)
 
 
 def _measures(todo: Todo) -> set[str]:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .registry import Registry
 
+from .defense import usual_when
+
 SEVERAL = 2
 """Parameters that a label names even where they have their default value."""
 
@@ -34,16 +36,19 @@ class Labelled:
 def plugin_labels(registry: Registry[Any], specs: Iterable[Any]) -> list[str]:
     """Returns one label per spec of a plugin (``name`` and validated ``params``), as :func:`sweep_labels`.
 
-    A name may be composed; a defense that acts at inference alone ends in ``@infer``, a tuned attack in ``@tune8``.
+    A name may be composed. A defense that acts at another time than it usually does ends in ``@infer`` or
+    ``@infer+cloud``, a tuned attack in ``@tune8``.
     """
     specs = list(specs)
     named = sweep_labels([_labelled(registry, s.name, s.params) for s in specs])
-    return [name + _suffix(spec) for name, spec in zip(named, specs, strict=True)]
+    return [name + _suffix(registry, spec) for name, spec in zip(named, specs, strict=True)]
 
 
-def _suffix(spec: Any) -> str:
-    if getattr(spec, "when", None) == "infer":
-        return "@infer"
+def _suffix(registry: Registry[Any], spec: Any) -> str:
+    when = getattr(spec, "when", None)
+    if when is not None:
+        usual = usual_when([registry.get(part) for part in spec.name.split("+")])
+        return "" if when == usual else f"@{when}"
     return f"@tune{spec.tune}" if getattr(spec, "tune", 1) > 1 else ""
 
 

@@ -169,7 +169,7 @@ class RowBuilder:
         needs: tuple[Name, ...] = ()
         parts = defense_parts(defense)
         extra: dict[str, Any] = {"defense": {"parts": parts, "when": defense.when}}
-        if defense.when == "infer":
+        if defense.when != "train+infer":
             undefended = {"defense": {"parts": defense_parts(DefenseSpec(name="none")), "when": "train+infer"}}
             base = self._add("target", {**common, **undefended}, (), f"none, seed {seed} (its weights are reused)")
             needs, extra["base"] = (base.name,), base.key

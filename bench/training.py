@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -11,11 +13,14 @@ from torch import nn
 
 from .augment import Augmentation, augment
 from .data.base import Part
+from .defense import Network
 from .params import Params
 from .rising import still_rising
 from .seeds import derive, generator, seeded_globally
 from .split import SplitModel
 from .view import to_float
+
+Half = Literal["edge", "cloud"]
 
 
 class TrainingParams(Params):
@@ -43,6 +48,7 @@ def train(
     seed: int,
     names: dict[str, Any],
     device: torch.device,
+    frozen: Collection[Half] = (),
 ) -> dict[str, Any]:
     """Trains a target in place and returns its history.
 
@@ -57,6 +63,7 @@ def train(
         seed: the target's seed.
         names: plain values that batch order may depend on (dataset, backbone, cut).
         device: where to compute.
+        frozen: halves that stay as they are, in eval mode.
 
     Returns:
         ``loss`` and ``val_accuracy`` per epoch, ``kept_epoch``, and ``val_rising``: whether the validation accuracy of
@@ -65,8 +72,7 @@ def train(
     Raises:
         FloatingPointError: if the loss stops being finite, naming the epoch.
     """
-    helper = {name for name, _ in _helper_parameters(model)}
-    trained = [p for n, p in model.named_parameters() if n not in helper]
+    trained = learned(model, frozen)
     steps = math.ceil(len(data) / params.batch)
     optimizer = _optimizer(params, trained)
     schedule = _schedule(params, optimizer, params.epochs * steps)
@@ -76,9 +82,11 @@ def train(
     history: dict[str, Any] = {"loss": [], "val_accuracy": [], "kept_epoch": params.epochs}
     best: tuple[float, int, dict[str, torch.Tensor]] | None = None
     # The head's dropout draws from the global generator; seeding it per target keeps targets paired.
-    with seeded_globally(derive("layers", seed, **names)):
+    with seeded_globally(derive("layers", seed, **names)), _held(model, frozen):
         for epoch in range(1, params.epochs + 1):
             model.train()
+            for half in frozen:
+                getattr(model, half).eval()
             total = 0.0
             for index in torch.randperm(len(data), generator=order).to(device).split(params.batch):
                 if len(index) < 4:
@@ -102,6 +110,23 @@ def train(
         history["kept_epoch"] = best[1]
     history["val_rising"] = still_rising(history["val_accuracy"], len(val))
     return history
+
+
+def learned(model: SplitModel, frozen: Collection[Half] = ()) -> list[nn.Parameter]:
+    """Returns what the shared optimiser trains: everything but helper networks and frozen halves."""
+    left_out = (*(f"{half}." for half in frozen), *(f"defense.{h}." for h in model.defense.helpers))
+    return [p for n, p in model.named_parameters() if not n.startswith(left_out)]
+
+
+def fit_defense(model: SplitModel, data: Part, device: torch.device, batch: int = 64) -> None:
+    """Lets the defense take what it needs from the trained undefended network, in eval mode."""
+    model.eval()
+
+    def images() -> Iterator[torch.Tensor]:
+        for some in data.images.split(batch):
+            yield to_float(some.to(device))
+
+    model.defense.fit(Network(model.edge, model.cloud, images))
 
 
 def accuracy(model: SplitModel, part: Part, seed: int, device: torch.device, batch: int = 256) -> float:
@@ -150,9 +175,17 @@ def _step(
     return float(loss.detach())
 
 
-def _helper_parameters(model: SplitModel) -> list[tuple[str, nn.Parameter]]:
-    prefixes = tuple(f"defense.{h}." for h in model.defense.helpers)
-    return [(n, p) for n, p in model.named_parameters() if prefixes and n.startswith(prefixes)]
+@contextmanager
+def _held(model: SplitModel, frozen: Collection[Half]) -> Iterator[None]:
+    """Asks for no gradients of frozen halves' weights, which nobody would use."""
+    weights = [p for half in frozen for p in getattr(model, half).parameters() if p.requires_grad]
+    for p in weights:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in weights:
+            p.requires_grad_(True)
 
 
 def _optimizer(params: TrainingParams, trained: list[nn.Parameter]) -> torch.optim.Optimizer:

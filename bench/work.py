@@ -23,7 +23,7 @@ from .seeds import derive, generator
 from .split import SplitModel
 from .store import Store
 from .targets import build, channel_statistics, check_wire, names_of, restore, stored_state
-from .training import TrainingParams, calibrate, train
+from .training import Half, TrainingParams, calibrate, fit_defense, learned, train
 from .tuned import attack_of
 from .view import View, hidden_order, to_float
 
@@ -122,19 +122,23 @@ class Worker:
         statistics = channel_statistics(data)
         model = build(identity, info, statistics, self.device)
         history: dict[str, Any] = {}
+        frozen: tuple[Half, ...] = ()
         if "base" in identity:
-            # The base's edge and cloud; the defense's own buffers stay as initialised, to be calibrated below.
+            # The base's edge and cloud; the defense's own tensors are as initialised.
             weights = self.store.read_artifact("target", identity["base"], self.device)
-            kept = {k: v for k, v in model.state_dict().items() if k.startswith("defense.")}
-            model.load_state_dict({**_halves(weights), **kept})
-        else:
+            own = {k: v for k, v in model.state_dict().items() if k.startswith("defense.")}
+            model.load_state_dict({**_halves(weights), **own})
+            fit_defense(model, data, self.device)
+            calibrate(model, data, self.device)
+            frozen = ("edge",) if _adapts(identity) else ("edge", "cloud")
+        if learned(model, frozen):
             params = TrainingParams(**identity["training"])
-            history = train(model, data, val, params, seed, names_of(identity), self.device)
-        calibrate(model, data, self.device)
+            history = train(model, data, val, params, seed, names_of(identity), self.device, frozen)
+            calibrate(model, data, self.device)
         check_wire(model, val, generator("check", seed, self.device), self.device)
         state = stored_state(model)
         if "base" in identity:
-            state = {k: v for k, v in state.items() if k.startswith("defense.")}
+            state = {k: v for k, v in state.items() if k.startswith(_own(identity))}
             state["normalize.mean"], state["normalize.std"] = (t.clone() for t in statistics)
         else:
             state |= {"statistics.mean": statistics[0].clone(), "statistics.std": statistics[1].clone()}
@@ -268,7 +272,7 @@ class Worker:
             weights = self.store.read_artifact("target", key, self.device)
             base = identity.get("base")
             if base:
-                own = {k: v for k, v in weights.items() if k.startswith("defense.")}
+                own = {k: v for k, v in weights.items() if k.startswith(_own(identity))}
                 statistics = (weights["normalize.mean"], weights["normalize.std"])
                 lent = self.store.read_artifact("target", base, self.device)
                 weights = {**_halves(lent), **own}
@@ -342,6 +346,16 @@ class Worker:
         else:
             found = score_all(job.metrics, to_float(private.images), stored)
         return found, time.perf_counter() - started
+
+
+def _adapts(identity: Mapping[str, Any]) -> bool:
+    """Says whether a target that starts from another one has a cloud of its own."""
+    return identity["defense"]["when"] == "infer+cloud"
+
+
+def _own(identity: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns how the names of those tensors begin that a target does not take from the one that it starts from."""
+    return ("defense.", "cloud.") if _adapts(identity) else ("defense.",)
 
 
 def _halves(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -85,7 +85,15 @@ class DefenseSpec(_Model):
     params: dict[str, Any] = Field(
         default_factory=dict, description="parameters; for a composition: part name to its parameters"
     )
-    when: When = Field(default="train+infer", description="infer: reuse the undefended target's weights")
+    sweep: dict[str, Any] = Field(
+        default_factory=dict,
+        description="lists of values of parameters, crossed: the strengths to compare the defense at",
+    )
+    when: When | None = Field(
+        default=None,
+        description="infer: act on the trained undefended network; infer+cloud: then train the cloud on what is sent; null: "
+        "train+infer, and infer for defenses that start from a trained network",
+    )
 
 
 class AttackSpec(_Model):

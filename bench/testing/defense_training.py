@@ -7,6 +7,7 @@ import torch
 from ..defense import Defense
 from ..params import Params
 from ..split import SplitModel
+from ..training import learned
 from ..view import to_float
 from .data import part
 from .outcome import Check, NotApplicable, fail, require
@@ -17,7 +18,10 @@ HELPER_STEPS = 40
 
 
 def check_extra_loss(cls: type[Defense]) -> None:
-    """A penalty that does not reach the edge protects nothing, and one that is not finite ends the training."""
+    """A penalty that does not reach the edge protects nothing, and one that is not finite ends the training.
+
+    On a network that is trained already it has to reach what the defense learns.
+    """
     for params in (cls.cheap(), {}):
         home = home_of(cls)
         model = defended(make(cls, params), home).train()
@@ -25,7 +29,9 @@ def check_extra_loss(cls: type[Defense]) -> None:
         x = to_float(data.images)
         z = model.clean(x)
         logits = model.cloud(model.protect(z, torch.Generator().manual_seed(0)))
-        weights = [p for p in model.edge.parameters() if p.requires_grad]
+        weights, whose = [p for p in model.edge.parameters() if p.requires_grad], "the edge's weights"
+        if cls.after_training:
+            weights, whose = learned(model, ("edge", "cloud")), "what the defense learns"
         for _ in range(HELPER_STEPS):
             model.defense.train_helpers(x, z.detach(), data.labels)
             extra = model.defense.extra_loss(x, z, data.labels, logits)
@@ -33,8 +39,8 @@ def check_extra_loss(cls: type[Defense]) -> None:
                 break
         else:
             fail(
-                "the extra loss has no gradient with respect to the edge's weights",
-                "the edge learns from it",
+                f"the extra loss has no gradient with respect to {whose}",
+                "the edge learns from it; where the network is trained already, the defense's own parameters do",
                 "z is detached on the way, the loss is computed under torch.no_grad(), or a clamp cuts it off",
             )
 

@@ -18,7 +18,7 @@ from ..plugins import BACKBONES
 from ..seeds import derive, seeded_globally
 from ..split import Split, SplitInfo, SplitModel, cut_blocks
 from ..targets import channel_statistics
-from ..training import TrainingParams, calibrate, train
+from ..training import Half, TrainingParams, calibrate, fit_defense, learned, train
 from .data import CLASSES, SHAPE, part
 from .edges import control_edge
 from .outcome import NotApplicable
@@ -105,10 +105,23 @@ def defended(defense: Defense, home: Home, seed: int = 0) -> SplitModel:
 
 
 def two_steps(model: SplitModel, home: Home, seed: int = 0) -> list[float]:
-    """Trains a target for two steps of the shared loop, as a run would, and calibrates it; returns the epoch's losses."""
+    """Trains a target for two steps of the shared loop, as a run would, and calibrates it; returns the epoch's losses.
+
+    Where the defense starts from a trained network, that one is trained for two steps first, without it.
+    """
     data, val = part("client_train", 16, home.image_shape), part("client_val", 8, home.image_shape)
-    history = train(model, data, val, TrainingParams(epochs=1, batch=8), seed, dict(NAMES), CPU)
-    calibrate(model, data, CPU)
+    given = TrainingParams(epochs=1, batch=8), seed, dict(NAMES), CPU
+    frozen: tuple[Half, ...] = ()
+    history: dict[str, Any] = {"loss": []}
+    if model.defense.after_training:
+        plain = SplitModel(Split(model.info, model.edge, model.cloud), Defense(Params()))
+        history = train(plain, data, val, *given)
+        fit_defense(model, data, CPU)
+        calibrate(model, data, CPU)
+        frozen = ("edge", "cloud")
+    if learned(model, frozen):
+        history = train(model, data, val, *given, frozen)
+        calibrate(model, data, CPU)
     model.eval()
     return history["loss"]
 

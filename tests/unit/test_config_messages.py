@@ -88,7 +88,10 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     ({"defenses": "[{noise: {sigma: 1}}]"}, "Write {name: noise, params: {sigma: 1}}."),
     ({"defenses": "[{name: noise, sigma: 1}]"}, "A parameter of the plugin belongs into params: {sigma: 1}."),
     ({"defenses": "[{name: noise, params: sigma=1}]"}, "defenses.0.params: got 'sigma=1', expected keys and values"),
-    ({"defenses": "[{name: noise, when: inference}]"}, "expected 'train+infer' or 'infer'. Did you mean 'infer'?"),
+    (
+        {"defenses": "[{name: noise, when: inference}]"},
+        "expected 'train+infer', 'infer' or 'infer+cloud'. Did you mean 'infer'?",
+    ),
     ({"defenses": NOISE % "sigma: big"}, "defense 'noise': sigma: got 'big', expected a number."),
     ({"defenses": NOISE % "sigma: -1"}, "defense 'noise': sigma: got -1, expected at least 0."),
     ({"defenses": NOISE % "sigma: yes"}, "defense 'noise': sigma: got true, expected a number. An unquoted yes"),

@@ -169,7 +169,7 @@ def test_the_page_names_every_part_and_every_field_that_is_no_part_of_a_key() ->
 
 
 def test_every_yaml_block_of_the_page_is_an_example_with_a_heading_of_its_own() -> None:
-    assert len(examples()) == PAGE.read_text(encoding="utf-8").count("```yaml\n") == 11
+    assert len(examples()) == PAGE.read_text(encoding="utf-8").count("```yaml\n") == 12
 
 
 @pytest.mark.parametrize("name", examples())
@@ -200,7 +200,14 @@ def test_the_composition_has_the_parameters_of_each_part(tmp_path: Path) -> None
     [
         ("Two cuts", {(d, c) for d in QUICK if d != "siftfunnel" for c in ("block1", "block3")}),
         ("A sweep", {(d, "block2") for d in ("none", "noise(sigma=0.5)", "noise(sigma=1)", "noise(sigma=2)")}),
-        ("A defense at inference alone", {(d, "block2") for d in ("none", "noise", "noise@infer")}),
+        (
+            "The strengths of a defense",
+            {(d, "block2") for d in ("none", "noise(sigma=0.5)", "noise(sigma=1)", "noise(sigma=2)")},
+        ),
+        (
+            "A defense on a trained network",
+            {(d, "block2") for d in ("none", "noise", "noise@infer", "noise@infer+cloud")},
+        ),
         (
             "Leaving cells out",
             {(d, "block2") for d in ("none", "noise(sigma=1)", "noise(sigma=2)")} | {("none", "block3")},

@@ -1,0 +1,73 @@
+"""Defenses of a suite: compositions, sweeps over their strength, and when they act."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from ..defense import Defense, usual_when
+from ..errors import did_you_mean
+from ..plugins import DEFENSES
+from .complete import crossed_params
+from .problems import told
+from .suite import DefenseSpec
+
+
+def complete_defenses(spec: DefenseSpec, problems: list[str]) -> list[DefenseSpec]:
+    """Returns a defense once per combination of listed values, with complete parameters, and adds to the problems."""
+    names = spec.name.split("+")
+    if len(names) == 1:
+        found = crossed_params(DEFENSES, spec.name, spec.params, problems, sweep=spec.sweep)
+        return [_complete(spec, p, problems) for p in found]
+    if len(set(names)) < len(names):
+        problems.append(f"defense '{spec.name}': a part is listed twice")
+        return []
+    if "none" in names:
+        problems.append(f"defense '{spec.name}': 'none' changes nothing, leave it out of the composition")
+        return []
+    for field, key in [("params", k) for k in spec.params] + [("sweep", k) for k in spec.sweep]:
+        if key not in names:
+            problems.append(
+                f"defense '{spec.name}': {field}: '{key}' is no part of the composition.{did_you_mean(key, names)} "
+                f"Expected part names ({', '.join(names)}) with their parameters."
+            )
+    per_part: list[list[dict[str, Any]]] = []
+    for name in names:
+        given, swept = spec.params.get(name, {}), spec.sweep.get(name, {})
+        for field, value in (("params", given), ("sweep", swept)):
+            if not isinstance(value, dict):
+                problems.append(f"defense '{spec.name}': {field}: {name}: got {told(value)}, expected keys and values")
+                return []
+        per_part.append(crossed_params(DEFENSES, name, given, problems, sweep=swept))
+    if any(not p for p in per_part):
+        return []
+    tasks = [n for n in names if DEFENSES.get(n).task_loss is not Defense.task_loss]
+    if len(tasks) > 1:
+        problems.append(f"defense '{spec.name}': {' and '.join(tasks)} each replace the task loss; only one may")
+    shapes = [n for n in names if DEFENSES.get(n).wrap is not Defense.wrap]
+    if len(shapes) > 1:
+        problems.append(f"defense '{spec.name}': {' and '.join(shapes)} each replace the architecture; only one may")
+    return [_complete(spec, dict(zip(names, values, strict=True)), problems) for values in itertools.product(*per_part)]
+
+
+def _complete(spec: DefenseSpec, params: dict[str, Any], problems: list[str]) -> DefenseSpec:
+    parts = {n: DEFENSES.get(n) for n in spec.name.split("+")}
+    when = spec.when or usual_when(list(parts.values()))
+    later = [n for n, cls in parts.items() if cls.after_training]
+    in_training = [n for n, cls in parts.items() if not cls.acts_on_wire]
+    if when == "train+infer" and later:
+        problems.append(
+            f"defense '{spec.name}' with when: train+infer: {' and '.join(later)} starts from a trained network. "
+            "Leave out when, or write when: infer+cloud to train the cloud on what is sent."
+        )
+    if when != "train+infer" and in_training and spec.when is None:
+        problems.append(
+            f"defense '{spec.name}': {' and '.join(in_training)} acts only in training, {' and '.join(later)} only on a "
+            "network that was trained without a defense, so the two cannot be composed."
+        )
+    elif when != "train+infer" and in_training:
+        problems.append(
+            f"defense '{spec.name}' with when: {when}: {' and '.join(in_training)} acts only in training, so on a network "
+            "that is trained already it would equal 'none'. Leave out when."
+        )
+    return spec.model_copy(update={"params": params, "sweep": {}, "when": when})
