@@ -112,6 +112,20 @@ class Composed(Defense):
 
     _stages: list[torch.Tensor]
 
+    def lift(self, sent: torch.Tensor) -> torch.Tensor:
+        for part in reversed(list(self._each())):
+            sent = part.lift(sent)
+        return sent
+
+    def wire_bits(self, feature_shape: tuple[int, ...]) -> int:
+        # What a part saves is lost again behind one that changes the wire; what sends fewer numbers saves for all.
+        bits = super().wire_bits(feature_shape)
+        for part in self._each():
+            if part.acts_on_wire:
+                bits = part.wire_bits(feature_shape)
+            feature_shape = part.wire_shape(feature_shape)
+        return bits
+
     def visible(self, received: torch.Tensor) -> torch.Tensor | None:
         # Only the mask of the last part that acts on the wire can be read off it: what an earlier one zeroed may have been
         # refilled. Parts after it that act on training alone (nopeek, adversarial) leave the wire as it is.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -133,6 +134,18 @@ class Defense(nn.Module):
     def protect(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Returns what is sent for features z (N, ...). All randomness comes from ``generator``; z is not changed."""
         return z
+
+    def lift(self, sent: torch.Tensor) -> torch.Tensor:
+        """Returns what the cloud half takes (N, *feature_shape) for what was sent (N, *wire_shape): the cloud's side of it.
+
+        Where fewer numbers cross the wire than the cloud half takes, they are filled up here. No privacy comes from it:
+        attacks see what was sent.
+        """
+        return sent
+
+    def wire_bits(self, feature_shape: tuple[int, ...]) -> int:
+        """Returns how many bits carry one image's features over the wire, without compression: 32 for each number."""
+        return 32 * math.prod(self.wire_shape(feature_shape))
 
     def visible(self, received: torch.Tensor) -> torch.Tensor | None:
         """Returns which elements of received features carry the edge's output (bool, same shape); None: all of them.

@@ -135,4 +135,23 @@ class SplitModel(nn.Module):
 
     def forward(self, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Returns logits (N, K) through the defended wire."""
-        return self.cloud(self.wire(x, generator))
+        return self.answer(self.wire(x, generator))
+
+    def answer(self, sent: torch.Tensor) -> torch.Tensor:
+        """Returns the cloud's logits (N, K) for what was sent, (N, *wire_shape)."""
+        return self.cloud(self.defense.lift(sent))
+
+
+class CloudSide(nn.Module):
+    """The cloud's half of a target with its side of the defense: what was sent, (N, *wire_shape), to logits (N, K).
+
+    Args:
+        model: the target.
+    """
+
+    def __init__(self, model: SplitModel) -> None:
+        super().__init__()
+        self.cloud, self.defense = model.cloud, model.defense
+
+    def forward(self, sent: torch.Tensor) -> torch.Tensor:
+        return self.cloud(self.defense.lift(sent))

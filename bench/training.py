@@ -157,7 +157,7 @@ def _step(
     model: SplitModel, x: torch.Tensor, y: torch.Tensor, optimizer: torch.optim.Optimizer, draws: torch.Generator
 ) -> float:
     z = model.clean(x)
-    logits = model.cloud(model.protect(z, draws))
+    logits = model.answer(model.protect(z, draws))
     model.defense.train_helpers(x, z.detach(), y)
     loss = model.defense.task_loss(logits, y)
     extra = model.defense.extra_loss(x, z, y, logits)

@@ -15,7 +15,7 @@ from .defense import Defense
 from .errors import KnowledgeError
 from .knowledge import AdversaryKnowledge
 from .seeds import generator
-from .split import SplitInfo, SplitModel
+from .split import CloudSide, SplitInfo, SplitModel
 from .straight import pass_gradients
 
 VERSION = 3
@@ -235,9 +235,9 @@ class View:
 
     @property
     def cloud(self) -> nn.Module:
-        """The cloud half with its weights."""
+        """The cloud half with its weights, from what is sent to logits."""
         self._grant("cloud weights", self.knowledge.cloud)
-        return self._model.cloud
+        return CloudSide(self._model)
 
     def query(self, x: torch.Tensor) -> torch.Tensor:
         """Runs the defended edge on the attacker's images in [0, 1] and returns one draw of the features."""

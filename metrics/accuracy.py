@@ -44,7 +44,7 @@ class Accuracy(Measure):
             for images, labels in zip(part.images.split(context.batch), part.labels.split(context.batch), strict=True):
                 z = model.clean(to_float(images.to(context.device)))
                 y = labels.to(context.device)
-                hits = [model.cloud(model.protect(z, generator)).argmax(1) == y for _ in range(draws)]
+                hits = [model.answer(model.protect(z, generator)).argmax(1) == y for _ in range(draws)]
                 right.append(torch.stack(hits).double().mean(0).cpu())
         per_image = torch.cat(right)
         n, accuracy = len(per_image), float(per_image.mean())

@@ -31,14 +31,16 @@ class Cost(Measure):
         "cloud_macs": Column("MAC", "more cost", "multiply-adds of the cloud, one image"),
         "wire_shape": Column("", "neither", "shape of one image's features on the wire"),
         "wire_elements": Column("elements", "more cost", "numbers that cross the wire for one image"),
-        "wire_bytes": Column("bytes", "more cost", "bytes that cross the wire for one image, as float32"),
+        "wire_bytes": Column(
+            "bytes", "more cost", "bytes that cross the wire for one image: float32, fewer bits where a defense rounds"
+        ),
     }
 
     def measure(self, context: MeasureContext) -> Measurement:
         model, generator = context.model, context.generator("cost")
         x = torch.full((1, *model.info.image_shape), 0.5, device=context.device)
         z, edge = _counted(lambda: model.wire(x, generator))
-        _, cloud = _counted(lambda: model.cloud(z))
+        _, cloud = _counted(lambda: model.answer(z))
         shape = tuple(z.shape[1:])
         return Measurement(
             {
@@ -48,7 +50,7 @@ class Cost(Measure):
                 "cloud_macs": cloud // 2,
                 "wire_shape": "x".join(str(n) for n in shape),
                 "wire_elements": math.prod(shape),
-                "wire_bytes": 4 * math.prod(shape),
+                "wire_bytes": math.ceil(model.defense.wire_bits(model.feature_shape) / 8),
             }
         )
 

@@ -28,7 +28,7 @@ def check_extra_loss(cls: type[Defense]) -> None:
         data = part("client_train", 8, home.image_shape)
         x = to_float(data.images)
         z = model.clean(x)
-        logits = model.cloud(model.protect(z, torch.Generator().manual_seed(0)))
+        logits = model.answer(model.protect(z, torch.Generator().manual_seed(0)))
         weights, whose = [p for p in model.edge.parameters() if p.requires_grad], "the edge's weights"
         if cls.after_training:
             weights, whose = learned(model, ("edge", "cloud")), "what the defense learns"

@@ -10,7 +10,7 @@ from ..defense import Defense
 from ..split import SplitModel
 from ..view import to_float
 from .data import part
-from .outcome import Check, require
+from .outcome import Check, fail, require
 from .randomness import global_generators_watched
 from .targets import defended, home_of, make, trained
 
@@ -39,6 +39,18 @@ def check_wire_shape(cls: type[Defense]) -> None:
             f"protect returned shape {tuple(got.shape)} for {len(z)} images, wire_shape declares {tuple(declared)}",
             "the batch axis followed by the declared shape, in training and at inference",
             "protect pools or flattens, and wire_shape is not overridden",
+        )
+        _require_answer(model, got)
+
+
+def _require_answer(model: SplitModel, got: torch.Tensor) -> None:
+    try:
+        model.answer(got)
+    except RuntimeError as exc:
+        fail(
+            f"the cloud half cannot take what was sent ({str(exc).splitlines()[0]})",
+            "features of the shape that the cloud half takes",
+            "what crosses the wire has another shape, and lift does not fill it up again",
         )
 
 
@@ -139,7 +151,7 @@ def check_global_generators_are_untouched(cls: type[Defense]) -> None:
     data = part("client_train", 8, home.image_shape)
     x = to_float(data.images)
     z = model.clean(x)
-    logits = model.cloud(model.protect(z, torch.Generator().manual_seed(0)))  # a head's dropout draws globally
+    logits = model.answer(model.protect(z, torch.Generator().manual_seed(0)))  # a head's dropout draws globally
     likely = "torch.randn, F.dropout or torch.manual_seed; draw with generator=… from the generator that is given"
     with global_generators_watched("the defense", likely):
         for mode in (True, False):

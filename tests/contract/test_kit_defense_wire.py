@@ -31,6 +31,18 @@ class RandomToy(ToyDefense):
         return True
 
 
+@breaks("check_wire_shape", "the cloud half cannot take what was sent", "lift does not fill it up again", also=ALL)
+class PoolsAlone(ToyDefense):
+    """Halves the features' resolution, says so, and leaves the cloud with it."""
+
+    def wire_shape(self, feature_shape: tuple[int, ...]) -> tuple[int, ...]:
+        channels, height, width = feature_shape
+        return channels, height // 2, width // 2
+
+    def protect(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return F.avg_pool2d(z, 2)
+
+
 @breaks("check_wire_shape", "protect returned shape (6, 8, 4, 4)", "declares (8, 8, 8)", "wire_shape", also=ALL)
 class PoolsInSecret(ToyDefense):
     """Halves the features' resolution and does not say so."""
