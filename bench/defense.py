@@ -53,14 +53,18 @@ class Defense(nn.Module):
     source: ClassVar[str] = ""
     acts_on_wire: ClassVar[bool] = False
     """Says that ``protect`` does something, so that ``when: infer`` makes sense."""
-    after_training: ClassVar[bool] = False
-    """Says that the defense starts from the trained undefended network of the same seed, so that it is ``when: infer``."""
+    usually: ClassVar[When] = "train+infer"
+    """When the defense acts unless a suite says otherwise. Anything else than ``train+infer`` says that it starts from the
+    trained undefended network of the same seed, and is never trained along with it."""
 
     name: str = "none"
     """The registry name; set by the framework."""
 
     helpers: tuple[str, ...] = ()
     """Names of submodules that are trained by :meth:`train_helpers`, not by the shared optimiser, and not stored."""
+
+    on_cloud: tuple[str, ...] = ()
+    """Names of parameters and buffers that the cloud needs too (in ``lift``): whoever knows the cloud knows them."""
 
     def __init__(self, params: Params) -> None:
         super().__init__()
@@ -156,5 +160,9 @@ class Defense(nn.Module):
 
 
 def usual_when(parts: Sequence[type[Defense]]) -> When:
-    """Returns when a defense, or a composition of several, acts unless a suite says something else."""
-    return "infer" if any(part.after_training for part in parts) else "train+infer"
+    """Returns when a defense, or a composition of several, acts unless a suite says otherwise."""
+    found = {part.usually for part in parts}
+    for when in ("infer+cloud", "infer"):
+        if when in found:
+            return when
+    return "train+infer"

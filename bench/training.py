@@ -113,9 +113,9 @@ def train(
 
 
 def learned(model: SplitModel, frozen: Collection[Half] = ()) -> list[nn.Parameter]:
-    """Returns what the shared optimiser trains: everything but helper networks and frozen halves."""
+    """Returns what the shared optimiser trains: all that asks for gradients but helper networks and frozen halves."""
     left_out = (*(f"{half}." for half in frozen), *(f"defense.{h}." for h in model.defense.helpers))
-    return [p for n, p in model.named_parameters() if not n.startswith(left_out)]
+    return [p for n, p in model.named_parameters() if p.requires_grad and not n.startswith(left_out)]
 
 
 def fit_defense(model: SplitModel, data: Part, device: torch.device, batch: int = 64) -> None:

@@ -168,14 +168,19 @@ class View:
     def untrained(self, role: str) -> SplitModel:
         """Returns a freshly initialised target of the (public) architecture and defense, for the attacker to train.
 
-        Its weights are the attacker's own: they have nothing to do with those that the target started from.
+        Its weights are the attacker's own: they have nothing to do with those that the target started from. Only what the
+        cloud holds of the defense is the target's where the cloud's weights are granted.
 
         Args:
             role: names the initialisation.
         """
         if self._blank is None:
             raise KnowledgeError("the architecture of the target is not at hand here")
-        return pass_gradients(self._blank(self.seed_for(f"untrained {role}")).to(self.device))
+        model = self._blank(self.seed_for(f"untrained {role}")).to(self.device)
+        if self.knowledge.cloud:
+            known = self._model.defense.state_dict()
+            model.defense.load_state_dict({n: known[n] for n in model.defense.on_cloud if n in known}, strict=False)
+        return pass_gradients(model)
 
     @property
     def stochastic(self) -> bool:

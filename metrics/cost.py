@@ -27,7 +27,9 @@ class Cost(Measure):
     columns: ClassVar[dict[str, Column]] = {
         "edge_macs": Column("MAC", "more cost", "multiply-adds of the edge with its defense, one image"),
         "edge_flops": Column("FLOP", "more cost", "the same in floating-point operations, 2 per multiply-add"),
-        "edge_parameters": Column("parameters", "more cost", "trainable numbers that the device holds"),
+        "edge_parameters": Column(
+            "parameters", "more cost", "weights that the device holds, of the edge and of its defense"
+        ),
         "cloud_macs": Column("MAC", "more cost", "multiply-adds of the cloud, one image"),
         "wire_shape": Column("", "neither", "shape of one image's features on the wire"),
         "wire_elements": Column("elements", "more cost", "numbers that cross the wire for one image"),

@@ -53,7 +53,7 @@ def complete_defenses(spec: DefenseSpec, problems: list[str]) -> list[DefenseSpe
 def _complete(spec: DefenseSpec, params: dict[str, Any], problems: list[str]) -> DefenseSpec:
     parts = {n: DEFENSES.get(n) for n in spec.name.split("+")}
     when = spec.when or usual_when(list(parts.values()))
-    later = [n for n, cls in parts.items() if cls.after_training]
+    later = [n for n, cls in parts.items() if cls.usually != "train+infer"]
     in_training = [n for n, cls in parts.items() if not cls.acts_on_wire]
     if when == "train+infer" and later:
         problems.append(

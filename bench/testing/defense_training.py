@@ -30,7 +30,7 @@ def check_extra_loss(cls: type[Defense]) -> None:
         z = model.clean(x)
         logits = model.answer(model.protect(z, torch.Generator().manual_seed(0)))
         weights, whose = [p for p in model.edge.parameters() if p.requires_grad], "the edge's weights"
-        if cls.after_training:
+        if cls.usually != "train+infer":
             weights, whose = learned(model, ("edge", "cloud")), "what the defense learns"
         for _ in range(HELPER_STEPS):
             model.defense.train_helpers(x, z.detach(), data.labels)

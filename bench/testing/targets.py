@@ -113,7 +113,7 @@ def two_steps(model: SplitModel, home: Home, seed: int = 0) -> list[float]:
     given = TrainingParams(epochs=1, batch=8), seed, dict(NAMES), CPU
     frozen: tuple[Half, ...] = ()
     history: dict[str, Any] = {"loss": []}
-    if model.defense.after_training:
+    if model.defense.usually != "train+infer":
         plain = SplitModel(Split(model.info, model.edge, model.cloud), Defense(Params()))
         history = train(plain, data, val, *given)
         fit_defense(model, data, CPU)

@@ -30,7 +30,7 @@ class Lead(Defense):
 
     source = "toy"
     acts_on_wire = True
-    after_training = True
+    usually = "infer"
 
     def prepare(self, split):
         self.register_buffer("seen", torch.zeros(()))
@@ -52,7 +52,7 @@ class Learned(Defense):
 
     source = "toy"
     acts_on_wire = True
-    after_training = True
+    usually = "infer"
 
     def prepare(self, split):
         self.offset = nn.Parameter(torch.zeros(()))

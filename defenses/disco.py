@@ -1,0 +1,125 @@
+"""Channels pruned for each image, by a network that is trained against a decoder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import nn
+
+from splitaudit.defense import Defense
+from splitaudit.nn.inverse import InverseNetwork
+from splitaudit.nn.scale import channel_axes
+from splitaudit.params import Params
+from splitaudit.split import Split
+
+from .adversarial import standardised
+
+
+class DiscoParams(Params):
+    """Parameters of :class:`Disco`."""
+
+    ratio: float = Field(0.6, ge=0, lt=1, description="share of channels that are set to zero for each image")
+    alpha: float = Field(
+        0.5, ge=0, le=1, description="weight of the decoder's failure; the cross-entropy has the weight 1 - alpha"
+    )
+    temperature: float = Field(
+        0.1, gt=0, description="width of the soft mask that gradients see, in units of the scores' standard deviation"
+    )
+    width: int = Field(16, ge=1, description="channels of the simulated decoder")
+    lr: float = Field(2e-3, gt=0, description="learning rate of the simulated decoder (Adam)")
+
+
+class Disco(Defense):
+    """Sets those channels to zero that a small network picks for each image: z' = m(z) ⊙ z.
+
+    The pruner scores each channel from the means of all of an image's channels (two linear layers); the ``ratio``·C lowest are
+    set to zero. It minimises (1−α)·CE + α·max(0, 1 − MSE(D(z'), x)/V), the decoder D minimises its mean squared error on
+    what is sent; V is the mean squared error of the batch's mean image. Gradients pass through the mask as through a
+    sigmoid of the scores about the threshold. The edge stays as it was trained, the cloud
+    learns along (``when: infer``: it stays, too).
+
+    Source: Singh et al. 2021 (DISCO): a dynamic pruner of channels against a proxy decoder. Departures: the decoder's
+    failure is normalised and bounded, as in ``adversarial``, where the plain −α·‖D(z') − x‖ is not; the pruner sees
+    channel means instead of whole maps, so that it is small on the device and fits any feature shape (vectors: each
+    number is a channel; tokens: channels on the last axis).
+    """
+
+    Params = DiscoParams
+    version = 1
+    source = "Singh et al., CVPR 2021"
+    acts_on_wire = True
+    usually = "infer+cloud"
+    helpers = ("decoder",)
+
+    @classmethod
+    def neutral(cls) -> dict[str, Any]:
+        return {"ratio": 0.0, "alpha": 0.0}
+
+    @classmethod
+    def cheap(cls) -> dict[str, Any]:
+        return {"width": 4}
+
+    def prepare(self, split: Split) -> None:
+        shape = split.feature_shape()
+        self.channels = shape[0] if len(shape) == 3 else shape[-1]
+        inside = max(4, self.channels // 4)
+        self.pruner = nn.Sequential(nn.Linear(self.channels, inside), nn.ReLU(), nn.Linear(inside, self.channels))
+        self.decoder = InverseNetwork(shape, split.info.image_shape, self.params.width, depth=1)
+        self._optimizer: torch.optim.Optimizer | None = None
+
+    def task_loss(self, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return (1 - self.params.alpha) * F.cross_entropy(logits, y)
+
+    def train_helpers(self, x: torch.Tensor, z: torch.Tensor, y: torch.Tensor) -> None:
+        if self.params.alpha == 0:
+            return
+        if self._optimizer is None:
+            self.decoder.requires_grad_(True)
+            self._optimizer = torch.optim.Adam(self.decoder.parameters(), lr=self.params.lr)
+        self._optimizer.zero_grad(set_to_none=True)
+        F.mse_loss(self.decoder(standardised(self._pruned(z).detach())), x).backward()
+        self._optimizer.step()
+
+    def extra_loss(
+        self, x: torch.Tensor, z: torch.Tensor, y: torch.Tensor, logits: torch.Tensor
+    ) -> torch.Tensor | None:
+        if self.params.alpha == 0:
+            return None
+        for p in self.decoder.parameters():  # the gradient goes through the decoder, not into it
+            p.requires_grad_(False)
+        error = F.mse_loss(self.decoder(standardised(self._pruned(z))), x)
+        for p in self.decoder.parameters():
+            p.requires_grad_(True)
+        variance = (x - x.mean(0, keepdim=True)).square().mean()
+        return self.params.alpha * torch.clamp(1 - error / variance.clamp_min(1e-8), min=0)
+
+    def protect(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return self._pruned(z)
+
+    def visible(self, received: torch.Tensor) -> torch.Tensor | None:
+        if self.params.ratio == 0:
+            return None
+        # A channel that is zero everywhere was pruned, or is dead: either way nothing of the image is in it.
+        places = [a for a in channel_axes(received)[0] if a != 0]
+        shown = (received != 0).any(places[-1], keepdim=True) if places else received != 0
+        for axis in places[:-1]:
+            shown = shown.any(axis, keepdim=True)
+        return shown.expand_as(received)
+
+    def _pruned(self, z: torch.Tensor) -> torch.Tensor:
+        drop = int(self.params.ratio * self.channels)
+        if drop == 0:
+            return z
+        axes, shape = channel_axes(z)
+        places = [a for a in axes if a != 0]
+        means = z.mean(places) if places else z
+        scores = self.pruner(means)
+        threshold = scores.sort(1).values[:, drop - 1 : drop]
+        hard = (scores > threshold).to(z.dtype)
+        width = self.params.temperature * scores.std(1, keepdim=True).detach().clamp_min(1e-12)
+        soft = torch.sigmoid((scores - threshold.detach()) / width)
+        mask = hard + (soft - soft.detach())  # the mask itself, exactly
+        return z * mask.reshape(len(z), *shape[1:])

@@ -1,0 +1,114 @@
+"""Removal of what the cloud's first layer does not read, or hardly reads."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from splitaudit.defense import Network
+
+from ._projection import Projection, ProjectionParams
+
+MOST = 8192
+"""Most numbers of an image's features: the singular vectors are found in a square matrix of that side."""
+
+IMAGES = 2048
+"""Images of client_train over which the energy of components is averaged."""
+
+
+class NullspaceParams(ProjectionParams):
+    """Parameters of :class:`Nullspace`."""
+
+
+class Nullspace(Projection):
+    """Sends those components of the features that the cloud's first layer makes most of: Vᵀ(z − m).
+
+    W is the linear map of the first layer on flattened features (a convolution or a linear layer, with its padding and
+    stride; several layers that read the features are stacked), v_i its right singular vectors and s_i its singular values.
+    Sent are the k = ``keep``·D coefficients with the largest energy s_i²·E[(v_iᵀ(z − m))²] over ``client_train``: the
+    layer's output changes least in the mean for a choice among these vectors. Components in the null space (s_i = 0) have
+    no energy and go first.
+
+    Source: Samragh et al. 2021 (arXiv 2104.11413), the removal of the null space and of low-energy components. Departures:
+    the energy is its mean over ``client_train``, so that the same components are sent for every image; a component that
+    is not sent is replaced by its mean and not by zero; the first layer of a convolutional cloud is taken exactly, as a
+    matrix over all places, which bounds the features to 8,192 numbers. A shortcut around the first layer (the identity of
+    a residual block) is no layer and is not counted as reading the features.
+    """
+
+    Params = NullspaceParams
+    version = 1
+    source = "Samragh et al., arXiv 2104.11413"
+
+    def fit(self, network: Network) -> None:
+        if self.params.keep == 1:
+            return
+        size = math.prod(self.shape)
+        if size > MOST:
+            raise ValueError(f"an image's features are {size:,} numbers, at most {MOST:,} are taken: cut deeper")
+        with torch.no_grad():
+            rows: list[torch.Tensor] = []
+            for x in network.images():
+                rows.append(network.edge(x).flatten(1))
+                if sum(map(len, rows)) >= IMAGES:
+                    break
+            z = torch.cat(rows)[:IMAGES]
+            if tuple(z.shape[1:]) != (size,):
+                raise ValueError("nullspace has to be the first defense on the wire: it reads the cloud's first layer")
+            gram = sum(
+                _gram(layer, self.shape, z) for layer in first_layers(network.cloud, z[:2].reshape(2, *self.shape))
+            )
+            values, vectors = torch.linalg.eigh(gram)
+            centred = z - z.mean(0)
+            energy = values.clamp_min(0) * (centred @ vectors).square().mean(0)
+            kept = energy.argsort(descending=True)[: self.count(self.shape)]
+            self.mean.data.copy_(z.mean(0))
+            self.basis.data.copy_(vectors[:, kept])
+
+
+def first_layers(cloud: nn.Sequential, z: torch.Tensor) -> list[nn.Conv2d | nn.Linear]:
+    """Returns the linear layers of a cloud that read the features themselves.
+
+    Args:
+        cloud: in eval mode.
+        z: a few features, (N, *feature_shape).
+
+    Raises:
+        ValueError: if there are none (a norm, pooling or attention comes first).
+    """
+    found: list[nn.Conv2d | nn.Linear] = []
+
+    def seen(module: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+        if isinstance(module, nn.Conv2d | nn.Linear) and given[0].data_ptr() == z.data_ptr():
+            found.append(module)
+
+    hooks = [m.register_forward_pre_hook(seen) for m in cloud.modules()]
+    try:
+        cloud(z)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not found:
+        raise ValueError(
+            "the cloud does not begin with a convolution or a linear layer, so it has no null space that can be read off: "
+            "choose another cut"
+        )
+    return found
+
+
+def _gram(layer: nn.Conv2d | nn.Linear, shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
+    """Returns WᵀW, (D, D), of a layer as a linear map W of flattened features of a shape."""
+    unit = torch.eye(math.prod(shape), dtype=like.dtype, device=like.device)
+    nothing = layer(torch.zeros(1, *_taken(layer, shape), dtype=like.dtype, device=like.device))
+    images = [layer(rows.reshape(-1, *_taken(layer, shape))) - nothing for rows in unit.split(256)]
+    columns = torch.cat([part.flatten(1) for part in images])
+    return columns @ columns.T
+
+
+def _taken(layer: nn.Conv2d | nn.Linear, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns the shape in which a layer takes an image's features: a linear layer behind a flattening takes a vector."""
+    if isinstance(layer, nn.Linear) and layer.in_features == math.prod(shape):
+        return (layer.in_features,)
+    return shape
