@@ -67,6 +67,7 @@ class Disco(Defense):
         self.channels = shape[0] if len(shape) == 3 else shape[-1]
         inside = max(4, self.channels // 4)
         self.pruner = nn.Sequential(nn.Linear(self.channels, inside), nn.ReLU(), nn.Linear(inside, self.channels))
+        self.pruner.requires_grad_(self._dropped > 0)  # nothing that it says is used where nothing is dropped
         self.decoder = InverseNetwork(shape, split.info.image_shape, self.params.width, depth=1)
         self._optimizer: torch.optim.Optimizer | None = None
 
@@ -109,15 +110,19 @@ class Disco(Defense):
             shown = shown.any(axis, keepdim=True)
         return shown.expand_as(received)
 
+    @property
+    def _dropped(self) -> int:
+        """Channels that are set to zero for each image."""
+        return int(self.params.ratio * self.channels)
+
     def _pruned(self, z: torch.Tensor) -> torch.Tensor:
-        drop = int(self.params.ratio * self.channels)
-        if drop == 0:
+        if self._dropped == 0:
             return z
         axes, shape = channel_axes(z)
         places = [a for a in axes if a != 0]
         means = z.mean(places) if places else z
         scores = self.pruner(means)
-        threshold = scores.sort(1).values[:, drop - 1 : drop]
+        threshold = scores.sort(1).values[:, self._dropped - 1 : self._dropped]
         hard = (scores > threshold).to(z.dtype)
         width = self.params.temperature * scores.std(1, keepdim=True).detach().clamp_min(1e-12)
         soft = torch.sigmoid((scores - threshold.detach()) / width)
