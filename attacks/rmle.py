@@ -90,7 +90,7 @@ class Rmle(Attack):
     """
 
     Params = RmleParams
-    version = 6
+    version = 7
     source = "He et al., ACSAC 2019"
     requires = AdversaryKnowledge(edge="weights")
     uses = AdversaryKnowledge(edge="weights", aux="same")
@@ -110,10 +110,10 @@ class Rmle(Attack):
         else:
             prior = fitted_prior(own_images(view, "train", 0, 1))
             images = own_images(view, "train", 1, 1)
-            z = defended(view, images, "rmle ridge draws")
+            z = defended(view, images, "rmle ridge draws", self.params.adaptive)
             unit = whitening(view, images, "rmle scale draws", self.params.adaptive)
             own = own_images(view, "val", 4, 4)
-            ridge = Ridge(unit(z), images, unit(defended(view, own, "rmle held-out draws")), own)
+            ridge = Ridge(unit(z), images, unit(defended(view, own, "rmle held-out draws", self.params.adaptive)), own)
             view.note(ridge_aux_val_mse=ridge.error, ridge_penalty=ridge.penalty)
             penalty = torch.tensor([ridge.penalty])
         weight, budget = self._choose(view, prior, unit, own, ridge, grid)
@@ -129,7 +129,7 @@ class Rmle(Attack):
         unit, start = Whitening(fitted["whitening"].to(view.device)), None
         if len(fitted["ridge_penalty"]):
             images = own_images(view, "train", 1, 1)
-            z = defended(view, images, "rmle ridge draws")
+            z = defended(view, images, "rmle ridge draws", self.params.adaptive)
             start = Ridge(unit(z), images, penalties=(float(fitted["ridge_penalty"]),))(unit(view.average))
         weight = torch.full((len(view),), float(fitted["weight"]), device=view.device)
         budget = Budget.unpacked(fitted["budget"])
@@ -162,7 +162,7 @@ class Rmle(Attack):
         """
         p, exact = self.params, isinstance(prior, FullGaussianPrior) and len(grid) > 1
         own = images[: FINE_CALIBRATION if exact else CALIBRATION]
-        z = defended(view, own, "rmle own draws")
+        z = defended(view, own, "rmle own draws", self.params.adaptive)
         start = None if ridge is None else ridge(unit(z))
         found: dict[tuple[float, Budget], float] = {}
         lowest, best, kept = float("inf"), (grid[0], Budget(p.steps, RATES[0])), own

@@ -82,25 +82,47 @@ PRESETS: dict[str, AdversaryKnowledge] = {
 
 
 def level(name: str) -> AdversaryKnowledge:
-    """Returns a named level; ``query:16`` is ``query`` with 16 received draws of each private image.
+    """Returns a named level.
+
+    ``query:16`` is ``query`` with 16 received draws of each private image, ``query:aux=2000`` with no more than 2,000
+    auxiliary training images, ``query:queries=5000`` with a budget of 5,000 images for the edge; ``query:16,aux=2000`` has
+    two of them.
 
     Raises:
         ConfigError: for an unknown name.
     """
-    base, count = split_draws(name)
+    base, limits = _parsed(name)
     if base not in PRESETS:
         raise ConfigError(
             [
                 f"knowledge '{name}' is not known.{did_you_mean(base, PRESETS)} Known: {', '.join(PRESETS)}; each also with "
-                "draws per image, for instance query:16."
+                "draws per image (query:16), a number of auxiliary images (query:aux=2000), a budget (query:queries=5000)."
             ]
         )
-    return PRESETS[base].model_copy(update={"draws": count})
+    return PRESETS[base].model_copy(update=limits)
 
 
 def split_draws(name: str) -> tuple[str, int]:
     """Returns a level's name without its draws, and how many there are; a count that is none stays in the name."""
-    base, colon, count = name.partition(":")
-    if not colon:
+    base, limits = _parsed(name)
+    if "draws" not in limits:
         return name, 1
-    return (base, int(count)) if count.isdecimal() and int(count) > 0 else (name, 1)
+    rest = ",".join(part for part in name.partition(":")[2].split(",") if "=" in part)
+    return (f"{base}:{rest}" if rest else base), limits["draws"]
+
+
+def _parsed(name: str) -> tuple[str, dict[str, int]]:
+    """Returns a level's preset and the fields that it changes; the whole name where what follows the colon is no such."""
+    base, colon, rest = name.partition(":")
+    found: dict[str, int] = {}
+    for part in rest.split(",") if colon else ():
+        key, _, count = part.partition("=") if "=" in part else ("draws", "=", part)
+        field = _LIMITS.get(key)
+        if field is None or field in found or not count.isdecimal() or int(count) < 1:
+            return name, {}
+        found[field] = int(count)
+    return base, found
+
+
+_LIMITS = {"draws": "draws", "aux": "aux_count", "queries": "queries"}
+"""What may follow a level's name, and the field that it sets."""

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import torch
 
 from .composed import Composed
 from .defense import Defense
+from .nn.image_prior import GaussianPrior
 from .split import SplitModel
 
 Protect = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 
 PROBE = 16
-"""Features on which it is seen, once, whether the gradient says what ``protect`` does."""
+"""Images on whose features it is seen whether the gradient says what ``protect`` does."""
+
+AGAIN = 200
+"""Gradients after which an edge that is being trained is looked at again."""
 
 FAR = 0.5
 """How far features are moved for that, in standard deviations: further than the steps of most roundings."""
@@ -32,19 +37,24 @@ class StraightThrough:
     """A defense's ``protect`` with a straight line's gradient where its own says next to nothing of what it does.
 
     Rounding has a gradient of zero almost everywhere, and one whose step follows the largest feature has one there alone.
-    Whether that is so is measured: features are moved half a standard deviation to either side, and the gradient misses
-    more than 0.9 of what changes. The line is the best fit, channel by channel or else between all channels, of what is
-    sent to the features; an element that is visibly masked passes nothing.
+    Whether that is so is measured on the features of some images: they are moved half a standard deviation to either side,
+    and the gradient misses more than 0.9 of what changes. The line is the best fit, channel by channel or else between all
+    channels, of what is sent to the features; an element that is visibly masked passes nothing. The images are given: an
+    attack's first guesses may all be the same, and no line could be fitted to them.
 
     Source: Bengio et al. 2013 (straight-through estimator), as adaptive attacks use it (BPDA, Athalye et al., ICML 2018).
 
     Args:
         part: a defense; its ``protect`` as it is now is what is wrapped.
+        model: the target whose defense, or part of it, this is.
+        images: varied images in [0, 1], (N, C, H, W).
+        again: the edge is being trained, so that it is looked at again from time to time.
     """
 
-    def __init__(self, part: Defense) -> None:
+    def __init__(self, part: Defense, model: SplitModel, images: torch.Tensor, *, again: bool = False) -> None:
         self._part, self._protect = part, part.protect
-        self._seen = False
+        self._model, self._images, self._again = model, images, again
+        self._asked = 0
         self._line: torch.Tensor | None = None
 
     def __call__(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -55,8 +65,9 @@ class StraightThrough:
         """
         if not (torch.is_grad_enabled() and z.requires_grad and len(z)):
             return self._protect(z, generator)
-        if not self._seen:
-            self._look(z.detach()[:PROBE], generator)
+        if self._asked == 0 or (self._again and self._asked % AGAIN == 0):
+            self._look(self._features(), generator)
+        self._asked += 1
         if self._line is None:
             return self._protect(z, generator)
         sent = self._protect(z.detach(), generator).detach()
@@ -64,17 +75,32 @@ class StraightThrough:
         shown = self._part.visible(sent)
         return sent + (moved if shown is None else moved * shown)
 
+    def _features(self) -> torch.Tensor:
+        """Returns the features of the images as this part receives them, (N, ...); modes and statistics stay as they are."""
+        modes = [(m, m.training) for m in self._model.modules()]
+        self._model.eval()
+        try:
+            with torch.no_grad():
+                z = self._model.clean(self._images)
+                draws = torch.Generator(device=z.device).manual_seed(0)
+                for part in _parts(self._model.defense):
+                    if part is self._part:
+                        break
+                    z = part.protect(z, draws)
+        finally:
+            for module, training in modes:
+                module.training = training
+        return z
+
     def _look(self, z: torch.Tensor, generator: torch.Generator) -> None:
         state, training = generator.get_state(), self._part.training
         self._part.eval()  # so that nothing is learned from a look
         try:
             sent, useless = self._judged(z, generator, state)
-            if useless:
-                self._line = self._fitted(z, sent)
+            self._line = self._fitted(z, sent) if useless else None
         finally:
             generator.set_state(state)
             self._part.train(training)
-        self._seen = True
 
     def _judged(self, z: torch.Tensor, generator: torch.Generator, state: torch.Tensor) -> tuple[torch.Tensor, bool]:
         """Returns what is sent for features, and whether its gradient says next to nothing of how it changes."""
@@ -104,8 +130,11 @@ class StraightThrough:
 
     def _fitted(self, z: torch.Tensor, sent: torch.Tensor) -> torch.Tensor:
         """Returns the slope of each channel, (C,), or between all channels, (C sent, C)."""
+        shown_as = sent
+        z, sent = _channels_first(z), _channels_first(sent)
         if z.ndim == sent.ndim and z.shape[2:] == sent.shape[2:]:
-            mask = self._part.visible(sent)
+            mask = self._part.visible(shown_as)
+            mask = None if mask is None else _channels_first(mask)
             x, y = _rows(z), _rows(sent)
             shown = torch.ones_like(y) if mask is None else _rows(mask)
             count = shown.sum(1, keepdim=True).clamp_min(1)
@@ -134,18 +163,40 @@ class StraightThrough:
         )
 
 
-def pass_gradients(model: SplitModel) -> SplitModel:
-    """Lets gradients through every part of a model's defense, in place, and returns the model."""
+def pass_gradients(model: SplitModel, images: torch.Tensor | None = None, *, again: bool = False) -> SplitModel:
+    """Lets gradients through every part of a model's defense, in place, and returns the model.
+
+    Args:
+        model: the target.
+        images: images in [0, 1], (N, C, H, W), a few of which are looked at; None: drawn ones, as smooth as natural ones.
+        again: the model's edge is being trained, so that it is looked at again from time to time.
+    """
+    first = next(itertools.chain(model.edge.buffers(), model.edge.parameters()), None)
+    device = torch.device("cpu") if first is None else first.device
+    shown = _drawn(model.info.image_shape) if images is None else images[:PROBE]
     for part in _parts(model.defense):
         if type(part).protect is not Defense.protect:
-            part.protect = StraightThrough(part)
+            part.protect = StraightThrough(part, model, shown.to(device), again=again)
     return model
 
 
+def _drawn(image_shape: tuple[int, int, int]) -> torch.Tensor:
+    """Returns images in [0, 1] of random cosine coefficients, (PROBE, C, H, W)."""
+    w = torch.empty(PROBE, *image_shape).normal_(generator=torch.Generator().manual_seed(0))
+    return GaussianPrior(image_shape)(w).clamp(0, 1)
+
+
 def _along(line: torch.Tensor, moved: torch.Tensor) -> torch.Tensor:
+    """Returns what a line makes of a movement of features (N, ...), channel by channel or between channels."""
+    moved = _channels_first(moved)
     if line.ndim == 1:
-        return moved * line.reshape(-1, *[1] * (moved.ndim - 2))
-    return torch.einsum("dc,nc...->nd...", line, moved)
+        return _channels_first(moved * line.reshape(-1, *[1] * (moved.ndim - 2)))
+    return _channels_first(torch.einsum("dc,nc...->nd...", line, moved))
+
+
+def _channels_first(z: torch.Tensor) -> torch.Tensor:
+    """Returns tokens (N, T, D) with their channels on axis 1, or back; maps and vectors have them there."""
+    return z.transpose(1, 2) if z.ndim == 3 else z
 
 
 def _rows(z: torch.Tensor) -> torch.Tensor:

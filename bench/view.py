@@ -16,9 +16,9 @@ from .errors import KnowledgeError
 from .knowledge import AdversaryKnowledge
 from .seeds import generator
 from .split import CloudSide, SplitInfo, SplitModel
-from .straight import pass_gradients
+from .straight import PROBE, pass_gradients
 
-VERSION = 3
+VERSION = 4
 """Raised when a View shows the same things in another way, so that attacks give other numbers; part of their keys."""
 
 
@@ -110,12 +110,13 @@ class View:
         self.notes: dict[str, Any] = {}
         self._received = received
         self._blank = blank
-        self._target = None
-        if model is not None:
-            self._target = pass_gradients(copy.deepcopy(model).to(self.device).eval().requires_grad_(False))
         if aux is not None and knowledge.aux_count is not None:
             aux = (aux[0].first(knowledge.aux_count), aux[1])
         self._aux = None if aux is None else (self._shown(aux[0], "aux_train"), self._shown(aux[1], "aux_val"))
+        self._target = None
+        if model is not None:
+            own = copy.deepcopy(model).to(self.device).eval().requires_grad_(False)
+            self._target = pass_gradients(own, self._varied())
 
     # -- always there ---------------------------------------------------------------------------------------------
 
@@ -180,7 +181,7 @@ class View:
         if self.knowledge.cloud:
             known = self._model.defense.state_dict()
             model.defense.load_state_dict({n: known[n] for n in model.defense.on_cloud if n in known}, strict=False)
-        return pass_gradients(model)
+        return pass_gradients(model, self._varied(), again=True)
 
     @property
     def stochastic(self) -> bool:
@@ -336,6 +337,10 @@ class View:
                 "the attack reached for the target, but this fit is for all targets (fit_scope 'images')"
             )
         return self._target
+
+    def _varied(self) -> torch.Tensor | None:
+        """Returns some of the attacker's own images in [0, 1], at no cost; None where there are none."""
+        return None if self._aux is None else to_float(self._aux[0].images[:PROBE])
 
     def _aux_part(self, which: int) -> Part:
         self._grant("auxiliary images", self.knowledge.aux != "none" and self._aux is not None)

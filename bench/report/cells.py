@@ -43,13 +43,23 @@ def build_cells(plan: Plan, records: Records) -> pd.DataFrame:
     return make_frame(rows, [*columns, *figures, "queries", "converged", "flags", *TIMES])
 
 
-def fits_of(records: Records, record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Returns the records of all fits behind a cell or a fit, its own first; those that others share too."""
+def fits_of(records: Records, record: Mapping[str, Any], *, chosen: bool = False) -> list[Mapping[str, Any]]:
+    """Returns the records of all fits behind a cell or a fit, its own first; those that others share too.
+
+    Args:
+        records: of the run.
+        record: of the cell or fit.
+        chosen: leave out the fits of settings that a tuned attack has tried and not chosen.
+    """
     found: dict[str, Mapping[str, Any]] = {}
+    setting = chosen_setting(records, record) if chosen else None
     waiting = [record["identity"]]
     while waiting:
         identity = waiting.pop(0)
-        for key in (identity.get("fit"), *identity.get("builds_on", {}).values()):
+        built = identity.get("builds_on", {})
+        if setting is not None and "tune" in identity.get("attack", {}):
+            built = {role: key for role, key in built.items() if role.split(".")[0] == str(setting)}
+        for key in (identity.get("fit"), *built.values()):
             fit = records.done("fit", key)
             if fit is not None and key not in found:  # a cell names again what its fit builds on
                 found[key] = fit
@@ -57,14 +67,28 @@ def fits_of(records: Records, record: Mapping[str, Any]) -> list[Mapping[str, An
     return list(found.values())
 
 
+def chosen_setting(records: Records, record: Mapping[str, Any]) -> int | None:
+    """Returns which of the settings that were tried a tuned attack has chosen, 0 the given one; None for any other attack."""
+    attack = record["identity"].get("attack", {})
+    fit = records.done("fit", record["identity"].get("fit"))
+    if "tune" not in attack or fit is None:
+        return None
+    tried = [attack["params"], *attack["tune"]]
+    return tried.index(fit["info"]["notes"]["chosen"])
+
+
 def attack_facts(records: Records, key: str) -> tuple[bool | None, int | None]:
-    """Returns whether a done cell and its fit converged (None: nothing is said) and the queries they spent together."""
+    """Returns whether a done cell and its fits converged (None: nothing is said) and the queries they spent together.
+
+    Of a tuned attack only the chosen setting's fits have a say; the queries of all that were tried were spent.
+    """
     record = records.done("cell", key)
     if record is None:
         return None, None
-    parts = [record["attack"], *(fit["info"] for fit in fits_of(records, record))]
+    parts = [record["attack"], *(fit["info"] for fit in fits_of(records, record, chosen=True))]
     said = [p["notes"]["converged"] for p in parts if isinstance(p.get("notes", {}).get("converged"), bool)]
-    return (all(said) if said else None), sum(int(p.get("queries", 0)) for p in parts)
+    spent = [record["attack"], *(fit["info"] for fit in fits_of(records, record))]
+    return (all(said) if said else None), sum(int(p.get("queries", 0)) for p in spent)
 
 
 def diverged_curves(records: Records, key: str) -> list[str]:
@@ -76,10 +100,7 @@ def diverged_curves(records: Records, key: str) -> list[str]:
     if record is None:
         return []
     found: dict[str, None] = {}
-    fits = fits_of(records, record)
-    if "tune" in record["identity"]["attack"]:  # behind it are the fits of settings that were tried and not chosen
-        fits = []
-    for part in (record["attack"], *(fit["info"] for fit in fits)):
+    for part in (record["attack"], *(fit["info"] for fit in fits_of(records, record, chosen=True))):
         found |= dict.fromkeys(part.get("not_finite", ()))
         for name, points in part.get("curves", {}).items():
             # A sampler's error is taken at falling noise levels, each with another pull: no single loss.
@@ -121,7 +142,8 @@ def _figures(plan: Plan, records: Records, labels: Mapping[str, Any]) -> Row:
     read = cell_reading(plan, records, dataset, key)
     row |= {**read, "reason": joined([row["reason"], str(read.get("reason", ""))])}
     low = row[("leakage" if infers == "image" else "label_advantage") + LOW]
-    if low is not None and low <= 0 and beats_prior(record["identity"]["attack"]["name"]):
+    # Controls too: who reads a figure wants to know what it is worth. The prior is no better than itself.
+    if low is not None and low <= 0 and record["identity"]["attack"]["name"] != "prior":
         flags.append(NO_BETTER)
     flags += target_flags(plan, records, labels["target"], only="accuracy")
     row["flags"] = joined([*flags, row["flags"], *record["warnings"]])

@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import PluginError
 from ..plan import Plan
 from ..plugins import BACKBONES
+from ..stats import Interval
 from .flags import DEEPER, FALSE_SECURITY, WEAK_WHITE_BOX
 from .frames import joined
 from .headline import by_seed, leakage_difference
@@ -114,16 +115,23 @@ def false_security(plan: Plan, records: Records) -> dict[int, str]:
     for pair in groups.values():
         if len(pair) == 2:
             naive, adaptive = (_mse(plan, records, pair[which]) for which in (False, True))
-            if naive is not None and adaptive is not None and _leaks_less(plan, records, pair[False], naive, adaptive):
-                flags[pair[False]] = f"{FALSE_SECURITY}: {plan.cells[pair[False]]['attack']}"
+            gap = None if naive is None or adaptive is None else _gap(plan, records, pair[False], naive, adaptive)
+            if gap is not None and gap.high < 0:
+                hidden = f"{-gap.value:.3f} [{-gap.high:.3f}, {-gap.low:.3f}] of leakage hidden"
+                flags[pair[False]] = f"{FALSE_SECURITY}: {plan.cells[pair[False]]['attack']}, {hidden}"
     return flags
 
 
 def _leaks_less(plan: Plan, records: Records, index: int, errors: Array, rival: Array) -> bool:
     """Says whether errors of a cell mean less leakage than a rival's, beyond the paired interval."""
-    reference = records.reference(plan.cells[index]["dataset"])
-    difference = leakage_difference(by_seed([(0, errors)]), by_seed([(0, rival)]), reference)
+    difference = _gap(plan, records, index, errors, rival)
     return difference is not None and difference.high < 0
+
+
+def _gap(plan: Plan, records: Records, index: int, errors: Array, rival: Array) -> Interval | None:
+    """Returns the leakage of a cell's errors less that of a rival's, paired over images."""
+    reference = records.reference(plan.cells[index]["dataset"])
+    return leakage_difference(by_seed([(0, errors)]), by_seed([(0, rival)]), reference)
 
 
 def _cuts(plan: Plan, index: int) -> tuple[str, ...]:

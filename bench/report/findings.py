@@ -81,7 +81,10 @@ def grants(level: str) -> str:
     if given.cloud:
         text += ", knows the cloud's half"
     images = {"same": "images of the same kind", "other": "images of another kind", "none": "no images of its own"}
-    text = f"{text} and has {images[given.aux]}{' with labels' if given.labels else ''}"
+    count = f"{given.aux_count:,} " if given.aux_count else ""
+    text = f"{text} and has {count}{images[given.aux]}{' with labels' if given.labels else ''}"
+    if given.queries is not None:
+        text += f"; may run it on {given.queries:,} images"
     return f"{text}; receives {given.draws} draws of each private image's features" if given.draws > 1 else text
 
 

@@ -9,11 +9,14 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
+from splitaudit import load_results
+from splitaudit.api import run
 from splitaudit.attack import Attack
 from splitaudit.config import load_suite
 from splitaudit.data.base import DataContext
 from splitaudit.errors import ConfigError, KnowledgeError
-from splitaudit.knowledge import AdversaryKnowledge, level
+from splitaudit.knowledge import AdversaryKnowledge, level, split_draws
+from splitaudit.options import Options
 from splitaudit.plan import Plan
 from splitaudit.planner import make_plan
 from splitaudit.plugins import ATTACKS
@@ -242,3 +245,42 @@ def test_queries_of_a_fit_that_several_paths_lead_to_count_once() -> None:
     records["c"] = {"status": "done", "identity": cell, "attack": {"queries": 1, "notes": {"converged": True}}}
     found = SimpleNamespace(done=lambda kind, key: records.get(key))
     assert attack_facts(found, "c") == (True, 106)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "draws", "aux", "queries"),
+    [
+        ("query", 1, None, None),
+        ("query:16", 16, None, None),
+        ("query:aux=2000", 1, 2000, None),
+        ("query-other:queries=50,4", 4, None, 50),
+        ("white-box:16,aux=500", 16, 500, None),
+    ],
+)
+def test_a_level_may_limit_draws_auxiliary_images_and_queries(
+    name: str, draws: int, aux: int | None, queries: int | None
+) -> None:
+    found = level(name)
+    assert (found.draws, found.aux_count, found.queries) == (draws, aux, queries)
+    assert found.edge == level(name.split(":")[0]).edge
+    base, count = split_draws(name)
+    assert count == draws
+    assert level(base).model_copy(update={"draws": draws}) == found
+
+
+@pytest.mark.parametrize(
+    "name", ["query:0", "query:", "query:aux=", "query:aux=0", "query:4,8", "query:images=3", "query:x"]
+)
+def test_a_limit_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="query:aux=2000"):
+        level(name)
+
+
+def test_fewer_auxiliary_images_are_a_fit_of_their_own_and_are_all_that_is_queried(
+    tiny: dict[str, Any], images: Path, tmp_path: Path, undrawn: None
+) -> None:
+    tiny |= {"defenses": ["none"], "attacks": ["linear"], "knowledge": ["query", "query:aux=10"]}
+    assert run(tiny, out=tmp_path, options=Options(executor="serial", offline=True, data_root=images)).exit_code == 0
+    cells = load_results(tmp_path).cells
+    queries = cells[cells["attack"] == "linear"].set_index("knowledge")["queries"]
+    assert queries["query:aux=10"] < queries["query"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from splitaudit import stats
 from splitaudit.canonical import key_of
 from splitaudit.plan import Node, Plan
-from splitaudit.report.cells import build_cells
+from splitaudit.report.cells import attack_facts, build_cells, diverged_curves
 from splitaudit.report.exported import markdown
 from splitaudit.report.figures import _trade_off_caption
 from splitaudit.report.findings import find
@@ -313,3 +314,66 @@ def test_an_attack_whose_curve_ends_above_its_beginning_has_diverged(told: dict[
     (cell,) = (r for r in build_cells(plan, records).to_dict("records") if r["attack"] == "rmle")
     assert cell["flags"] == flagged
     assert ("diverged: rmle" in row(build_summary(plan, records), "none")["flags"]) == bool(flagged)
+
+
+# -- no better than the prior, not converged ------------------------------------------------------------------------------
+
+
+def cell_of(
+    errors: Errors, attack: str, change: Callable[[dict[str, Any]], None] = lambda record: None
+) -> dict[str, Any]:
+    """Returns the row of an attack's cell, after a change of its record."""
+    plan, records = audited(errors)
+    record = records.done("cell", f"none-{attack}-0")
+    assert record is not None
+    change(record)
+    (found,) = (r for r in build_cells(plan, records).to_dict("records") if r["attack"] == attack)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("attack", "error", "flagged"),
+    [("rmle", 0.5, False), ("rmle", 1.0, True), ("nearest", 1.4, True), ("unsplit", 1.02, True), ("prior", 1.0, False)],
+)
+def test_what_does_not_beat_a_constant_guess_is_flagged_in_every_cell_but_the_priors_own(
+    attack: str, error: float, flagged: bool
+) -> None:
+    """An attack that is not expected to beat the prior is flagged too: who reads its figure has to know what it is worth."""
+    assert ("no better than the prior" in cell_of({("none", attack, 0): error}, attack)["flags"]) is flagged
+
+
+@pytest.mark.parametrize(("said", "flagged"), [(True, False), (False, True), (None, False)])
+def test_an_attack_that_says_it_has_not_converged_is_flagged(said: bool | None, flagged: bool) -> None:
+    def change(record: dict[str, Any]) -> None:
+        record["attack"] |= {"notes": {"converged": said}}
+
+    cell = cell_of({("none", "rmle", 0): 0.5}, "rmle", change)
+    assert ("not converged" in cell["flags"]) is flagged
+    assert cell["converged"] is said or (said is None and pd.isna(cell["converged"]))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"), [(0, (False, ["loss"])), (1, (True, []))], ids=["the short one", "the long one"]
+)
+def test_of_settings_that_were_tried_only_the_chosen_one_is_judged(
+    chosen: int, expected: tuple[bool, list[str]]
+) -> None:
+    _, records = audited({("none", "rmle", 0): 0.5})
+    tried = [{"steps": 150}, {"steps": 600}]
+    attack = {"name": "rmle", "params": tried[0], "tune": tried[1:]}
+    identity = {"attack": attack, "fit": "tuned", "builds_on": {"0": "short", "1": "long", "1.decoder": "deep"}}
+    facts = {
+        "tuned": {"notes": {"chosen": tried[chosen]}, "queries": 1},
+        "short": {"notes": {"converged": False}, "curves": {"loss": [[1, 0.5], [9, 0.9]]}, "queries": 10},
+        "long": {"notes": {"converged": True}, "queries": 100},
+        "deep": {"notes": {"converged": True}, "queries": 1000},
+    }
+    fits = {k: {"status": "done", "identity": identity if k == "tuned" else {}, "info": f} for k, f in facts.items()}
+    cell = records.done("cell", "none-rmle-0")
+    assert cell is not None
+    cell["identity"] = identity
+    kept = records.done
+    records.done = lambda kind, key: fits.get(key) if kind == "fit" else kept(kind, key)  # type: ignore[method-assign]
+    converged, queries = attack_facts(records, "none-rmle-0")
+    assert (converged, diverged_curves(records, "none-rmle-0")) == expected
+    assert queries == 1111, "all that were tried were paid for"
