@@ -32,6 +32,9 @@ class Defense(nn.Module):
     source: ClassVar[str] = ""
     acts_on_wire: ClassVar[bool] = False
     """Says that ``protect`` does something, so that ``when: infer`` makes sense."""
+    passes_gradient: ClassVar[bool] = False
+    """Says that the gradient of ``protect`` leads where what is sent goes, exactly or straight through; attacks then use it
+    as it is. Otherwise it is tried out (:class:`splitaudit.straight.StraightThrough`)."""
 
     name: str = "none"
     """The registry name; set by the framework."""

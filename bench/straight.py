@@ -130,14 +130,14 @@ class StraightThrough:
         raise ValueError(
             f"the gradient of protect of defense '{self._part.name}' says nothing of what it does (as of rounding), and no "
             f"line between channels stands in for it (from {tuple(z.shape[1:])} to {tuple(sent.shape[1:])}): let protect "
-            "return a straight-through gradient of its own, for attacks that descend"
+            "return a straight-through gradient of its own, for attacks that descend, and set passes_gradient"
         )
 
 
 def pass_gradients(model: SplitModel) -> SplitModel:
     """Lets gradients through every part of a model's defense, in place, and returns the model."""
     for part in _parts(model.defense):
-        if type(part).protect is not Defense.protect:
+        if type(part).protect is not Defense.protect and not part.passes_gradient:
             part.protect = StraightThrough(part)
     return model
 
