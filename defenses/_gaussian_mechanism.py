@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 from scipy.optimize import brentq
 from scipy.special import log_ndtr
@@ -67,4 +68,5 @@ def epsilon_of(multiple: float, delta: float) -> float:
 
 def _root(function: Callable[[float], float], first: float, second: float) -> float:
     # brentq takes no infinity: far beyond the root any large value does.
-    return float(brentq(lambda at: max(function(at), -1e9), first, second, xtol=1e-13, rtol=1e-13))
+    found: Any = brentq(lambda at: max(function(at), -1e9), first, second, xtol=1e-13)
+    return float(found)

@@ -75,7 +75,7 @@ class Downsample(Defense):
         factor = self.params.factor
         if factor == 1:
             return z
-        return F.avg_pool2d(z, factor, ceil_mode=True, count_include_pad=False)
+        return F.avg_pool2d(z, factor, ceil_mode=True)
 
 
 class Lift(nn.Module):

@@ -23,12 +23,13 @@ class TopK(Defense):
     """Keeps the k largest elements of each image by magnitude and zeroes the others: z' = z·[|z| among the k largest].
 
     k = keep·D, rounded, at least 1, over all D elements of one image (channels and places together). Of equal elements
-    those with the lower index are kept, so never more than k are. Where fewer than k are not zero, nothing changes: half
-    the elements of rectified features are zero anyway. The gradient is that of what is kept. Values *and places* cross
-    the wire (a sparse code sends log₂ D bits for each place); which elements are large says much about an image, so what
-    is received is read as the support too. The wire is counted dense, all D elements.
+    those with the lower index are kept, so never more than k are. Where fewer than k are not zero, nothing changes: about
+    half of rectified features are zero anyway. The gradient is that of what is kept.
 
-    Source: the top-k baseline of ResSFL's code (Li et al., CVPR 2022, ``prune_top_n_percent_left``); top-k sparsification of
+    Values *and places* cross the wire: a sparse code needs up to log₂ D bits for each place, and which elements are large
+    says much about an image by itself. A cost that counts float32 counts the dense wire, all D elements.
+
+    Source: the top-k baseline of ResSFL's code (Li et al., CVPR 2022, ``prune_defense``); top-k sparsification of
     features in split learning: Zheng et al., IJCAI 2023. Departures: per image, where ResSFL ranks the whole batch at once
     (a device sends one image); by magnitude, where it ranks signed values (the same for rectified features); in training
     too unless ``when: infer``; not randomised.
@@ -36,7 +37,7 @@ class TopK(Defense):
 
     Params = TopKParams
     version = 1
-    source = "Li et al., CVPR 2022, official code prune_top_n_percent_left; Zheng et al., IJCAI 2023"
+    source = "Li et al., CVPR 2022, official code prune_defense; Zheng et al., IJCAI 2023"
     acts_on_wire = True
     passes_gradient = True
 

@@ -87,8 +87,16 @@ def test_the_loss_has_a_bound_that_no_logits_undercut(alpha: float) -> None:
             assert float(value) >= alpha * 15.0
 
 
+def test_the_floor_limits_the_sum_alone() -> None:
+    each = -log_softmax(LOGITS.double().numpy(), axis=1)
+    true = each[np.arange(32), LABELS.numpy()]
+    assert each.max() > 4 > each.min()
+    expected = (1.5 * true - 0.5 * np.minimum(each, 4).mean(1)).mean()
+    assert float(loss(alpha=-0.5, floor=4.0, warmup=False)) == pytest.approx(expected, abs=1e-5)
+
+
 def test_a_misclassified_image_is_always_pulled_back() -> None:
-    """The true class's weight is positive, and it has no floor: an image that is far off must not be given up."""
+    """The first term has no floor: an image that is far off must not be given up."""
     logits = torch.full((1, 7), 0.0)
     logits[0, 3] = 500.0
     at = logits.requires_grad_()
