@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -49,8 +50,10 @@ class Composed(Defense):
         return split
 
     def prepare(self, split: Split) -> None:
+        shape = split.feature_shape()
         for part in self._each():
-            part.prepare(split)
+            part.prepare(replace(split, received=shape))
+            shape = part.wire_shape(shape)
 
     def task_loss(self, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         for part in self._each():

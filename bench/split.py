@@ -57,15 +57,17 @@ class Split:
         info: what it is made of.
         edge: images in [0, 1], (N, C, H, W), to features; its first block is ``normalize``.
         cloud: features to logits (N, K).
+        received: shape of one image's features as a later defense of a composition receives them; None: the edge's own.
     """
 
     info: SplitInfo
     edge: nn.Sequential
     cloud: nn.Sequential
+    received: tuple[int, ...] | None = None
 
     def feature_shape(self) -> tuple[int, ...]:
         """Returns the shape of one image's features, without the batch axis."""
-        return feature_shape(self.edge, self.info.image_shape)
+        return feature_shape(self.edge, self.info.image_shape) if self.received is None else self.received
 
 
 def feature_shape(edge: nn.Module, image_shape: tuple[int, int, int]) -> tuple[int, ...]:

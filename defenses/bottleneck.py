@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from functools import lru_cache
 
 import torch
 from pydantic import Field
@@ -12,8 +11,9 @@ from torch import nn
 from splitaudit.defense import Defense
 from splitaudit.errors import Unsupported
 from splitaudit.params import Params
-from splitaudit.plugins import BACKBONES
 from splitaudit.split import Split
+
+from ._feature_axes import feature_axes, needs_maps
 
 
 class BottleneckParams(Params):
@@ -43,13 +43,13 @@ class Bottleneck(Defense):
 
     @classmethod
     def supports(cls, backbone: str, cut: str) -> str | None:
-        axes = _feature_axes(backbone, cut)
-        return None if axes in (3, None) else _refusal(backbone, cut, axes)
+        axes = feature_axes(backbone, cut)
+        return None if axes in (3, None) else needs_maps("bottleneck", backbone, cut, axes)
 
     def wrap(self, split: Split) -> Split:
         shape = split.feature_shape()
         if len(shape) != 3:
-            raise Unsupported(_refusal(split.info.backbone, split.info.cut, len(shape)))
+            raise Unsupported(needs_maps("bottleneck", split.info.backbone, split.info.cut, len(shape)))
         inner = self.params.channels or max(1, shape[0] // 2)
         edge = OrderedDict(split.edge.named_children())
         edge["bottleneck_encoder"] = Stage(shape[0], inner)
@@ -74,28 +74,6 @@ class Stage(nn.Module):
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         return self.out(self.direct(z) + self.bent(z))
-
-
-def _refusal(backbone: str, cut: str, axes: int) -> str:
-    return (
-        f"bottleneck needs feature maps (C, H, W), got features with {axes} axes after '{cut}' of backbone '{backbone}'. "
-        "Choose an earlier cut."
-    )
-
-
-@lru_cache(maxsize=256)
-def _feature_axes(backbone: str, cut: str) -> int | None:
-    """Returns how many axes one image's features have, computed without data; None for a backbone or cut not known."""
-    if backbone not in BACKBONES:
-        return None
-    cls = BACKBONES.get(backbone)
-    with torch.device("meta"), torch.no_grad():
-        z = torch.empty(2, 3, 224, 224)
-        for name, block in cls(cls.Params(**cls.cheap())).blocks((3, 224, 224), 2).items():
-            z = block(z)
-            if name == cut:
-                return z.ndim - 1
-    return None
 
 
 def _conv(before: int, after: int) -> nn.Conv2d:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from splitaudit.defense import Network
+from splitaudit.split import Split, feature_shape
 
 from ._projection import Projection, ProjectionParams
 
@@ -42,10 +43,18 @@ class Nullspace(Projection):
     version = 1
     source = "Samragh et al., arXiv 2104.11413"
 
+    def prepare(self, split: Split) -> None:
+        super().prepare(split)
+        self.first = self.shape == feature_shape(split.edge, split.info.image_shape)
+
     def fit(self, network: Network) -> None:
         if self.params.keep == 1:
             return
         size = math.prod(self.shape)
+        if not self.first:
+            raise ValueError(
+                "nullspace has to be the first defense that changes the shape: it reads the cloud's first layer"
+            )
         if size > MOST:
             raise ValueError(f"an image's features are {size:,} numbers, at most {MOST:,} are taken: cut deeper")
         with torch.no_grad():
@@ -55,8 +64,6 @@ class Nullspace(Projection):
                 if sum(map(len, rows)) >= IMAGES:
                     break
             z = torch.cat(rows)[:IMAGES]
-            if tuple(z.shape[1:]) != (size,):
-                raise ValueError("nullspace has to be the first defense on the wire: it reads the cloud's first layer")
             gram = sum(
                 _gram(layer, self.shape, z) for layer in first_layers(network.cloud, z[:2].reshape(2, *self.shape))
             )

@@ -43,7 +43,8 @@ def fitted(made: Defense, z: torch.Tensor, cloud: nn.Sequential | None = None) -
 @pytest.fixture
 def unshaped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets the toy split have features of the test's shape without a network that makes them."""
-    monkeypatch.setattr(Split, "feature_shape", lambda self: SHAPE)
+    monkeypatch.setattr(Split, "feature_shape", lambda self: self.received or SHAPE)
+    monkeypatch.setattr("splitaudit.defenses.nullspace.feature_shape", lambda *_: SHAPE)
 
 
 @pytest.mark.usefixtures("unshaped")
@@ -137,7 +138,7 @@ def test_every_layer_that_reads_the_features_is_found_and_no_other() -> None:
 @pytest.mark.usefixtures("unshaped")
 def test_a_null_space_is_only_read_by_the_first_defense_on_the_wire() -> None:
     pca, null = Pca(PcaParams(keep=0.5)), Nullspace(NullspaceParams(keep=0.5))
-    with pytest.raises(ValueError, match="nullspace has to be the first defense on the wire"):
+    with pytest.raises(ValueError, match="nullspace has to be the first defense that changes the shape"):
         fitted(Composed([pca, null]), features())
 
 
@@ -146,7 +147,13 @@ def test_behind_a_projection_noise_is_on_the_coefficients_and_the_cloud_fills_up
     from splitaudit.defenses.noise import Noise, NoiseParams
 
     z = features()
-    both = fitted(Composed([Pca(PcaParams(keep=0.25)), Noise(NoiseParams(sigma=0.0))]), z)
+    pca, noise = Pca(PcaParams(keep=0.25)), Noise(NoiseParams(sigma=0.5))
+    both = fitted(Composed([pca, noise]), z)
+    both.calibrate(lambda: z.split(64))
+    assert noise.scale is not None
+    torch.testing.assert_close(
+        noise.scale.std.flatten(), pca.protect(z, DRAWS).std(0, unbiased=False), rtol=1e-4, atol=1e-4
+    )
     assert both.wire_shape(SHAPE) == (9,)
     assert both.wire_bits(SHAPE) == 32 * 9
     assert both.lift(both.protect(z, DRAWS)).shape == z.shape

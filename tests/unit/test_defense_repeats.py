@@ -1,0 +1,58 @@
+"""What holds for every defense beyond the contract's checks: a run repeats itself, and one image is enough."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from splitaudit.defense import Defense
+from splitaudit.plugins import DEFENSES
+from splitaudit.targets import stored_state
+from splitaudit.testing.data import part
+from splitaudit.testing.targets import defended, home_of, make, trained
+from splitaudit.view import to_float
+
+EVERY = [name for name in DEFENSES.names() if "/" not in name]
+
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for name in EVERY),
+    ("noise", {"distribution": "laplace", "relative": False}),
+    ("clip_noise", {"distribution": "laplace"}),
+    ("dropout", {"rescale": True}),
+    ("quantize", {"bits": 1, "tail": 0.0}),
+    ("downsample", {"factor": 3, "lift": "bilinear"}),
+    ("label_smoothing", {"alpha": 0.2}),
+    ("label_smoothing", {"alpha": -0.9, "warmup": False}),
+]
+
+
+def params_of(cls: type[Defense], changed: dict[str, Any]) -> dict[str, Any]:
+    return {**cls.cheap(), **changed}
+
+
+@pytest.mark.parametrize(("name", "changed"), VARIANTS, ids=str)
+def test_two_trainings_with_the_same_seed_give_the_same_numbers(name: str, changed: dict[str, Any]) -> None:
+    cls = DEFENSES.get(name)
+    first, again = (stored_state(trained(cls, params_of(cls, changed))) for _ in range(2))
+    assert first.keys() == again.keys()
+    assert [k for k in first if not torch.equal(first[k], again[k])] == []
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize(("name", "changed"), VARIANTS, ids=str)
+def test_one_image_is_enough_for_the_wire_and_its_gradient(name: str, changed: dict[str, Any], train: bool) -> None:
+    """Also in training, where statistics of a batch are taken, also of features that are all zero, or all the same."""
+    cls = DEFENSES.get(name)
+    home = home_of(cls)
+    model = defended(make(cls, params_of(cls, changed)), home)
+    model.edge.eval()  # batch statistics of one image are the backbone's affair
+    model.defense.train(train)
+    clean = model.clean(to_float(part("client_val", 1, home.image_shape).images)).detach()
+    for z in (clean, 0 * clean, 0 * clean + 1):
+        at = z.clone().requires_grad_()
+        sent = model.protect(at, torch.Generator().manual_seed(0))
+        assert bool(torch.isfinite(sent).all())
+        (back,) = torch.autograd.grad(sent.square().sum(), at)
+        assert bool(torch.isfinite(back).all())
