@@ -9,7 +9,10 @@ MEMORY = 64
 """Images after which a centre forgets: it is the running mean of about that many."""
 
 PER_CENTRE = 16
-"""Images of a class that have to be seen before it gets a further centre."""
+"""Images of a class for each centre that it has, to be seen since it got the last one, before it gets a further one."""
+
+_OPEN = 1e-6
+"""Count of a centre that is in use and has no images yet."""
 
 
 class ClassCentres(nn.Module):
@@ -44,8 +47,9 @@ class ClassCentres(nn.Module):
                 continue
             if opened < len(counts) and float(counts.sum()) >= PER_CENTRE * opened:
                 farthest = _squares(mine, centres[:opened]).amin(1).argmax()
-                centres[opened], counts[opened] = mine[farthest], 1e-6  # its own image is counted below
+                centres[opened] = mine[farthest]
                 opened += 1
+                counts[:opened] = _OPEN  # the others have held its images too: all start anew from here
             which = _squares(mine, centres[:opened]).argmin(1)
             for j in which.unique().tolist():
                 near = mine[which == j]
