@@ -48,8 +48,8 @@ class Adversarial(Defense):
     penalty is normalised and bounded, so that pushing the error beyond that of a constant guess gains nothing, where the
     plain −λ·MSE is unbounded; one decoder, no attribute classifier. From DeepObfuscator also: no term that draws D(z)
     towards a fixed picture of noise, one step for all terms instead of turns, and as many scales of MS-SSIM as the image
-    allows. From ResSFL also: windows inside the image only, no bottleneck (``bottleneck+adversarial``), no transfer to
-    further clients. From both: D sees standardised features.
+    allows. From ResSFL also: windows inside the image only, no epochs in which D learns alone, no bottleneck
+    (``bottleneck+adversarial``), no transfer to further clients. From both: D sees standardised features.
     """
 
     Params = AdversarialParams

@@ -49,13 +49,15 @@ class Cem(Defense):
     that unit: scaling or shifting a channel hides nothing. Centres follow the features by k-means, batch by batch,
     without gradient (:class:`splitaudit.nn.mixture.ClassCentres`); they are used in training only and not stored.
 
-    What it needs: Gaussian noise of known variance on the wire. With it, ½·log det(I + Σ_c/σ²), averaged over components,
-    plus the entropy of the component bounds I(x; z') if features are such a mixture, hence H(x | z') from below. The
-    term is that bound's logarithm up to constants, with one variance for all elements, which is never below the mean of
-    their logarithms. Without noise (σ = 0) the bound says nothing and the term only draws classes together.
+    What it needs: Gaussian noise of known variance on the wire. With it, I(x; z') is at most the entropy of the
+    component plus Σ_c w_c·½·log det(I + Σ_c/σ²), whatever the features' distribution within a component, so H(x | z') is
+    bounded from below. D/2 times the term is the second part, with one variance for all D elements (never below the
+    exact value), where γ = σ² and τ = 0; the published γ and τ make it a stand-in that falls with it. Without noise
+    (σ = 0) nothing is bounded and the term only draws the images of a class together.
 
     To be put on top of another defense: ``nopeek+cem``. In ``cem+noise`` both add noise; with ``adds_noise: false`` the
-    other one does, ``sigma`` has to say how much, and the term keeps its meaning only for Gaussian noise.
+    other one does, ``sigma`` has to say how much, and the term keeps its meaning only for Gaussian noise. In
+    ``noise+cem`` the noise would count as scatter.
 
     Source: Xia et al. 2025 and its official code (log form; one variance a component; γ = 0.01; τ = 0.125; hard
     assignment to the nearest centre among those of the true class). Departures: relative units for σ, v_c and γ, where the
@@ -79,8 +81,8 @@ class Cem(Defense):
         return {"weight": 0.0, "sigma": 0.0}
 
     def prepare(self, split: Split) -> None:
-        shape = split.feature_shape()
-        self.noise = Noise(NoiseParams(sigma=self.params.sigma if self.params.adds_noise else 0.0))
+        sigma, shape = self.params.sigma if self.params.adds_noise else 0.0, split.feature_shape()
+        self.noise = Noise(NoiseParams(sigma=sigma, distribution="gaussian", relative=True))
         self.noise.prepare(split)
         self.centres = ClassCentres(split.info.classes, self.params.components, math.prod(shape))
 
@@ -118,11 +120,9 @@ def mixture_term(
         gamma: in the unit of flat².
     """
     squares, which = centres.assign(flat, y)
-    # The last place collects the samples whose class has no centre yet, which are left out.
-    places = centres.counts.numel()
-    at = torch.where(which < 0, places, which)
-    counts = flat.new_zeros(places + 1).index_add(0, at, torch.ones_like(squares))[:places]
-    sums = flat.new_zeros(places + 1).index_add(0, at, squares)[:places]
-    variance = sums / counts.clamp_min(1) / flat.shape[1]
+    # By a product, since adding at indices is not repeatable on CUDA. Samples without a centre (-1) are in no column.
+    member = (which[:, None] == torch.arange(centres.counts.numel(), device=y.device)).to(flat.dtype)
+    counts = member.sum(0)
+    variance = (squares @ member) / counts.clamp_min(1) / flat.shape[1]
     excess = ((variance + gamma).log() - math.log(allowed + gamma)).clamp_min(0)
     return (counts / len(y) * excess).sum()

@@ -43,17 +43,18 @@ class InfoScissors(Defense):
     What it is not: a bound on what the wire tells. The estimate bounds I(x; z) from above only where q is exact, and for
     features without noise I(x; z) has no upper bound at all. ``noise+infoscissors`` measures the noisy wire.
 
-    Source: Duan et al. 2023 (PrivaScissors, later InfoScissors); estimator of Cheng et al. 2020, equation 16. Departures:
-    the term that protects the prediction is left out: it limits what the cloud's output tells of the label, for networks
-    whose last layers are on the device again, while here the cloud gives the label by design and nothing of it concerns
-    the wire; the mean over all pairs of the batch instead of one drawn at random; the estimate is cut off at 0, below
-    which q is only deceived (with a fixed q it falls without limit); variances are learned and bounded; the unit is a
-    pixel value, so that λ need not follow the image's size; standardised features.
+    Source: Duan et al. 2023 and 2024 (PrivaScissors, then InfoScissors): CE plus weighted CLUB estimates; estimator of
+    Cheng et al. 2020, equation 16. No official code was found. Departures: the term that protects the prediction is left
+    out: it limits what the cloud's output tells of the label, which the cloud here gives by design, and nothing of it
+    concerns the wire. Choices where the source leaves some or was not at hand: the direction q(x | z), a simulated
+    attacker; the mean over all pairs of the batch instead of drawn ones; the estimate is cut off at 0, below which q is
+    only deceived (with a fixed q it falls without limit); learned, bounded variances; a pixel value as the unit, so that
+    λ need not follow the image's size; standardised features.
     """
 
     Params = InfoScissorsParams
     version = 1
-    source = "Duan et al. 2023, arXiv 2306.07973; Cheng et al., ICML 2020, equation 16"
+    source = "Duan et al. 2023, arXiv 2306.07973, and NeurIPS 2024; Cheng et al., ICML 2020, equation 16"
     helpers = ("network",)
 
     @classmethod

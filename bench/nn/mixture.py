@@ -20,7 +20,8 @@ class ClassCentres(nn.Module):
 
     The first centre of a class is the mean of its first images. A further one is opened at the image that lies farthest
     from all centres of its class. Each batch, images are assigned to the nearest centre of their class, which then moves
-    to the running mean of its images. Nothing is stored with a target: centres serve in training only.
+    to the running mean of its images. Nothing is stored with a target: centres serve in training only. They take
+    K·components·D numbers: 8 MB for 10 classes, 3 centres and 65,536 elements.
 
     Args:
         classes: K.

@@ -88,6 +88,20 @@ def test_with_the_noise_as_gamma_the_term_is_twice_the_information_of_a_gaussian
     assert term / 2 == pytest.approx(0.5 * np.log(1 + 1.5**2 / 0.25), rel=0.01)
 
 
+@pytest.mark.parametrize("sigma", [0.2, 0.5, 1.0])
+def test_entropy_and_term_bound_what_features_tell_through_noise_whatever_their_distribution(sigma: float) -> None:
+    """Four points in two components: their information through Gaussian noise is integrated numerically."""
+    points = np.array([-2.5, -1.5, 1.0, 3.0])
+    at = np.linspace(-9, 9, 20_001)
+    each = np.exp(-((at - points[:, None]) ** 2) / (2 * sigma**2)) / (sigma * (2 * np.pi) ** 0.5)
+    whole = each.mean(0)
+    told = float((each * np.log(np.maximum(each, 1e-300) / np.maximum(whole, 1e-300))).sum() * (at[1] - at[0]) / 4)
+    flat = torch.tensor(points)[:, None]
+    centres = opened(torch.tensor([[[-2.0], [2.0]]], dtype=torch.float64))
+    term = float(mixture_term(flat, torch.zeros(4, dtype=torch.int64), centres, 0.0, sigma**2))
+    assert 0.5 < told < np.log(2) + term / 2
+
+
 def test_a_component_within_the_threshold_costs_nothing_and_has_no_gradient() -> None:
     flat = (0.1 * draw(10, 6)).requires_grad_()
     y, centres = torch.zeros(10, dtype=torch.int64), opened(torch.zeros(1, 1, 6, dtype=torch.float64))
