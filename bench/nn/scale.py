@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 
@@ -25,6 +26,21 @@ def channel_moments(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns the mean and standard deviation of each channel, shaped to broadcast against z."""
     axes, shape = channel_axes(z)
     return z.mean(axes).reshape(shape), z.std(axes, unbiased=False).reshape(shape)
+
+
+def batch_standardised(z: torch.Tensor) -> torch.Tensor:
+    """Returns features (N, ...) with mean 0 and deviation 1 over the batch in each channel; the same shape.
+
+    The gradient passes through the statistics, so a loss of the result pulls neither at the scale nor at the offset of a
+    channel. A channel that is constant over the batch becomes 0, with a gradient of 0. One copy of the features is kept
+    for the backward pass.
+    """
+    axes, shape = channel_axes(z)
+    with torch.no_grad():
+        alive = (z.var(axes, unbiased=False) > 1e-24).to(z.dtype)
+    rows = z.reshape(-1, shape[-1]) if z.ndim == 3 else z
+    # The weight of 0 keeps 1/√eps out of the gradient of constant channels.
+    return F.batch_norm(rows, None, None, weight=alive, training=True, eps=1e-30).reshape(z.shape)
 
 
 class Standardised(nn.Module):
