@@ -104,6 +104,11 @@ def names_of_label(label: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((label, label.split("@")[0], bare, bare.split("@")[0])))
 
 
+def defense_of(label: str) -> str:
+    """Returns the defense that a label is a setting of: ``noise@infer`` for ``noise(sigma=0.5)@infer``."""
+    return re.sub(r"\(.*\)", "", label)
+
+
 def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     out: dict[str, Any] = {}
     for key, value in params.items():

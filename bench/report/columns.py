@@ -127,6 +127,8 @@ def describe(plan: Plan) -> dict[str, dict[str, tuple[str, str]]]:
         "cells": meanings.CELLS | metrics,
         "summary": meanings.SUMMARY | metrics | measures,
         "worst_case": meanings.WORST_CASE,
+        "matched": meanings.MATCHED,
+        "pairs": meanings.PAIRS,
         "attributes": meanings.ATTRIBUTES,
         "criterion": meanings.CRITERION,
         "claims": meanings.CLAIMS,

@@ -17,12 +17,14 @@ from .findings import claimed, find
 from .flags import collect, explain
 from .page_tables import (
     CELLS,
+    MATCHED,
     READ,
     SUMMARY,
     WORST,
     cell_row,
     control_row,
     heads,
+    matched_groups,
     read_cell_row,
     read_row,
     summary_groups,
@@ -85,6 +87,8 @@ def page(
         summary=summary_groups(tables.summary, flags),
         read_heads=heads(READ, plan),
         read=[read_row(r) for r in tables.attributes.to_dict("records")],
+        matched_heads=heads(MATCHED, plan),
+        matched=matched_groups(tables.matched) if tables.matched["defense"].nunique() > 1 else [],
         worst_heads=heads(WORST, plan),
         worst=[worst_row(r) for r in tables.worst_case.to_dict("records")],
         claim_heads=CLAIM_HEADS,

@@ -148,6 +148,49 @@ WORST_CASE = {
     "incomplete": ("", "attacks that are missing and ought not to be; empty where none is"),
 }
 
+_COMPARED = {k: _PLACE[k] for k in ("dataset", "backbone", "cut")} | {"knowledge": ("", "level of adversary knowledge")}
+
+MATCHED = {
+    **_COMPARED,
+    "defense": ("", "the defense with all its settings in the suite, as a label without parameters"),
+    "settings": ("settings", "settings of it that are complete"),
+    "allowed_drop": ("share", "accuracy that may be lost against none"),
+    "setting": (
+        "",
+        "of those that lose no more (in the mean), the one with the least leakage; empty where there is none",
+    ),
+    "attack": ("", "its worst attack"),
+    "interpolated": (
+        "",
+        "whether the figure lies between two measured settings that are neighbours in the one number in which they differ",
+    ),
+    **interval("leakage", "", "worst-case leakage score of the setting"),
+    **interval("accuracy_drop", "share", "accuracy lost against none, paired over images and seeds"),
+    **interval(
+        "leakage_above_best",
+        "",
+        "leakage less that of the best defense at this drop, paired over images and seeds; empty for the best",
+    ),
+    "note": ("", _NOTE.format("leakage_above_best") + "; 'interpolated, not tested'"),
+    "hypervolume": (
+        "",
+        "area that the settings dominate, in [0, 1]²: kept accuracy (a - 1/classes)/(a of none - 1/classes) by privacy, 1 less "
+        "the leakage score; both clipped",
+    ),
+    "on_front": ("", "whether a setting is on the Pareto front of all defenses"),
+    "incomplete": ("settings", "settings that lack something and have no part"),
+}
+
+PAIRS = {
+    **_COMPARED,
+    "defense": ("", "label of one defense"),
+    "other": ("", "label of another"),
+    **interval(
+        "leakage_difference", "", "worst-case leakage of defense less that of other, paired over images and seeds"
+    ),
+    "note": ("", _NOTE.format("leakage_difference")),
+}
+
 PER_IMAGE = {
     **_PLACE,
     **_SEED,

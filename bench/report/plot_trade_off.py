@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from ..labels import defense_of
 from .canvas import axes_at, new, nothing, text_width
 from .columns import HIGH, LOW
 from .frames import numbers, select
@@ -97,6 +98,11 @@ def _panel(ax: Axes, rows: pd.DataFrame, look: Mapping[str, tuple[str, str]]) ->
         else:
             style |= {"markerfacecolor": "white", "markeredgecolor": style["color"], "markeredgewidth": 1.2}
         ax.plot(x, y, zorder=3, **style)
+    for name in dict.fromkeys(defense_of(str(d)) for d in rows["defense"]):
+        swept = [r for r in rows.to_dict("records") if defense_of(str(r["defense"])) == name]
+        if len(swept) > 1:  # the settings of one defense, from the most accurate on
+            at = sorted(((float(r["leakage"]), float(r["accuracy"])) for r in swept), key=lambda p: -p[1])
+            ax.plot(*zip(*at, strict=True), color=look[swept[0]["defense"]][0], linewidth=0.8, alpha=0.6, zorder=1)
     front = pareto(points)
     # Steps, not straight lines: between two defenses there is nothing to choose.
     if front:

@@ -14,6 +14,7 @@ from .claims import build_claims
 from .columns import LABELS, metric_names
 from .criterion import build_criterion
 from .frames import make_frame
+from .matched import build_matched, build_pairs
 from .reading import Read, Records
 from .summary import build_summary
 from .targets import build_targets
@@ -29,6 +30,8 @@ class Results:
         cells: a row per cell and knowledge level, and the reference rows.
         summary: a row per defense and knowledge level: the worst case over attacks.
         worst_case: a row per defense, knowledge level and metric: the strongest attack by it, and the per-image envelope.
+        matched: a row per defense, knowledge level and allowed drop of accuracy: its setting with the least leakage.
+        pairs: a row per knowledge level and two defenses: can their leakage be told apart?
         attributes: a row per defense, knowledge level and attribute that attacks read: the best reader.
         per_image: a row per cell, knowledge level and private image.
         criterion: a row per dataset and quantity: does it predict how well the strongest attack does?
@@ -40,6 +43,8 @@ class Results:
     cells: pd.DataFrame
     summary: pd.DataFrame
     worst_case: pd.DataFrame
+    matched: pd.DataFrame
+    pairs: pd.DataFrame
     attributes: pd.DataFrame
     per_image: pd.DataFrame
     criterion: pd.DataFrame
@@ -51,11 +56,14 @@ def build_tables(plan: Plan, read: Read) -> tuple[Results, Records]:
     """Returns every table, and the records that they were made from."""
     records = Records(plan, read)
     targets, cells = build_targets(plan, records), build_cells(plan, records)
+    summary = build_summary(plan, records)
     results = Results(
         targets=targets,
         cells=cells,
-        summary=build_summary(plan, records),
+        summary=summary,
         worst_case=build_worst_case(plan, records),
+        matched=build_matched(plan, records, summary),
+        pairs=build_pairs(plan, records, summary),
         attributes=build_attributes(plan, records),
         per_image=build_per_image(plan, records),
         criterion=build_criterion(plan, targets, cells),

@@ -24,6 +24,11 @@ from .tables import Results, build_tables
 if TYPE_CHECKING:
     import torch
 
+TABLES = (
+    "targets", "cells", "summary", "worst_case", "matched", "pairs", "attributes", "per_image", "criterion", "claims"
+)  # fmt: skip
+"""Tables that are written as CSV."""
+
 
 def load_results(folder: Path) -> Results:
     """Returns the tables of a run folder; the dataset need not be there.
@@ -49,7 +54,7 @@ def write_derived(
     """
     tables, records = build_tables(plan, store.read)
     written = []
-    for name in ("targets", "cells", "summary", "worst_case", "attributes", "per_image", "criterion", "claims"):
+    for name in TABLES:
         table = getattr(tables, name)
         if name in ("claims", "attributes") and table.empty:
             (folder / f"{name}.csv").unlink(missing_ok=True)  # most suites test no claims and read no attribute

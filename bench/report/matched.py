@@ -1,0 +1,233 @@
+"""Defenses at equal accuracy: the least worst-case leakage at an allowed drop, the Pareto front's hypervolume, pairs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..labels import defense_of
+from ..plan import Plan
+from .columns import HIGH, LOW, PLACE
+from .frames import Row, make_frame
+from .headline import leakage_difference, note_on, values_over_seeds
+from .plot_trade_off import pareto
+from .reading import Array, Records
+from .texts import present, said
+
+DROPS = (0.01, 0.03, 0.05)
+"""Allowed drops of accuracy against none, in shares of images."""
+
+UNTESTED = "interpolated, not tested"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A defense with one set of parameters, at one place and knowledge level.
+
+    Attributes:
+        row: its row of the summary.
+        errors: of its worst attack, (S, N).
+        params: its parameters, by part and name.
+    """
+
+    row: Mapping[str, Any]
+    errors: Array
+    params: Mapping[str, Any]
+
+    @property
+    def label(self) -> str:
+        return str(self.row["defense"])
+
+    @property
+    def leakage(self) -> float:
+        return float(self.row["leakage"])
+
+    @property
+    def drop(self) -> float:
+        """Accuracy of none less this one's, in shares of images."""
+        return 0.0 if self.label == "none" else float(self.row["accuracy_drop"])
+
+    @property
+    def seeds(self) -> int:
+        return int(self.row["seeds"])
+
+
+def build_matched(plan: Plan, records: Records, summary: pd.DataFrame) -> pd.DataFrame:
+    """Returns a row per place, knowledge level, defense and allowed drop of accuracy.
+
+    The settings of a defense are its rows in the suite (a sweep). Of those that lose at most the allowed drop against
+    ``none``, the one with the least worst-case leakage stands for it. Between two measured settings that are neighbours in
+    the one number in which they differ, leakage is interpolated linearly over the drop where that is lower, and marked. A
+    setting of which something is missing has no part, and ``incomplete`` counts these.
+    """
+    rows = [row for group in _groups(plan, records, summary) for row in _rows(plan, records, group)]
+    figures = [p for n in ("leakage", "accuracy_drop", "leakage_above_best") for p in (n, n + LOW, n + HIGH)]
+    head = [*PLACE, "knowledge", "defense", "settings", "allowed_drop", "setting", "attack", "interpolated"]
+    return make_frame(rows, [*head, *figures, "note", "hypervolume", "on_front", "incomplete"])
+
+
+def build_pairs(plan: Plan, records: Records, summary: pd.DataFrame) -> pd.DataFrame:
+    """Returns a row per place, knowledge level and two defenses: the difference of their worst-case leakage, paired."""
+    rows = []
+    for group in _groups(plan, records, summary):
+        for a, b in itertools.combinations(group.settings, 2):
+            place = {n: a.row[n] for n in (*PLACE, "knowledge")}
+            rows.append({**place, "defense": a.label, "other": b.label, **_compared(records, a, b)})
+    figure = ["leakage_difference", "leakage_difference" + LOW, "leakage_difference" + HIGH]
+    return make_frame(rows, [*PLACE, "knowledge", "defense", "other", *figure, "note"])
+
+
+@dataclass(frozen=True)
+class _Group:
+    """What may be compared: the settings of one place and knowledge level, and how many of each defense are incomplete."""
+
+    settings: Sequence[Setting]
+    lacking: Mapping[str, int]
+
+
+def _groups(plan: Plan, records: Records, summary: pd.DataFrame) -> list[_Group]:
+    params = _parameters(plan)
+    out = []
+    for _, rows in summary.groupby([*PLACE, "knowledge"], sort=False):
+        settings, lacking = [], dict[str, int]()
+        for row in rows.to_dict("records"):
+            found = _setting(plan, records, row, params)
+            if found is None:
+                lacking[defense_of(str(row["defense"]))] = lacking.get(defense_of(str(row["defense"])), 0) + 1
+            else:
+                settings.append(found)
+        out.append(_Group(settings, lacking))
+    return out
+
+
+def _setting(
+    plan: Plan, records: Records, row: Mapping[Any, Any], params: Mapping[str, Mapping[str, Any]]
+) -> Setting | None:
+    known = present(row["leakage"]) and (row["defense"] == "none" or present(row["accuracy_drop"]))
+    if not known or said(row, "incomplete") != "-":
+        return None
+    at = {n: row[n] for n in (*PLACE, "defense", "knowledge")} | {"attack": row["worst_attack"]}
+    cells = [c for c in plan.cells if all(c[n] == v for n, v in at.items())]
+    errors = values_over_seeds(records, cells, "mse", {c["seed"] for c in cells})
+    return None if errors is None else Setting(row, errors, params[str(row["defense"])])
+
+
+def _rows(plan: Plan, records: Records, group: _Group) -> list[Row]:
+    families: dict[str, list[Setting]] = {name: [] for name in group.lacking}
+    for setting in group.settings:
+        families.setdefault(defense_of(setting.label), []).append(setting)
+    front = set(pareto([(s.leakage, _accuracy(s)) for s in group.settings if present(s.row["accuracy"])]))
+    base = next((s for s in group.settings if s.label == "none"), None)
+    chosen = {
+        (name, drop): min((s for s in some if s.drop <= drop), key=lambda s: s.leakage, default=None)
+        for name, some in families.items()
+        for drop in DROPS
+    }
+    out = []
+    for name, some in families.items():
+        if not some:
+            continue
+        first = some[0].row
+        place = {n: first[n] for n in (*PLACE, "knowledge")}
+        shared: Row = {**place, "defense": name, "settings": len(some), "incomplete": group.lacking.get(name, 0)}
+        shared["hypervolume"] = _hypervolume(some, base, len(plan.datasets[str(first["dataset"])]["classes"]))
+        shared["on_front"] = any((s.leakage, _accuracy(s)) in front for s in some)
+        for drop in DROPS:
+            mine = chosen[name, drop]
+            best = min((s for (_, d), s in chosen.items() if d == drop and s), key=lambda s: s.leakage, default=None)
+            row: Row = {**shared, "allowed_drop": drop, "interpolated": False}
+            if mine is not None:
+                row |= {"setting": mine.label, "attack": mine.row["worst_attack"]}
+                row |= {c: mine.row[c] for n in ("leakage",) for c in (n, n + LOW, n + HIGH)}
+                row |= {"accuracy_drop": 0.0} if mine.label == "none" else _copied(mine.row, "accuracy_drop")
+            if mine is not None and best is not None and mine is not best:
+                row |= _compared(records, mine, best, "leakage_above_best")
+            between = _between(some, drop)
+            if between is not None and (mine is None or between[0] < mine.leakage):
+                row |= dict.fromkeys([c for c in row if c.startswith(("leakage", "accuracy_drop"))])
+                row |= {"leakage": between[0], "accuracy_drop": drop, "setting": between[1], "attack": ""}
+                row |= {"interpolated": True, "note": UNTESTED}
+            out.append(row)
+    return out
+
+
+def _copied(row: Mapping[str, Any], name: str) -> Row:
+    return {c: row[c] for c in (name, name + LOW, name + HIGH)}
+
+
+def _accuracy(setting: Setting) -> float:
+    return float(setting.row["accuracy"])
+
+
+def _compared(records: Records, a: Setting, b: Setting, name: str = "leakage_difference") -> Row:
+    """Returns the leakage of a less that of b, paired over images and seeds, and whether they can be told apart."""
+    if a.errors.shape != b.errors.shape:
+        return {"note": "not over the same seeds"}
+    found = leakage_difference(a.errors, b.errors, records.reference(str(a.row["dataset"])))
+    if found is None:
+        return {"note": ""}
+    return {name: found.value, name + LOW: found.low, name + HIGH: found.high, "note": note_on(found, a.seeds)}
+
+
+def _between(settings: Sequence[Setting], drop: float) -> tuple[float, str] | None:
+    """Returns the leakage at a drop of accuracy between two neighbouring settings, the least one, and what lies around it."""
+    best: tuple[float, str] | None = None
+    for a, b in itertools.combinations(settings, 2):
+        key = _one_number(a.params, b.params)
+        if key is None or not min(a.drop, b.drop) < drop < max(a.drop, b.drop):
+            continue
+        low, high = sorted((a.params[key], b.params[key]))
+        if any(_one_number(a.params, c.params) == key and low < c.params[key] < high for c in settings if c is not a):
+            continue  # no neighbours
+        share = (drop - a.drop) / (b.drop - a.drop)
+        value = a.leakage + share * (b.leakage - a.leakage)
+        if best is None or value < best[0]:
+            best = value, f"between {a.label} and {b.label}"
+    return best
+
+
+def _one_number(a: Mapping[str, Any], b: Mapping[str, Any]) -> str | None:
+    """Returns the parameter in which two settings differ, if one alone and a fractional number: others have no between."""
+    differ = [k for k in a.keys() | b.keys() if a.get(k) != b.get(k)]
+    if len(differ) != 1 or not all(isinstance(s.get(differ[0]), float) for s in (a, b)):
+        return None
+    return differ[0]
+
+
+def _hypervolume(settings: Sequence[Setting], base: Setting | None, classes: int) -> float | None:
+    """Returns the area of (kept accuracy, privacy) that a defense's settings dominate, in [0, 1].
+
+    Kept accuracy is (a - c)/(a₀ - c), with c = 1/classes and a₀ that of none; privacy is 1 less the leakage score; both are
+    clipped to [0, 1], the corner is (0, 0). None without ``none``, or where ``none`` is at chance.
+    """
+    chance = 1 / classes
+    if base is None or not present(base.row["accuracy"]) or _accuracy(base) <= chance:
+        return None
+    points = [
+        (
+            float(np.clip((_accuracy(s) - chance) / (_accuracy(base) - chance), 0, 1)),
+            float(np.clip(1 - s.leakage, 0, 1)),
+        )
+        for s in settings
+        if present(s.row["accuracy"])
+    ]
+    area, reached = 0.0, 0.0
+    for kept, private in sorted(points, reverse=True):  # by falling accuracy, each adds the privacy that it has more
+        area += kept * max(0.0, private - reached)
+        reached = max(reached, private)
+    return area
+
+
+def _parameters(plan: Plan) -> dict[str, dict[str, Any]]:
+    """Returns the label of each defense to its parameters, ``part.name`` to the value."""
+    out = {}
+    for row in plan.targets:
+        if row["key"]:
+            parts = plan.nodes["target", row["key"]].identity["defense"]["parts"]
+            out[str(row["defense"])] = {f"{p['name']}.{k}": v for p in parts for k, v in p["params"].items()}
+    return out

@@ -1,0 +1,171 @@
+"""Defenses at equal accuracy: which setting stands for a defense, what lies between two of them, and who is beaten."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from audited_records import Errors, audited
+
+from splitaudit.report.matched import DROPS, build_matched, build_pairs
+from splitaudit.report.meanings import MATCHED, PAIRS
+from splitaudit.report.page_tables import matched_groups
+from splitaudit.report.summary import build_summary
+
+PAGE = Path(__file__).parents[2] / "docs" / "results-format.md"
+
+
+def swept(name: str, parameter: str, values: list[Any]) -> dict[str, dict[str, Any]]:
+    """Returns label to parameters of settings that differ in one parameter."""
+    return {f"{name}({parameter}={v:g})": {parameter: v} for v in values}
+
+
+NOISE = swept("noise", "sigma", [0.5, 1.0, 2.0])
+HALF, ONE, TWO = NOISE
+
+
+def matched(
+    errors: Errors, accuracy: dict[str, float], params: dict[str, dict[str, Any]] | None = None
+) -> pd.DataFrame:
+    plan, records = audited(errors, accuracy, params)
+    return build_matched(plan, records, build_summary(plan, records))
+
+
+def at(frame: pd.DataFrame, defense: str, drop: float) -> dict[str, Any]:
+    (found,) = frame[(frame["defense"] == defense) & (frame["allowed_drop"] == drop)].to_dict("records")
+    return {str(k): v for k, v in found.items()}
+
+
+def of(means: dict[str, float], seeds: int = 1) -> Errors:
+    return {(defense, "rmle", seed): mean for defense, mean in means.items() for seed in range(seeds)}
+
+
+def test_the_setting_with_the_least_leakage_within_the_allowed_drop_stands_for_a_defense() -> None:
+    """12 images: accuracies are twelfths, so that one lost image is more than any allowed drop."""
+    few, more, most = bits = swept("bits", "bits", [4, 3, 2])
+    accuracy = {"none": 0.75, few: 0.75, more: 0.75, most: 0.5}
+    frame = matched(of({"none": 0.01, few: 0.1, more: 0.3, most: 0.6}), accuracy, bits)
+    for drop in DROPS:
+        found = at(frame, "bits", drop)
+        assert (found["setting"], found["settings"]) == (more, 3)
+        assert found["leakage"] < at(frame, "none", drop)["leakage"]
+    assert frame["defense"].tolist() == ["none"] * 3 + ["bits"] * 3
+
+
+def test_a_defense_that_loses_more_in_every_setting_has_no_figure_there() -> None:
+    frame = matched(of({"none": 0.01, TWO: 0.6}), {"none": 0.75, TWO: 0.5}, NOISE)
+    found = at(frame, "noise", 0.05)
+    assert pd.isna(found["leakage"])
+    assert found["setting"] == ""
+
+
+def between(params: dict[str, dict[str, Any]], means: dict[str, float], accuracy: dict[str, float]) -> dict[str, Any]:
+    return at(matched(of({"none": 0.01, **means}), {"none": 0.75, **accuracy}, params), "noise", 0.05)
+
+
+def test_leakage_is_interpolated_between_neighbours_over_the_drop_and_marked() -> None:
+    """At drops of 0 and 0.25 the scores are near 0.9 and 0.4: at 0.05 a fifth of the way."""
+    found = between(NOISE, {HALF: 0.1, TWO: 0.6}, {HALF: 0.75, TWO: 0.5})
+    ends = [1 - m * 1.0 for m in (0.1, 0.6)]
+    assert found["interpolated"]
+    assert found["leakage"] == pytest.approx(ends[0] + 0.2 * (ends[1] - ends[0]), abs=0.02)
+    assert found["setting"] == f"between {HALF} and {TWO}"
+    assert found["accuracy_drop"] == 0.05
+    assert pd.isna(found["leakage_lo"])
+    assert found["note"] == "interpolated, not tested"
+
+
+@pytest.mark.parametrize(
+    ("params", "means", "accuracy"),
+    [
+        pytest.param(swept("noise", "bits", [2, 3]), {}, {}, id="whole numbers have nothing between them"),
+        pytest.param(
+            {"noise(a=1,b=1)": {"a": 1.0, "b": 1.0}, "noise(a=2,b=2)": {"a": 2.0, "b": 2.0}}, {}, {}, id="two differ"
+        ),
+    ],
+)
+def test_there_is_no_between_where_settings_do_not_differ_in_one_fraction(
+    params: dict[str, dict[str, Any]], means: dict[str, float], accuracy: dict[str, float]
+) -> None:
+    first, second = params
+    found = between(params, {first: 0.1, second: 0.6}, {first: 0.75, second: 0.5})
+    assert not found["interpolated"]
+    assert found["setting"] == first
+
+
+def test_a_setting_between_two_others_is_never_skipped() -> None:
+    """The line from the weakest to the strongest passes under the one that was measured between them."""
+    found = between(NOISE, {HALF: 0.1, ONE: 0.12, TWO: 0.6}, {HALF: 0.75, ONE: 0.5, TWO: 0.4167})
+    assert found["interpolated"]
+    assert found["setting"] == f"between {HALF} and {ONE}"
+
+
+def test_what_lacks_an_attack_has_no_part_and_is_counted() -> None:
+    errors = of({"none": 0.01, HALF: 0.1, ONE: 0.5})
+    errors[ONE, "decoder", 0] = None
+    frame = matched(errors, {}, NOISE)
+    found = at(frame, "noise", 0.05)
+    assert (found["setting"], found["settings"], found["incomplete"]) == (HALF, 1, 1)
+
+
+def test_defenses_are_compared_with_the_best_on_the_same_images_and_seeds() -> None:
+    frame = matched(of({"none": 0.01, "a": 0.3, "b": 0.302, "c": 0.1}, seeds=3), {})
+    best, near, far = (at(frame, name, 0.05) for name in ("b", "a", "c"))
+    assert pd.isna(best["leakage_above_best"])
+    assert near["leakage_above_best"] == pytest.approx(0.002, abs=5e-4)
+    assert far["leakage_above_best"] == pytest.approx(0.2, abs=0.02)
+    assert far["leakage_above_best_lo"] > 0
+    assert far["note"] == ""
+
+
+def test_pairs_say_which_cannot_be_told_apart() -> None:
+    errors = of({"none": 0.01, "a": 0.3, "b": 0.5}, seeds=3)
+    errors |= {("c", "rmle", seed): 0.3 + shift for seed, shift in enumerate((0.1, -0.1, 0.02))}
+    plan, records = audited(errors)
+    pairs = build_pairs(plan, records, build_summary(plan, records)).set_index(["defense", "other"])
+    assert len(pairs) == 6
+    assert "not distinguishable" in pairs.loc[("a", "c"), "note"]
+    assert pairs.loc[("a", "b"), "note"] == ""
+    assert pairs.loc[("a", "b"), "leakage_difference"] == pytest.approx(0.2, abs=0.02)
+
+
+def test_one_seed_is_no_verdict_on_two_defenses() -> None:
+    plan, records = audited(of({"none": 0.01, "a": 0.3}))
+    (pair,) = build_pairs(plan, records, build_summary(plan, records)).to_dict("records")
+    assert "one seed" in pair["note"]
+
+
+def test_the_hypervolume_is_the_area_that_the_settings_dominate() -> None:
+    """Two classes: 9 of 12 right keep everything, 8 of 12 two thirds of what lies above chance."""
+    plan, records = audited(of({"none": 0.0, HALF: 0.2, TWO: 0.5}), {"none": 0.75, HALF: 0.75, TWO: 0.66}, NOISE)
+    summary = build_summary(plan, records)
+    frame = build_matched(plan, records, summary)
+    rows = summary.set_index("defense")
+    assert rows.loc[TWO, "accuracy"] == pytest.approx(8 / 12, abs=1e-5)
+    low, high = 1 - rows.loc[HALF, "leakage"], 1 - rows.loc[TWO, "leakage"]
+    assert at(frame, "noise", 0.05)["hypervolume"] == pytest.approx(low + 2 / 3 * (high - low), abs=1e-4)
+    assert at(frame, "none", 0.05)["hypervolume"] == pytest.approx(0, abs=1e-6)
+
+
+def test_the_page_names_the_setting_and_marks_what_was_interpolated() -> None:
+    accuracy = {"none": 0.75, HALF: 0.75, TWO: 0.5}
+    frame = matched(of({"none": 0.01, HALF: 0.1, TWO: 0.6}), accuracy, NOISE)
+    ((_, rows),) = matched_groups(frame)
+    noise = rows[1]
+    assert noise[0].text == "noise"
+    assert noise[4].text.startswith("≈ ")
+    assert f"between {HALF} and {TWO}" in noise[4].interval
+
+
+@pytest.mark.parametrize(("table", "meanings"), [("matched", MATCHED), ("pairs", PAIRS)])
+def test_the_results_format_describes_the_columns(table: str, meanings: dict[str, tuple[str, str]]) -> None:
+    lines = PAGE.read_text(encoding="utf-8").split(f"### {table}.csv\n", 1)[1].split("\n### ", 1)[0].splitlines()
+    plan, records = audited(of({"none": 0.01, "a": 0.3}))
+    summary = build_summary(plan, records)
+    found = {"matched": build_matched, "pairs": build_pairs}[table](plan, records, summary)
+    assert list(found.columns) == list(meanings)
+    assert [line for line in lines if line.startswith("| `")] == [
+        f"| `{name}` | {unit} | {meaning} |" for name, (unit, meaning) in meanings.items()
+    ]
