@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -56,6 +56,10 @@ class Defense(nn.Module):
     usually: ClassVar[When] = "train+infer"
     """When the defense acts unless a suite says otherwise. Anything else than ``train+infer`` says that it starts from the
     trained undefended network of the same seed, and is never trained along with it."""
+
+    claims: ClassVar[Mapping[str, Literal["up", "down"]]] = {}
+    """What its source says of it against ``none``: column of a table to where it moves, ``mse`` up, say. Suites with
+    ``declared_claims: true`` test it."""
 
     name: str = "none"
     """The registry name; set by the framework."""

@@ -55,6 +55,7 @@ class Adversarial(Defense):
     Params = AdversarialParams
     version = 2
     source = "Li et al., IoTDI 2021; Li et al., CVPR 2022; official codes"
+    claims = {"mse": "up"}  # noqa: RUF012
     helpers = ("decoder",)
 
     @classmethod

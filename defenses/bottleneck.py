@@ -40,6 +40,7 @@ class Bottleneck(Defense):
     Params = BottleneckParams
     version = 1
     source = "arXiv 2501.00824, official code AE_Classifier_4 and ResNet_AE"
+    claims = {"mse": "up"}  # noqa: RUF012
 
     @classmethod
     def supports(cls, backbone: str, cut: str) -> str | None:

@@ -74,6 +74,7 @@ class ClipNoise(Defense):
     Params = ClipNoiseParams
     version = 1
     source = "Dwork et al., TCC 2006; Balle and Wang, ICML 2018, theorem 8; clipping as in Abadi et al., CCS 2016"
+    claims = {"mse": "up"}  # noqa: RUF012
     acts_on_wire = True
 
     @property

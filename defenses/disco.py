@@ -50,6 +50,7 @@ class Disco(Defense):
     Params = DiscoParams
     version = 1
     source = "Singh et al., CVPR 2021"
+    claims = {"mse": "up"}  # noqa: RUF012
     acts_on_wire = True
     usually = "infer+cloud"
     helpers = ("decoder",)

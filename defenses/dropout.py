@@ -28,6 +28,7 @@ class Dropout(Defense):
     Params = DropoutParams
     version = 1
     source = "He et al., IEEE IoT-J 2020; arXiv 2501.00824, official code"
+    claims = {"mse": "up"}  # noqa: RUF012
     acts_on_wire = True
 
     @property

@@ -41,6 +41,7 @@ class Hsic(Defense):
     Params = HsicParams
     version = 1
     source = "Peng et al., KDD 2022, arXiv 2206.05483, official code"
+    claims = {"mse": "up"}  # noqa: RUF012
 
     @classmethod
     def neutral(cls) -> dict[str, Any]:

@@ -44,6 +44,7 @@ class Noise(Defense):
     Params = NoiseParams
     version = 1
     source = "He et al., ACSAC 2019; Titcombe et al. 2021"
+    claims = {"mse": "up"}  # noqa: RUF012
     acts_on_wire = True
 
     @property

@@ -28,6 +28,7 @@ class NoPeek(Defense):
     Params = NoPeekParams
     version = 1
     source = "Vepakomma et al., ICDM workshops 2020"
+    claims = {"mse": "up"}  # noqa: RUF012
 
     @classmethod
     def neutral(cls) -> dict[str, Any]:

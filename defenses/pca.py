@@ -37,6 +37,7 @@ class Pca(Projection):
     Params = PcaParams
     version = 1
     source = "Osia et al., IEEE IoT-J 2020; arXiv 2502.20629"
+    claims = {"mse": "up"}  # noqa: RUF012
 
     def fit(self, network: Network) -> None:
         if self.params.keep == 1:

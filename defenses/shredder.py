@@ -50,6 +50,7 @@ class Shredder(Defense):
     Params = ShredderParams
     version = 1
     source = "Mireshghallah et al., ASPLOS 2020, arXiv 1905.11814"
+    claims = {"mse": "up", "mi_upper_nats": "down"}  # noqa: RUF012
     acts_on_wire = True
     usually = "infer"
 

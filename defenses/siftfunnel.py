@@ -60,6 +60,7 @@ class SiftFunnel(Defense):
     Params = SiftFunnelParams
     version = 2
     source = "arXiv 2501.00824, official code pv4_classifier_4, rn18_pv4, vgg16_bn_pv4 and train_fcloud"
+    claims = {"mse": "up", "mi_upper_nats": "down"}  # noqa: RUF012
 
     @classmethod
     def neutral(cls) -> dict[str, Any]:

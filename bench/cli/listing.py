@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..defense import Defense
 from ..errors import ConfigError, PluginError, did_you_mean
 from ..plugins import REGISTRIES, add_plugin_files
 from .output import Output
@@ -67,7 +68,7 @@ def show_command(name: str, plugins: list[Path], *, as_json: bool) -> None:
         )
         console.print(f"{fact['where']}\n", markup=False, style="dim", soft_wrap=True)
         console.print(fact["text"], markup=False)
-        for key in ("source", "requires", "uses", "cuts", "unit", "direction"):
+        for key in ("source", "acts", "claims", "requires", "uses", "cuts", "unit", "direction"):
             if fact.get(key):
                 console.print(f"{key}: {fact[key]}", markup=False, soft_wrap=True)
         for title in ("parameters", "columns"):
@@ -120,6 +121,9 @@ def _facts(kind: str, name: str) -> dict[str, Any]:
         if knowledge is not None:
             out[key] = ", ".join(f"{k}={v}" for k, v in knowledge.dump().items() if v not in (None, False, "none"))
             out[key] = out[key] or "nothing but the received features"
+    if issubclass(cls, Defense):
+        out["acts"] = f"{cls.usually} unless a suite says otherwise"
+        out["claims"] = ", ".join(f"{column} {moves}" for column, moves in cls.claims.items())
     if hasattr(cls, "higher_means"):
         out["unit"], out["direction"] = cls.unit or "none", f"higher means {cls.higher_means}"
     if hasattr(cls, "cuts"):

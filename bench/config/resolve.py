@@ -5,11 +5,12 @@ from __future__ import annotations
 from ..errors import ConfigError, did_you_mean
 from ..knowledge import level
 from ..labels import plugin_labels
-from ..metric import LabelMetric, Measure
+from ..metric import LabelMetric
 from ..plugins import ATTACKS, BACKBONES, DATASETS, DEFENSES, METRICS
 from .claims import Claim
 from .complete import complete_params, crossed_params
 from .complete_defenses import complete_defenses
+from .declared import declared_claims, measured_columns
 from .suite import LABEL_METRIC, BackboneSpec, DatasetSpec, MetricSpec, Suite
 
 
@@ -67,6 +68,10 @@ def resolve(suite: Suite) -> tuple[Suite, list[str]]:
             problems.append(f"{field}: {values} has a value twice")
     _exclusions(resolved, problems)
     _claims(resolved, problems)
+    if suite.declared_claims and not problems:
+        # The claims are spelled out, so that the resolved suite says all that is tested.
+        every = [*resolved.claims, *declared_claims(resolved)]
+        resolved = resolved.model_copy(update={"claims": every, "declared_claims": False})
     return resolved, problems
 
 
@@ -118,13 +123,8 @@ def _claims(suite: Suite, problems: list[str]) -> None:
 
 def _claim_figures(suite: Suite, claim: Claim, problems: list[str]) -> None:
     """Adds a problem for every column that the suite does not measure and every attack that it does not run."""
-    columns, unknown = set[str](), False
-    for spec in suite.metrics:
-        if spec.name not in METRICS:
-            unknown = True  # reported elsewhere; what it would measure cannot be known
-            continue
-        cls = METRICS.get(spec.name)
-        columns |= set(cls.columns) if issubclass(cls, Measure) else {spec.name}
+    columns = measured_columns(suite)
+    unknown = any(s.name not in METRICS for s in suite.metrics)  # reported elsewhere; what it measures cannot be known
     attacks = list(dict.fromkeys(s.name for s in suite.attacks))
     for figure in claim.figures:
         for column in (figure.column, figure.high):

@@ -165,6 +165,9 @@ class Suite(_Model):
         default_factory=list, description="what is left out of the matrix"
     )
     claims: list[Claim] = Field(default_factory=list, description="statements of papers to test on the results")
+    declared_claims: bool = Field(
+        False, description="also test what each defense's source says of it against none (splitaudit show DEFENSE)"
+    )
 
 
 DEFAULT_METRICS = (
@@ -191,5 +194,5 @@ IDENTITY_FIELDS = frozenset(
 )
 """Fields that reach keys."""
 
-RUN_TIME_FIELDS = frozenset({"name", "description", "metrics", "exclude", "claims"})
+RUN_TIME_FIELDS = frozenset({"name", "description", "metrics", "exclude", "claims", "declared_claims"})
 """Fields that do not: a test fails until a new field is put into one of the two."""

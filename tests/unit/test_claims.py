@@ -11,9 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from splitaudit.config import load_suite
 from splitaudit.config.claims import Claim
 from splitaudit.config.suite import Suite
 from splitaudit.plan import Plan
+from splitaudit.plugins import DEFENSES, METRICS
 from splitaudit.report.claims import COLUMNS, build_claims
 from splitaudit.report.claims_sides import Side
 from splitaudit.report.claims_text import claim_rows, claims_markdown
@@ -636,3 +638,54 @@ def test_the_results_format_lists_every_column_of_the_claims() -> None:
     listed = text.split("### claims.csv\n", 1)[1].split("\n### ", 1)[0].splitlines()
     rows = [f"| `{name}` | {CLAIMS[name][0]} | {CLAIMS[name][1]} |" for name in COLUMNS]
     assert [line for line in listed if line.startswith("| `")] == rows
+
+
+# -- claims that defenses declare ---------------------------------------------------------------------------------------
+
+
+def declared(**change: Any) -> list[Claim]:
+    suite = {"preset": "smoke", "defenses": ["none", {"name": "noise", "sweep": {"sigma": [0.5, 1.0]}}, "vib", "topk"]}
+    return load_suite({**suite, "declared_claims": True, **change}).claims
+
+
+def test_each_setting_of_a_defense_is_tested_on_what_its_source_says() -> None:
+    found = {(c.defense, c.figures[0].column): c for c in declared(metrics=["mse", "mutual_information"])}
+    assert set(found) == {
+        ("noise(sigma=0.5)", "mse"), ("noise(sigma=1)", "mse"), ("vib", "mse"), ("vib", "mi_upper_nats")
+    }  # fmt: skip
+    error, bits = found["vib", "mse"], found["vib", "mi_upper_nats"]
+    assert (error.against, error.compare, error.usable_drop) == (["none"], "difference", None)
+    assert error.at_least is not None
+    assert error.at_least > 0, "what has not moved does not hold"
+    assert bits.at_most is not None
+    assert bits.at_most < 0
+    assert len({c.name for c in found.values()}) == 4
+
+
+def test_what_is_not_measured_or_has_no_baseline_is_not_claimed() -> None:
+    assert {c.figures[0].column for c in declared(metrics=["mse", "accuracy"])} == {"mse"}
+    assert declared(defenses=["noise"]) == []
+    assert declared(defenses=["none", "nopeek+noise"]) == []
+    assert load_suite({"preset": "smoke", "name": "x"}).claims == []
+
+
+def test_declared_claims_stand_beside_those_of_the_suite_and_are_spelled_out() -> None:
+    own = claim(defense="noise(sigma=1)", against=["none"]).model_dump(mode="json")
+    suite = load_suite(
+        {
+            "preset": "smoke",
+            "defenses": ["none", {"name": "noise", "sweep": {"sigma": [0.5, 1.0]}}],
+            "metrics": ["mse"],
+            "claims": [own],
+            "declared_claims": True,
+        }
+    )
+    assert [c.defense for c in suite.claims] == ["noise(sigma=1)", "noise(sigma=0.5)", "noise(sigma=1)"]
+    assert not suite.declared_claims
+    assert load_suite(suite) == suite
+
+
+def test_every_figure_that_a_built_in_declares_is_a_column_that_some_metric_fills() -> None:
+    columns = {c for n in METRICS.names() for c in (getattr(METRICS.get(n), "columns", None) or {n})}
+    for name in DEFENSES.names():
+        assert set(DEFENSES.get(name).claims) <= columns, name

@@ -1,0 +1,54 @@
+"""The claims that defenses declare themselves, as claims of a suite."""
+
+from __future__ import annotations
+
+import re
+
+from ..labels import plugin_labels
+from ..metric import Measure
+from ..plugins import DEFENSES, METRICS
+from .claims import Claim
+from .suite import Suite
+
+LEAST = 1e-9
+"""A figure that is exactly that of ``none`` has not moved."""
+
+
+def declared_claims(suite: Suite) -> list[Claim]:
+    """Returns a claim per setting of a defense and figure that it says moves, against ``none``.
+
+    Figures that the suite does not measure, compositions, and suites without ``none`` have none. The direction is all that
+    is tested, with the strongest attack where the figure is one of attacks.
+    """
+    if not any(spec.name == "none" for spec in suite.defenses):
+        return []
+    columns = measured_columns(suite)
+    found: list[Claim] = []
+    for spec, label in zip(suite.defenses, plugin_labels(DEFENSES, suite.defenses), strict=True):
+        for column, moves in {} if "+" in spec.name else DEFENSES.get(spec.name).claims.items():
+            if column in columns:
+                found.append(
+                    Claim(
+                        name=re.sub(r"[^a-z0-9]+", "-", f"{label} {column}".lower()).strip("-"),
+                        says=f"{label}: {column} is {'higher' if moves == 'up' else 'lower'} than without a defense.",
+                        published="the direction",
+                        defense=label,
+                        against=["none"],
+                        compare="difference",
+                        at_least=LEAST if moves == "up" else None,
+                        at_most=-LEAST if moves == "down" else None,
+                        usable_drop=None,
+                        figures=[{"column": column}],  # type: ignore[list-item]
+                    )
+                )
+    return found
+
+
+def measured_columns(suite: Suite) -> set[str]:
+    """Returns the columns that a suite's metrics and measures fill; those of plugins that are not known are left out."""
+    out: set[str] = set()
+    for spec in suite.metrics:
+        if spec.name in METRICS:
+            cls = METRICS.get(spec.name)
+            out |= set(cls.columns) if issubclass(cls, Measure) else {spec.name}
+    return out
