@@ -60,7 +60,8 @@ class Pruning(Defense):
 
     **Cost.** In eval mode convolutions leave out pruned channels, so ``edge_macs`` counts the pruned edge. Not counted: the
     parameters and the bytes on the wire, which are stored and sent as dense tensors, zeros included; and the channels
-    between the two convolutions of a residual block, which are not pruned.
+    between the two convolutions of a residual block, which are not pruned. ``scaled_cost`` builds the network anew, and counts
+    it unpruned.
 
     Source: Ding et al. 2024 (PATROL): an edge pruned during training, Lipschitz regularisation Σ α_i·k_i, and adversarial
     reconstruction training. **What is not kept**: PATROL spends what pruning saves on more layers at the edge, and says
