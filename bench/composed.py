@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import torch
 from torch import nn
 
-from .defense import Defense, Network
+from .defense import Course, Defense, Network
 from .params import Params
 from .split import Split
 
@@ -54,6 +55,13 @@ class Composed(Defense):
         for part in self._each():
             part.prepare(replace(split, received=shape))
             shape = part.wire_shape(shape)
+
+    @contextmanager
+    def during(self, course: Course) -> Iterator[torch.optim.Optimizer]:
+        with ExitStack() as parts:
+            for part in self._each():
+                course = replace(course, optimizer=parts.enter_context(part.during(course)))
+            yield course.optimizer
 
     def task_loss(self, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         for part in self._each():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .params import Params
-from .split import Split
+from .split import Split, SplitModel
 
 When = Literal["train+infer", "infer", "infer+cloud"]
 """When a defense acts: throughout; on a trained undefended network; on one whose cloud is then trained on what is sent."""
@@ -34,15 +35,43 @@ class Network:
     images: Callable[[], Iterable[torch.Tensor]]
 
 
+@dataclass(frozen=True)
+class Course:
+    """A training that begins, as a defense sees it.
+
+    Attributes:
+        model: the target.
+        optimizer: steps what is trained.
+        images: number of images of ``client_train``.
+        batch: images per step, fewer in the last step of an epoch.
+        epochs: passes over the images.
+        generator: the randomness of the defense in this training; ``protect`` draws from it too.
+        notes: what is to be stored with the training's history, as plain JSON values.
+    """
+
+    model: SplitModel
+    optimizer: torch.optim.Optimizer
+    images: int
+    batch: int
+    epochs: int
+    generator: torch.Generator
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole training."""
+        return self.epochs * math.ceil(self.images / self.batch)
+
+
 class Defense(nn.Module):
     """Hooks through which a defense acts. Each is the identity by default.
 
     A plugin sets ``Params``, ``version`` and ``source`` (paper, equation, every departure) and overrides hooks. Its
     submodules and buffers are stored with the target; submodules in :attr:`helpers` are trained by the defense itself
-    and are not stored. Calls come in this order: ``wrap``, ``prepare``, then per training step ``protect``,
-    ``train_helpers``, ``task_loss`` and ``extra_loss``, after training ``calibrate``, then only ``protect``. With ``when:
-    infer`` the network is trained already: ``fit`` and ``calibrate`` come first, then the training of what the defense
-    learns itself (and of the cloud, with ``infer+cloud``) while the rest stays as it is, then ``calibrate`` again.
+    and are not stored. Calls come in this order: ``wrap``, ``prepare``, ``during`` around the training, in it per step
+    ``protect``, ``train_helpers``, ``task_loss`` and ``extra_loss``, after it ``calibrate``, then only ``protect``. With
+    ``when: infer`` the network is trained already: ``fit`` and ``calibrate`` come first, then the training of what the
+    defense learns itself (and of the cloud, with ``infer+cloud``) while the rest stays as it is, then ``calibrate`` again.
 
     Args:
         params: validated parameters.
@@ -110,6 +139,10 @@ class Defense(nn.Module):
         """Builds buffers and helper networks that depend on the (wrapped) split's shapes."""
 
     # -- training -------------------------------------------------------------------------------------------------
+
+    def during(self, course: Course) -> AbstractContextManager[torch.optim.Optimizer]:
+        """Surrounds the training: returns a context that gives the optimiser to step, and takes back what it set up."""
+        return nullcontext(course.optimizer)
 
     def task_loss(self, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Returns the task loss of a batch, a scalar: cross-entropy."""

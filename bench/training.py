@@ -13,7 +13,7 @@ from torch import nn
 
 from .augment import Augmentation, augment
 from .data.base import Part
-from .defense import Network
+from .defense import Course, Network
 from .params import Params
 from .rising import still_rising
 from .seeds import derive, generator, seeded_globally
@@ -66,8 +66,9 @@ def train(
         frozen: halves that stay as they are, in eval mode.
 
     Returns:
-        ``loss`` and ``val_accuracy`` per epoch, ``kept_epoch``, and ``val_rising``: whether the validation accuracy of
-        the last quarter still lies clearly above that of the quarter before (:func:`still_rising`).
+        ``loss`` and ``val_accuracy`` per epoch, ``kept_epoch``, ``val_rising``: whether the validation accuracy of
+        the last quarter still lies clearly above that of the quarter before (:func:`still_rising`), and ``notes`` where
+        the defense leaves some.
 
     Raises:
         FloatingPointError: if the loss stops being finite, naming the epoch.
@@ -79,10 +80,12 @@ def train(
     order, jitter = generator("batches", seed, **names), generator("augment", seed, device, **names)
     draws = generator("defense draws", seed, device, **names)
     images, labels = data.images.to(device), data.labels.to(device)
+    course = Course(model, optimizer, len(data), params.batch, params.epochs, draws)
     history: dict[str, Any] = {"loss": [], "val_accuracy": [], "kept_epoch": params.epochs}
     best: tuple[float, int, dict[str, torch.Tensor]] | None = None
     # The head's dropout draws from the global generator; seeding it per target keeps targets paired.
-    with seeded_globally(derive("layers", seed, **names)), _held(model, frozen):
+    layers = seeded_globally(derive("layers", seed, **names))
+    with layers, _held(model, frozen), model.defense.during(course) as optimizer:
         for epoch in range(1, params.epochs + 1):
             model.train()
             for half in frozen:
@@ -108,6 +111,8 @@ def train(
     if best is not None:
         model.load_state_dict(best[2])
         history["kept_epoch"] = best[1]
+    if course.notes:
+        history["notes"] = course.notes
     history["val_rising"] = still_rising(history["val_accuracy"], len(val))
     return history
 

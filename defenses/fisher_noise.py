@@ -11,11 +11,7 @@ from splitaudit.defense import Defense, Network
 from splitaudit.params import Params
 from splitaudit.split import Split
 
-IMAGES = 512
-"""Images of client_train over which the Jacobian's size is averaged."""
-
-PROBES = 2
-"""Random directions per image (Hutchinson)."""
+from ._jacobian import squared_jacobian
 
 
 class FisherNoiseParams(Params):
@@ -59,20 +55,8 @@ class FisherNoise(Defense):
         self.register_buffer("sigma", torch.zeros(()))
 
     def fit(self, network: Network) -> None:
-        total, count = 0.0, 0
-        for x in network.images():
-            x = x[: IMAGES - count].clone().requires_grad_(True)
-            with torch.enable_grad():
-                z = network.edge(x)
-            draws = torch.Generator(device=z.device).manual_seed(count)
-            for probe in range(PROBES):
-                signs = 2.0 * (torch.empty_like(z).uniform_(generator=draws) < 0.5) - 1
-                (back,) = torch.autograd.grad(z, x, signs, retain_graph=probe + 1 < PROBES)
-                total += float(back.double().square().sum())
-            count += len(x)
-            if count >= IMAGES:
-                break
-        self.sigma.fill_(math.sqrt(self.params.error * total / (PROBES * count * self.pixels)))
+        size = squared_jacobian(network.edge, network.images())
+        self.sigma.fill_(math.sqrt(self.params.error * size / self.pixels))
 
     def protect(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         return z + self.sigma * torch.empty_like(z).normal_(generator=generator)

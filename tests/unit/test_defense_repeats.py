@@ -11,6 +11,7 @@ from splitaudit.defense import Defense
 from splitaudit.plugins import DEFENSES
 from splitaudit.targets import stored_state
 from splitaudit.testing.data import part
+from splitaudit.testing.outcome import NotApplicable
 from splitaudit.testing.targets import defended, home_of, make, trained
 from splitaudit.view import to_float
 
@@ -26,6 +27,16 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("label_smoothing", {"alpha": 0.2}),
     ("label_smoothing", {"alpha": -0.9, "warmup": False}),
 ]
+
+
+@pytest.fixture(autouse=True)
+def at_home(request: pytest.FixtureRequest) -> None:
+    """Skips a defense that needs what is not installed here."""
+    cls = DEFENSES.get(request.getfixturevalue("name"))
+    try:
+        home_of(cls)
+    except NotApplicable as exc:
+        pytest.skip(str(exc))
 
 
 def params_of(cls: type[Defense], changed: dict[str, Any]) -> dict[str, Any]:
