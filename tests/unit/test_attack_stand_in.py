@@ -48,7 +48,7 @@ def test_unsplit_explains_the_features_by_images_that_are_not_grey_and_says_noth
 
 
 def test_what_unsplits_own_draw_hides_is_no_evidence_against_its_clone() -> None:
-    """Counted as zeros, a quarter of the visible elements leave a tenth of the loss whatever the images, of one draw a quarter."""
+    """Counted as zeros, a quarter of the elements leave a tenth of the loss whatever the images, of one draw a quarter."""
     run = attacked(Unsplit, control_target("orthogonal", random_defense()), params={"rounds": 16})
     assert run.views[-1].notes["loss_left"] < 0.07
 
