@@ -143,11 +143,15 @@ def train_inverse(
 
 
 def _with_structure(guess: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Returns the mean squared error plus 0.02 · (1 − SSIM): on natural images the two terms are of one size."""
+    """Returns the mean squared error plus 0.02 · (1 − SSIM): on natural images the two terms are of one size.
+
+    SSIM is that of windows around every pixel, of images mirrored at their border, where the metric takes windows inside
+    alone: a decoder is to learn the border too. Below 11 px a side the window does not fit and the squared error is left.
+    """
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     error = F.mse_loss(guess, truth)
-    if min(truth.shape[2:]) < 11:  # the window does not fit
+    if min(truth.shape[2:]) < 11:
         return error
     found = structural_similarity_index_measure(guess, truth, data_range=1.0)
     return error + 0.02 * (1 - (found[0] if isinstance(found, tuple) else found))

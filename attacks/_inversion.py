@@ -105,18 +105,39 @@ class Objective:
         """Returns the mean of fresh draws of the defended features; with a visible mask, given that they are visible."""
         if not self.view.stochastic:
             return self.view.protect(clean, g)
-        total, count = self._sent(clean, masked, g)
-        for _ in range(draws - 1):  # one at a time: at 224 px the features of 32 draws do not fit in memory together
-            sent, shown = self._sent(clean, masked, g)
-            total, count = total + sent, count + shown
-        # An element that no draw shows counts as zero, so an edge output of zero is no way out of the loss.
-        return total / count.clamp_min(1)
+        return expected_wire(self.view.protect, self.view.visible if masked else None, clean, g, draws)
 
-    def _sent(self, clean: torch.Tensor, masked: bool, g: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns a draw of the defended features, and 1 where it shows the edge's output."""
-        sent = self.view.protect(clean, g)
-        seen = self.view.visible(sent.detach()) if masked else None
+
+def expected_wire(
+    protect: Callable[[torch.Tensor, torch.Generator], torch.Tensor],
+    visible: Callable[[torch.Tensor], torch.Tensor | None] | None,
+    clean: torch.Tensor,
+    g: torch.Generator,
+    draws: int,
+) -> torch.Tensor:
+    """Returns the mean of fresh draws of defended features (N, ...), element by element over those that show it.
+
+    An attack's own draw hides other elements than the received one did: what it hides is no evidence.
+
+    Args:
+        protect: applies the defense.
+        visible: says which elements of what is sent carry the edge's output; None: all do.
+        clean: the edge's output, (N, ...).
+        g: gives the draws.
+        draws: how many.
+    """
+
+    def once() -> tuple[torch.Tensor, torch.Tensor]:
+        sent = protect(clean, g)
+        seen = None if visible is None else visible(sent.detach())
         return sent, sent.new_ones(()) if seen is None else seen.to(sent.dtype)
+
+    total, count = once()
+    for _ in range(draws - 1):  # one at a time: at 224 px the features of 32 draws do not fit in memory together
+        sent, shown = once()
+        total, count = total + sent, count + shown
+    # An element that no draw shows counts as zero, so an edge output of zero is no way out of the loss.
+    return total / count.clamp_min(1)
 
 
 Optimiser = Literal["auto", "adam", "lbfgs"]

@@ -14,10 +14,12 @@ from splitaudit.attack import Attack, Expected, Work
 from splitaudit.knowledge import AdversaryKnowledge
 from splitaudit.nn.image_prior import GaussianPrior
 from splitaudit.params import Params
-from splitaudit.view import View
+from splitaudit.view import View, to_float
 
+from ._bands import shrinkage, spread
+from ._doubling import doubled
 from ._inversion import Objective, batches, own_images, total_variation
-from ._whitening import whitening
+from ._whitening import Whitening, whitening
 
 NOISE = 16
 """Channels of the fixed noise that each network turns into an image."""
@@ -27,6 +29,14 @@ AVERAGE = 0.95
 
 CHECKS = 40
 """How often the running average is judged by its own loss."""
+
+CALIBRATION = 16
+"""Auxiliary validation images on which the shrinkage is fitted and convergence judged."""
+
+UNJUDGED = "there are no auxiliary images of which it could be said what more steps gain"
+"""Why nothing is said of convergence without them: the cosine decay flattens any loss at its end."""
+
+Fitted = dict[str, torch.Tensor]
 
 
 class DeepPriorParams(Params):
@@ -48,15 +58,20 @@ class DeepPrior(Attack):
     side, four blocks (3×3, per-image norm, leaky ReLU), doubled twice, 1×1, sigmoid. Minimised is the normalised feature
     error of :class:`splitaudit.attacks.rmle.Rmle` plus total variation; a random defense is met with fresh draws.
 
-    The guess is the running average of the images, each image's best by its own loss. Nothing is chosen on private images.
+    What is found is the running average of the images, each image's best by its own loss. It shows detail of which the
+    features say nothing, so where there are auxiliary images its step away from their mean is multiplied, in each band of
+    frequencies, by the factor in [0, 1] that has the least squared error on own images attacked in rehearsal; on those
+    the attack is never worse than the mean image. There too half the steps are compared with all of them, for ``converged``.
+    Without auxiliary images the guess is what is found, and of convergence nothing is said. Nothing is chosen on private
+    images.
 
     Source: the likelihood-maximisation attack of DISCO (Singh et al., CVPR 2021) and SIMBA's model optimisation, after
     deep image prior (Ulyanov et al. 2018). Departures: normalised loss, a small decoder without skips, many images at
-    once, the running average, selection by the attack's own loss (SIMBA selects by SSIM to the truth).
+    once, the running average, the shrinkage, selection by the attack's own loss (SIMBA selects by SSIM to the truth).
     """
 
     Params = DeepPriorParams
-    version = 2
+    version = 3
     source = "DISCO (Singh et al., CVPR 2021), likelihood maximisation; deep image prior (Ulyanov et al. 2018)"
     requires = AdversaryKnowledge(edge="weights")
     uses = AdversaryKnowledge(edge="weights", aux="same")
@@ -64,30 +79,41 @@ class DeepPrior(Attack):
     search = {"lr": (0.005, 0.01, 0.02), "width": (16, 32), "tv": (0.0, 1e-3, 1e-2)}  # noqa: RUF012
     expected = Expected(identity_mse=5e-3)
 
-    def reconstruct(self, view: View, fitted: dict[str, torch.Tensor]) -> torch.Tensor:
+    def fit(self, view: View) -> Fitted:
+        adaptive = self.params.adaptive
         if view.knowledge.aux == "none":
             w = torch.empty(64, *view.image_shape, device=view.device)
             w.normal_(generator=view.generator("deep_prior scale images"))
             own = GaussianPrior(view.image_shape).to(view.device)(w).clamp(0, 1)
-        else:
-            own = own_images(view, "train", 1, 1)[:2048]
-        unit = whitening(view, own, "deep_prior scale draws", self.params.adaptive, mixed=False)
-        objective = Objective(
-            view, GaussianPrior(view.image_shape), unit, self.params.tv, self.params.draws, self.params.adaptive
+            unit = whitening(view, own, "deep_prior scale draws", adaptive, mixed=False)
+            view.note(converged=None, not_judged=UNJUDGED)
+            return {"whitening": unit.matrix, "factor": torch.zeros(0)}
+        images = own_images(view, "train", 1, 1)[:2048]
+        unit = whitening(view, images, "deep_prior scale draws", adaptive, mixed=False)
+        own = to_float(view.aux_val.images[-CALIBRATION:].to(view.device))
+        seen = view.rehearsal(own, "deep_prior own draws")
+        whole, factor = _shrunk(view, self._found(seen, unit, self.params.steps, "rehearsal"), own)
+        half, _ = _shrunk(view, self._found(seen, unit, max(1, self.params.steps // 2), "half the steps"), own)
+        view.note(
+            aux_val_mse=float((whole - own).square().mean()),
+            **doubled(half, whole, own),
+            shrinkage=[round(f, 3) for f in spread(factor)],
         )
-        z = view.average
-        parts = [self._fitted(view, objective, z[at], int(at[0])) for at in batches(z, self._values(view))]
-        guess, last, before = (torch.cat(t) for t in zip(*parts, strict=True))
-        gain = 1 - float(last.mean()) / max(float(before.mean()), 1e-30)
-        view.note(gain_in_last_fifth=gain, converged=gain <= 0.1)
-        return guess
+        return {"whitening": unit.matrix, "factor": factor}
+
+    def reconstruct(self, view: View, fitted: Fitted) -> torch.Tensor:
+        unit = Whitening(fitted["whitening"].to(view.device))
+        found = self._found(view, unit, self.params.steps, "private")
+        if not len(fitted["factor"]):
+            return found
+        return _weighed(view, found, fitted["factor"].to(view.device))
 
     def work(
         self, n_private: int, n_aux: int, image_shape: tuple[int, int, int], feature_shape: tuple[int, ...]
     ) -> Work:
         pixels, w = image_shape[1] * image_shape[2], self.params.width
         macs = 9 * w * (NOISE * pixels / 16 + w * (pixels / 16 + pixels / 4 + pixels)) + w * image_shape[0] * pixels
-        images = self.params.steps * n_private
+        images = self.params.steps * (n_private + (1.5 * CALIBRATION if n_aux else 0))
         return Work(edge_passes=3 * images, gflop=2e-9 * 4 * macs * images)  # grouped: a quarter of the usual rate
 
     @classmethod
@@ -98,14 +124,19 @@ class DeepPrior(Attack):
         """Returns values of activations of one image's network: what bounds the images at once."""
         return 8 * self.params.width * math.prod(view.image_shape[1:])
 
-    def _fitted(
-        self, view: View, objective: Objective, z: torch.Tensor, first: int
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Returns the images of some received features, their losses, and the losses after four fifths of the steps."""
-        draws = view.generator(f"deep_prior init {first}")
+    def _found(self, view: View, unit: Whitening, steps: int, role: str) -> torch.Tensor:
+        """Returns the images (N, C, H, W) that the networks of a view's received features come to show."""
+        p, z = self.params, view.average
+        objective = Objective(view, GaussianPrior(view.image_shape), unit, p.tv, p.draws, p.adaptive)
+        parts = batches(z, self._values(view))
+        return torch.cat([self._fitted(view, objective, z[at], steps, f"{role} {int(at[0])}") for at in parts])
+
+    def _fitted(self, view: View, objective: Objective, z: torch.Tensor, steps: int, role: str) -> torch.Tensor:
+        """Returns the images of received features that are fitted at once."""
+        draws = view.generator(f"deep_prior init {role}")
         networks = Networks(len(z), view.image_shape, self.params.width, draws).to(view.device)
         visible = objective.visible(z)
-        fresh = view.generator(f"deep_prior wire {first}")
+        fresh = view.generator(f"deep_prior wire {role}")
 
         def loss_of(x: torch.Tensor, g: torch.Generator) -> torch.Tensor:
             return objective.feature_error(x, z, visible, g) + self.params.tv * total_variation(x)
@@ -113,9 +144,8 @@ class DeepPrior(Attack):
         optimizer = torch.optim.Adam(networks.parameters())
         best = average = torch.zeros(0)
         lowest = torch.full((len(z),), float("inf"), device=view.device)
-        before = lowest.clone()
-        for step in range(self.params.steps):
-            optimizer.param_groups[0]["lr"] = self.params.lr * (1 + math.cos(math.pi * step / self.params.steps)) / 2
+        for step in range(steps):
+            optimizer.param_groups[0]["lr"] = self.params.lr * (1 + math.cos(math.pi * step / steps)) / 2
             x = networks()
             loss = loss_of(x, fresh)
             optimizer.zero_grad(set_to_none=True)
@@ -123,19 +153,39 @@ class DeepPrior(Attack):
             optimizer.step()
             with torch.no_grad():
                 average = x.detach().clone() if step == 0 else average.lerp(x.detach(), 1 - AVERAGE)
-                if step % max(1, self.params.steps // CHECKS) == 0 or step == self.params.steps - 1:
-                    now = loss_of(average, view.generator(f"deep_prior judge {first}"))
+                if step % max(1, steps // CHECKS) == 0 or step == steps - 1:
+                    now = loss_of(average, view.generator(f"deep_prior judge {role}"))
                     best = (
                         average.clone()
                         if step == 0
                         else torch.where((now < lowest)[:, None, None, None], average, best)
                     )
                     lowest = torch.minimum(lowest, now)
-                    if first == 0:
+                    if role == "private 0":
                         view.log("loss", step + 1, float(now.mean()))
-                    if step < 0.8 * self.params.steps:
-                        before = lowest.clone()
-        return best, lowest, before
+        return best
+
+
+def _shrunk(view: View, found: torch.Tensor, own: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns the guesses (N, C, H, W) of own images and the factor (1, C, H, W) with which they come nearest to these."""
+    basis = _about(view)
+    factor = shrinkage(basis.analyse(found - basis.mean), basis.analyse(own - basis.mean))
+    return _weighed(view, found, factor), factor
+
+
+def _weighed(view: View, found: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+    """Returns images (N, C, H, W) whose step away from the mean image is multiplied, coefficient by coefficient."""
+    basis = _about(view)
+    basis.scale = factor
+    with torch.no_grad():
+        return basis(basis.analyse(found - basis.mean)).clamp(0, 1)
+
+
+def _about(view: View) -> GaussianPrior:
+    """Returns the cosine basis about the mean auxiliary image."""
+    basis = GaussianPrior(view.image_shape).to(view.device)
+    basis.mean = view.prior[None]
+    return basis
 
 
 class Networks(nn.Module):

@@ -8,11 +8,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from pydantic import Field
+from torch import nn
 
 from splitaudit.attack import Attack, Expected, Work
 from splitaudit.knowledge import AdversaryKnowledge
 from splitaudit.nn.scale import channel_axes
 from splitaudit.params import Params
+from splitaudit.rising import still_rising
 from splitaudit.split import SplitModel
 from splitaudit.view import View, to_float
 
@@ -52,6 +54,10 @@ class Shadow(Attack):
     channel, and the correlations between channels. Then a decoder is trained on the stand-in's (defended) features of the
     auxiliary images and applied to the received ones.
 
+    ``converged``: the decoder by the rule of :class:`splitaudit.attacks.decoder.Decoder`, and the cloud's accuracy on the
+    stand-in's features of ``aux_val`` no longer rises (``stand_in_rising``, the rule of the targets' own training). The error
+    on the received features is beyond it: nobody without the edge knows it.
+
     No query is made. What comes out depends on how far the cloud pins the features down: a deeper cut leaves less to it.
 
     Source: the query-free attack of He et al., ACSAC 2019 (a shadow network, inverted). Departures: the statistics of the
@@ -59,7 +65,7 @@ class Shadow(Attack):
     """
 
     Params = ShadowParams
-    version = 2
+    version = 3
     source = "He et al., ACSAC 2019, query-free attack"
     requires = AdversaryKnowledge(cloud=True, aux="other", labels=True)
     uses = AdversaryKnowledge(cloud=True, aux="same", labels=True)
@@ -67,7 +73,7 @@ class Shadow(Attack):
     expected = Expected(beats_prior=False)
 
     def reconstruct(self, view: View, fitted: dict[str, torch.Tensor]) -> torch.Tensor:
-        stand_in = self._stand_in(view)
+        stand_in, rising = self._stand_in(view)
         images, val = view.aux_train.images.to(view.device), view.aux_val.images.to(view.device)
         if self.params.decoder.flips:
             images = torch.cat([images, images.flip(-1)])
@@ -89,7 +95,9 @@ class Shadow(Attack):
         network.set_scale(batch(torch.arange(min(len(images), 2048), device=view.device))[1])
         order = torch.Generator().manual_seed(view.seed_for("shadow decoder batches"))
         trained = train_inverse(network, batch, len(images), pairs, p, order)
-        view.note(stand_in_aux_val_mse=trained.error, **trained.judged(pairs[0]))
+        judged = trained.judged(pairs[0])
+        judged["converged"] = judged["converged"] and not rising
+        view.note(stand_in_aux_val_mse=trained.error, stand_in_rising=rising, **judged)
         return decode(view, p.shape, trained.state)
 
     def work(
@@ -105,32 +113,30 @@ class Shadow(Attack):
     def cheap(cls) -> dict[str, Any]:
         return {"epochs": 2, "batch": 16, "decoder": Decoder.cheap()}
 
-    def _stand_in(self, view: View) -> SplitModel:
-        """Returns an edge of the attacker's own, trained in front of the frozen cloud."""
+    def _stand_in(self, view: View) -> tuple[SplitModel, bool]:
+        """Returns an edge of the attacker's own, trained in front of the frozen cloud; and whether it still got better."""
         model, cloud = view.untrained("shadow"), view.cloud
         images, labels = view.aux_train.images.to(view.device), view.aux_train.labels.to(view.device)
         edge = trainable(model)
         if not edge:  # an edge without weights is known by its architecture
-            return model.eval()
+            return model.eval(), False
         optimizer, rate = one_cycle(edge, self.params.lr, len(images), self.params.batch, self.params.epochs)
         order = torch.Generator().manual_seed(view.seed_for("shadow batches"))
         draws, mirror = view.generator("shadow wire"), view.generator("shadow mirror")
         received = _statistics(view.draws[:MATCHED, 0])
         # A handful of rows has no statistics to speak of, and a spread of next to nothing would drown the labels.
         match = self.params.match if _rows(view.draws[:MATCHED, 0]) >= ROWS else 0.0
-        hits = 0.0
+        accuracies: list[float] = []
         for epoch in range(self.params.epochs):
             training(model)
-            total, hits = 0.0, 0.0
+            total = 0.0
             for index in torch.randperm(len(images), generator=order).to(view.device).split(self.params.batch):
                 x, y = to_float(images[index]), labels[index]
                 flip = torch.rand(len(x), generator=mirror, device=view.device) < 0.5
                 x = torch.where(flip[:, None, None, None], x.flip(-1), x)
                 z = model.protect(model.clean(x), draws)
-                logits = cloud(z)
-                loss = F.cross_entropy(logits, y)
+                loss = F.cross_entropy(cloud(z), y)
                 total += float(loss.detach()) * len(x) / len(images)
-                hits += float((logits.argmax(1) == y).sum()) / len(images)
                 if match > 0 and len(x) > 1:
                     loss = loss + match * _distance(_statistics(z), received)
                 optimizer.zero_grad(set_to_none=True)
@@ -138,8 +144,20 @@ class Shadow(Attack):
                 optimizer.step()
                 rate.step()
             view.log("stand_in_loss", epoch + 1, total)
-        view.note(stand_in_accuracy=hits)
-        return model.eval().requires_grad_(False)
+            accuracies.append(_accuracy(view, model.eval(), cloud))
+            view.log("stand_in_accuracy", epoch + 1, accuracies[-1])
+        view.note(stand_in_accuracy=accuracies[-1])
+        return model.requires_grad_(False), still_rising(accuracies, len(view.aux_val))
+
+
+def _accuracy(view: View, model: SplitModel, cloud: nn.Module) -> float:
+    """Returns the share of the validation images that a cloud classifies rightly by the features of a stand-in."""
+    draws, right = view.generator("shadow held-out draws"), 0
+    images, labels = view.aux_val.images.to(view.device), view.aux_val.labels.to(view.device)
+    with torch.no_grad():
+        for x, y in zip(images.split(256), labels.split(256), strict=True):
+            right += int((cloud(model.protect(model.clean(to_float(x)), draws)).argmax(1) == y).sum())
+    return right / max(1, len(images))
 
 
 Statistics = tuple[torch.Tensor, torch.Tensor, torch.Tensor]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -13,11 +14,14 @@ from splitaudit.nn.image_prior import GaussianPrior
 from splitaudit.params import Params
 from splitaudit.view import View
 
-from ._inversion import total_variation
+from ._inversion import expected_wire, total_variation
 from ._stand_in import trainable, training
 
 AT_ONCE = 128
 """Images that share a clone of the edge."""
+
+UNJUDGED = "without images of its own nothing ties its loss to the error of an image"
+"""Why nothing is said of convergence."""
 
 
 class UnsplitParams(Params):
@@ -31,6 +35,7 @@ class UnsplitParams(Params):
     )
     edge_lr: float = Field(1e-3, gt=0, description="learning rate of the clone (Adam with AMSGrad)")
     tv: float = Field(0.1, ge=0, description="weight of the total variation of the images")
+    draws: int = Field(4, ge=1, description="draws of a random defense averaged at each step")
 
 
 class Unsplit(Attack):
@@ -39,17 +44,19 @@ class Unsplit(Attack):
     Minimised is the mean squared error of the features, over the mean square of the received ones, plus total variation. The
     variable is the image's standardised cosine coefficients about mid-grey (a 1/f² spectrum, which needs no auxiliary
     images). The clone is shared by the images that are attacked together, starts from weights of the attacker's own and is
-    trained through the public defense with fresh draws.
+    trained through the public defense with fresh draws. Of a visible mask, elements count that the received features show,
+    each averaged over the draws that show it.
 
     It knows the least of all attacks: neither weights nor queries nor images. Where nothing ties the clone to the edge, its
-    images need not look like the private ones; that it does not beat the prior is a result.
+    images need not look like the private ones; that it does not beat the prior is a result. Nor does a loss that has come to
+    rest say that the images have: of convergence nothing is said, ``loss_left`` is the share of the first loss that is left.
 
     Source: UnSplit (Erdoğan et al., WPES 2022). Departures: cosine coefficients; a clone for many images at once, where the
     original has one for each; the loss relative to the features' size.
     """
 
     Params = UnsplitParams
-    version = 1
+    version = 2
     source = "UnSplit, Erdoğan et al., WPES 2022"
     requires = AdversaryKnowledge()
     uses = AdversaryKnowledge()
@@ -57,6 +64,7 @@ class Unsplit(Attack):
     expected = Expected(beats_prior=False)
 
     def reconstruct(self, view: View, fitted: dict[str, torch.Tensor]) -> torch.Tensor:
+        view.note(converged=None, not_judged=UNJUDGED)
         parts = [self._together(view, z, number) for number, z in enumerate(view.average.split(AT_ONCE))]
         return torch.cat(parts)
 
@@ -79,22 +87,25 @@ class Unsplit(Attack):
         weights = trainable(clone)
         images = torch.optim.Adam([w], lr=p.image_lr)
         edge = torch.optim.Adam(weights, lr=p.edge_lr, amsgrad=True) if weights else None
-        size = z.square().mean().clamp_min(1e-30)
         draws, visible = view.generator(f"unsplit wire {number}"), view.visible(z)
+        shown = torch.ones_like(z) if visible is None else visible.to(z.dtype)
+        size = (z.square() * shown).sum() / shown.sum().clamp_min(1)
+        seen = None if visible is None else view.visible
+        count = p.draws if view.stochastic else 1
 
         def loss() -> torch.Tensor:
             x = prior(w)
-            error = (clone.protect(clone.clean(x), draws) - z).square() / size
-            if visible is not None:
-                error = error * visible
+            sent = expected_wire(clone.protect, seen, clone.clean(x), draws, count)
+            error = ((sent - z).square() * shown).flatten(1).sum(1) / shown.flatten(1).sum(1).clamp_min(1)
             outside = (x - x.clamp(0, 1)).square().flatten(1).mean(1)
-            return (error.flatten(1).mean(1) + p.tv * total_variation(x) + outside).mean()
+            return (error / size.clamp_min(1e-30) + p.tv * total_variation(x) + outside).mean()
 
+        first, value = math.nan, torch.zeros(())
         for round_ in range(p.rounds):
-            value = torch.zeros(())
             for optimizer, steps in ((images, p.image_steps), (edge, p.edge_steps)):
                 for _ in range(steps if optimizer is not None else 0):
                     value = loss()
+                    first = float(value.detach()) if math.isnan(first) else first
                     images.zero_grad(set_to_none=True)
                     if edge is not None:
                         edge.zero_grad(set_to_none=True)
@@ -103,5 +114,7 @@ class Unsplit(Attack):
                         optimizer.step()
             if number == 0:
                 view.log("loss", round_ + 1, float(value.detach()))
+        if number == 0:
+            view.note(loss_left=float(value.detach()) / max(first, 1e-30))
         with torch.no_grad():
             return prior(w).clamp(0, 1)

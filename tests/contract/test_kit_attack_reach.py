@@ -147,7 +147,13 @@ class WastesADraw(ToyAttack):
         return super().reconstruct(view, fitted)
 
 
-@breaks("check_stops_at_its_limit", "images went through the edge", "work announces 18 passes", "leaves a loop out")
+@breaks(
+    "check_stops_at_its_limit",
+    "images went through the edge",
+    "work announces 18 passes",
+    "leaves a loop out",
+    also=["check_draws_are_fresh"],
+)
 class TakesLonger(ToyAttack):
     """Goes a hundred times through the edge and announces one time."""
 

@@ -8,6 +8,7 @@ import pkgutil
 from typing import Any
 
 import pytest
+import test_kit_attack_draws
 import test_kit_attack_guess
 import test_kit_attack_power
 import test_kit_attack_reach
@@ -33,7 +34,7 @@ FILES: dict[Any, tuple[Any, ...]] = {
         test_kit_defense_training,
         test_kit_defense_stored,
     ),
-    ToyAttack: (test_kit_attack_guess, test_kit_attack_reach, test_kit_attack_power),
+    ToyAttack: (test_kit_attack_guess, test_kit_attack_reach, test_kit_attack_draws, test_kit_attack_power),
     ToyMetric: (test_kit_metric,),
     ToyMeasure: (test_kit_measure,),
 }

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from kit_toys import ToyAttack, ToyDefense, ToyMeasure, ToyMetric, ToyQueries
+from kit_toys import ToyAttack, ToyDefense, ToyDescent, ToyMeasure, ToyMetric, ToyQueries
 from pydantic import Field
 from torch import nn
 
@@ -113,7 +113,7 @@ class Signal(ToyMetric):
         return -10 * super().per_sample(truth, guess).log10()
 
 
-GOOD = [ToyDefense, Shrink, Holes, ToyAttack, ToyQueries, Blind, ToyMetric, Signal, ToyMeasure]
+GOOD = [ToyDefense, Shrink, Holes, ToyAttack, ToyDescent, ToyQueries, Blind, ToyMetric, Signal, ToyMeasure]
 
 
 @lru_cache

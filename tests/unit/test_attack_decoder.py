@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any, ClassVar
 
 import pytest
 import torch
+import torch.nn.functional as F
+from skimage.metrics import structural_similarity
 
+from splitaudit.attacks._decoding import LOSSES
 from splitaudit.attacks.decoder import Decoder, DecoderParams
 from splitaudit.data.base import Part
 from splitaudit.defense import Defense
@@ -166,6 +170,46 @@ def test_with_a_skip_a_linear_map_is_learned_that_the_network_alone_learns_slowl
         guess = attack.reconstruct(view, attack.fit(view))
         errors[skip] = float((guess - to_float(toy_part(16, SHAPE, seed=9).images)).square().mean())
     assert errors[True] < 0.5 * errors[False]
+
+
+def guesses_and_truth() -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns blurred, dimmed and noisy copies of images, and these."""
+    truth = to_float(toy_part(5, (3, 24, 20), seed=4).images)
+    blurred = F.avg_pool2d(truth, 3, 1, 1, count_include_pad=False)
+    noise = torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))
+    return (0.8 * blurred + 0.05 * noise).clamp(0, 1), truth
+
+
+def test_the_ssim_loss_is_the_squared_error_and_the_structural_dissimilarity_of_skimage() -> None:
+    """The Gaussian window of Wang et al. 2004. It is centred on every pixel, so images are mirrored beyond their border: of
+    images mirrored by hand scikit-image, which takes windows inside alone, gives the same mean."""
+    guess, truth = guesses_and_truth()
+    window = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
+    mirrored = [F.pad(x, (5, 5, 5, 5), mode="reflect").numpy() for x in (truth, guess)]
+    similar = [structural_similarity(t, g, channel_axis=0, **window) for t, g in zip(*mirrored, strict=True)]
+    error = float((guess - truth).square().mean())
+    expected = error + 0.02 * (1 - sum(similar) / len(similar))
+    assert expected > 1.2 * error, "the images say something of either term"
+    assert float(LOSSES["ssim"](guess, truth)) == pytest.approx(expected, rel=1e-3)
+    assert float(LOSSES["mse"](guess, truth)) == pytest.approx(error, rel=1e-5)
+    assert float(LOSSES["l1"](guess, truth)) == pytest.approx(float((guess - truth).abs().mean()), rel=1e-5)
+    for name in ("mse", "l1", "ssim"):
+        assert float(LOSSES[name](truth, truth)) == pytest.approx(0, abs=1e-6)
+
+
+def test_where_the_window_of_ssim_does_not_fit_its_loss_is_the_squared_error() -> None:
+    guess, truth = (x[..., :10] for x in guesses_and_truth())
+    assert float(LOSSES["ssim"](guess, truth)) == float(LOSSES["mse"](guess, truth))
+
+
+def test_every_loss_pulls_in_a_direction_of_its_own() -> None:
+    guess, truth = guesses_and_truth()
+    slopes = {}
+    for name, loss in LOSSES.items():
+        x = guess.clone().requires_grad_(True)
+        slopes[name] = torch.autograd.grad(loss(x, truth), x)[0].flatten()
+    for one, other in combinations(slopes, 2):
+        assert float(torch.cosine_similarity(slopes[one], slopes[other], dim=0)) < 0.98, (one, other)
 
 
 @pytest.mark.parametrize("loss", ["l1", "ssim"])

@@ -9,7 +9,11 @@ from gaussian_case import Case, orthogonal, within
 from splitaudit.attacks._bands import BANDS, bands, shrinkage, spread
 from splitaudit.attacks.decoder import Decoder, DecoderParams
 from splitaudit.attacks.refine import Refine, RefineParams
-from splitaudit.testing.attacking import Sizes, attacked
+from splitaudit.defenses.noise import Noise, NoiseParams
+from splitaudit.split import SplitModel
+from splitaudit.stats import paired_difference
+from splitaudit.testing.attacking import Attacked, Sizes, attacked
+from splitaudit.testing.targets import control_target, toy_target
 
 SMALL = {"width": 32, "depth": 1, "epochs": 15, "batch": 16}
 
@@ -30,6 +34,48 @@ def test_on_constant_features_it_stays_at_its_decoder() -> None:
     decoder = attacked(Decoder, "constant", params=SMALL, sizes=sizes)
     refined = attacked(Refine, "constant", params={"decoder": SMALL, "steps": 20}, sizes=sizes)
     torch.testing.assert_close(refined.guess, decoder.guess, atol=1e-3, rtol=0)
+
+
+def noisy(target: str, sigma: float) -> SplitModel:
+    noise = Noise(NoiseParams(sigma=sigma))
+    return toy_target(noise) if target == "trained" else control_target(target, noise)
+
+
+PAIRED = Sizes(private=48, aux_train=128, aux_val=48)
+
+
+def decoded(target: str, sigma: float) -> Attacked:
+    return attacked(Decoder, noisy(target, sigma), params=SMALL, sizes=PAIRED)
+
+
+def refined(target: str, sigma: float, **params: object) -> Attacked:
+    return attacked(Refine, noisy(target, sigma), params={"decoder": SMALL, "steps": 30, **params}, sizes=PAIRED)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("target", ["orthogonal", "trained"])
+@pytest.mark.parametrize("sigma", [0.5, 2.0])
+def test_behind_noise_it_is_never_worse_than_its_decoder(target: str, sigma: float) -> None:
+    decoder, found = decoded(target, sigma), refined(target, sigma)
+    gain = paired_difference(found.errors().numpy(), decoder.errors().numpy())
+    assert gain.value <= 1e-5
+    assert found.leakage() >= decoder.leakage() - 0.001
+
+
+@pytest.mark.full
+def test_where_noise_is_taken_for_features_the_shrinkage_keeps_it_near_its_decoder() -> None:
+    """A weight of the proximity term that is far too small lets it go too far in every band."""
+    decoder, shrunk = decoded("orthogonal", 2.0), refined("orthogonal", 2.0, variance=0.03)
+    whole = refined("orthogonal", 2.0, variance=0.03, shrink=False)
+    assert whole.leakage() < decoder.leakage() - 0.1
+    assert shrunk.leakage() > decoder.leakage() - 0.005
+    assert max(shrunk.views[1].notes["shrinkage"]) < 0.5
+
+
+@pytest.mark.full
+def test_the_decoders_measured_error_is_a_prior_that_holds_it_back() -> None:
+    bound, free = (refined("orthogonal", 2.0, variance=v, shrink=False).leakage() for v in (0.3, 0.0))
+    assert bound > free + 0.1
 
 
 @pytest.mark.full

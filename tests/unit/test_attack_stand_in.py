@@ -1,4 +1,4 @@
-"""Attackers who train an edge of their own: what they train, and what they must not draw from."""
+"""Attackers who train an edge of their own: what they train, what they reach, and what they must not draw from."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import torch
 
 from splitaudit.attacks._stand_in import trainable, training
 from splitaudit.attacks.shadow import _distance, _statistics
+from splitaudit.attacks.unsplit import Unsplit
 from splitaudit.defenses.vib import Vib, VibParams
-from splitaudit.testing.targets import control_target
+from splitaudit.testing.attack_draws import RecordedNoise
+from splitaudit.testing.attacking import TINY, attacked, random_defense
+from splitaudit.testing.targets import control_target, toy_target
 
 
 def test_a_stand_in_trains_what_its_defense_learns_and_draws_nothing_from_the_global_generator() -> None:
@@ -33,3 +36,25 @@ def test_statistics_are_compared_whatever_the_scale_and_tell_features_apart() ->
     small, large = (float(_distance(_statistics(s * other), _statistics(s * z))) for s in (1e-3, 1e3))
     assert small > 0.1
     assert abs(small - large) < 1e-3 * large
+
+
+def test_unsplit_explains_the_features_by_images_that_are_not_grey_and_says_nothing_of_convergence() -> None:
+    run = attacked(Unsplit, toy_target(), params={"rounds": 12})
+    notes = run.views[-1].notes
+    assert notes["loss_left"] < 0.5
+    assert float(run.guess.std((1, 2, 3)).min()) > 0.03
+    assert notes["converged"] is None
+    assert "nothing ties its loss" in notes["not_judged"]
+
+
+def test_what_unsplits_own_draw_hides_is_no_evidence_against_its_clone() -> None:
+    """Counted as zeros, a quarter of the elements leave a tenth of the loss whatever the images, of one draw a quarter."""
+    run = attacked(Unsplit, control_target("orthogonal", random_defense()), params={"rounds": 16})
+    assert run.views[-1].notes["loss_left"] < 0.07
+
+
+def test_unsplit_meets_a_random_defense_with_fresh_draws_at_every_step() -> None:
+    noise = RecordedNoise()
+    attacked(Unsplit, control_target("orthogonal", noise), params={"rounds": 2, "image_steps": 3}, sizes=TINY)
+    draws = [d.state for d in noise.made if d.gradient]
+    assert len(set(draws)) == len(draws) == 2 * (3 + 20) * 4
