@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from pydantic import Field
 
-from splitaudit.attack import Attack, Expected, Work
+from splitaudit.attack import INVERTIBLE, Attack, Expected, Work
 from splitaudit.knowledge import AdversaryKnowledge
 from splitaudit.nn.image_prior import GaussianPrior
 from splitaudit.nn.ridge import most_images
@@ -92,7 +92,7 @@ class Refine(Attack):
     uses = AdversaryKnowledge(edge="weights", aux="same")
     uses_draws = True
     search = {"lr": (0.2, 0.8), "steps": (100, 300)}  # noqa: RUF012
-    expected = Expected(identity_mse=1e-3)
+    expected = Expected(control_mse=dict.fromkeys(INVERTIBLE, 1e-3), cheap_suffices=True)
 
     def builds_on(self) -> dict[str, tuple[str, dict[str, Any]]]:
         return {"decoder": ("decoder", self.params.decoder.dump())}
