@@ -106,7 +106,7 @@ class Refine(Attack):
         own = to_float(held_out[-CALIBRATION:])
         seen = view.rehearsal(own, "refine own draws")
         guess = self._decoded(seen)
-        p, best, fitted, kept = self.params, float("inf"), Fitted(), guess
+        p, best, fitted, kept, grid = self.params, float("inf"), Fitted(), guess, dict[str, float]()
         rates = (CALM,) if view.stochastic else (RATE,)
         for budget in budgets(p.steps, p.optimiser, p.lr, rates, view.stochastic):
             for variance in GRID if p.variance is None else (p.variance,):
@@ -118,7 +118,7 @@ class Refine(Attack):
                     "budget": budget.packed(),
                 }
                 image, factor = self._rehearsed(view, trial, seen, guess, own, "calibration_loss")
-                mse = float((own - image).square().mean())
+                mse = grid[f"{variance:.4g}, {budget.name}"] = float((own - image).square().mean())
                 if mse < best:
                     best, fitted, kept = mse, {**trial, "factor": factor}, image
         if not fitted:
@@ -127,6 +127,7 @@ class Refine(Attack):
         view.note(
             decoder_aux_val_mse=float((own - guess).square().mean()),
             aux_val_mse=best,
+            grid=grid,
             **doubled(half, kept, own),
             variance=float(fitted["variance"]),
             optimiser=Budget.unpacked(fitted["budget"]).name,
