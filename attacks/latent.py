@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from pydantic import Field
 
-from splitaudit.attack import Attack, Expected, Work
+from splitaudit.attack import INVERTIBLE, Attack, Expected, Work
 from splitaudit.knowledge import AdversaryKnowledge
 from splitaudit.nn.image_prior import GaussianPrior
 from splitaudit.params import Params
@@ -82,7 +82,7 @@ class Latent(Attack):
     uses = AdversaryKnowledge(edge="weights", aux="same")
     uses_draws = True
     fit_scope = "images"
-    expected = Expected(identity_mse=5e-3)
+    expected = Expected(control_mse=dict.fromkeys(INVERTIBLE, 1e-3), cheap_suffices=True)
 
     def builds_on(self) -> dict[str, tuple[str, dict[str, Any]]]:
         return {"decoder": ("decoder", self.params.decoder.dump())}

@@ -7,7 +7,7 @@ import math
 import torch
 from pydantic import Field
 
-from splitaudit.attack import Attack, Expected, Work
+from splitaudit.attack import INVERTIBLE, Attack, Expected, Work
 from splitaudit.knowledge import AdversaryKnowledge
 from splitaudit.nn.ridge import JUDGED, most_images
 from splitaudit.params import Params
@@ -42,7 +42,7 @@ class Linear(Attack):
     requires = AdversaryKnowledge(edge="query", aux="other")
     uses = AdversaryKnowledge(edge="query", aux="same")
     uses_draws = True
-    expected = Expected(identity_mse=1e-3)
+    expected = Expected(control_mse=dict.fromkeys(INVERTIBLE, 1e-3))
 
     def reconstruct(self, view: View, fitted: dict[str, torch.Tensor]) -> torch.Tensor:
         pairs, val = view.pairs("train", flips=self.params.flips), view.pairs("val")

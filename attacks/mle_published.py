@@ -38,7 +38,10 @@ class MlePublished(Attack):
     source = "arXiv 2501.00824, official code white_box_attack"
     requires = AdversaryKnowledge(edge="weights")
     # Not a claim of weakness but a fact of the published settings: the contract's power check does not apply.
-    expected = Expected(beats_prior=False)
+    expected = Expected(
+        beats_prior=False,
+        worse_than_prior="as published it starts at noise, and where there is no gradient it stays there",
+    )
 
     def reconstruct(self, view: View, fitted: dict[str, torch.Tensor]) -> torch.Tensor:
         draws = view.generator("mle_published start")

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from pydantic import Field
 
-from splitaudit.attack import Attack, Expected, Work
+from splitaudit.attack import INVERTIBLE, Attack, Expected, Work
 from splitaudit.knowledge import AdversaryKnowledge
 from splitaudit.nn.image_prior import GaussianPrior
 from splitaudit.nn.ridge import most_images
@@ -92,7 +92,7 @@ class Refine(Attack):
     uses = AdversaryKnowledge(edge="weights", aux="same")
     uses_draws = True
     search = {"lr": (0.2, 0.8), "steps": (100, 300)}  # noqa: RUF012
-    expected = Expected(identity_mse=1e-3)
+    expected = Expected(control_mse=dict.fromkeys(INVERTIBLE, 1e-3), cheap_suffices=True)
 
     def builds_on(self) -> dict[str, tuple[str, dict[str, Any]]]:
         return {"decoder": ("decoder", self.params.decoder.dump())}
@@ -106,7 +106,7 @@ class Refine(Attack):
         own = to_float(held_out[-CALIBRATION:])
         seen = view.rehearsal(own, "refine own draws")
         guess = self._decoded(seen)
-        p, best, fitted, kept = self.params, float("inf"), Fitted(), guess
+        p, best, fitted, kept, grid = self.params, float("inf"), Fitted(), guess, dict[str, float]()
         rates = (CALM,) if view.stochastic else (RATE,)
         for budget in budgets(p.steps, p.optimiser, p.lr, rates, view.stochastic):
             for variance in GRID if p.variance is None else (p.variance,):
@@ -118,7 +118,7 @@ class Refine(Attack):
                     "budget": budget.packed(),
                 }
                 image, factor = self._rehearsed(view, trial, seen, guess, own, "calibration_loss")
-                mse = float((own - image).square().mean())
+                mse = grid[f"{variance:.4g}, {budget.name}"] = float((own - image).square().mean())
                 if mse < best:
                     best, fitted, kept = mse, {**trial, "factor": factor}, image
         if not fitted:
@@ -127,6 +127,7 @@ class Refine(Attack):
         view.note(
             decoder_aux_val_mse=float((own - guess).square().mean()),
             aux_val_mse=best,
+            grid=grid,
             **doubled(half, kept, own),
             variance=float(fitted["variance"]),
             optimiser=Budget.unpacked(fitted["budget"]).name,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from pydantic import Field
 
-from splitaudit.attack import Attack, Expected, Work
+from splitaudit.attack import INVERTIBLE, Attack, Expected, Work
 from splitaudit.knowledge import AdversaryKnowledge
 from splitaudit.nn.image_prior import FullGaussianPrior, GaussianPrior, fitted_prior, stored_prior
 from splitaudit.nn.ridge import Ridge
@@ -96,7 +96,7 @@ class Rmle(Attack):
     uses = AdversaryKnowledge(edge="weights", aux="same")
     uses_draws = True
     search = {"steps": (150, 300, 600), "tv": (0.0, 0.1, 0.5)}  # noqa: RUF012
-    expected = Expected(identity_mse=1e-3)
+    expected = Expected(control_mse=dict.fromkeys(INVERTIBLE, 1e-3), cheap_suffices=True)
 
     def fit(self, view: View) -> Fitted:
         prior = GaussianPrior(view.image_shape).to(view.device)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -15,18 +15,36 @@ from .params import Params
 from .split import SplitInfo
 from .view import View
 
+INVERTIBLE = ("identity", "linear", "orthogonal")
+"""Control edges from whose features the image can be computed; see :func:`splitaudit.testing.control_edge`."""
+
 
 @dataclass(frozen=True)
 class Expected:
     """What an attack is expected to reach on the control edges; the contract checks hold it to this.
 
     Attributes:
-        identity_mse: greatest mean squared error on an invertible edge without a defense (None: no claim).
-        beats_prior: whether it should do clearly better than the constant guess there.
+        control_mse: greatest mean squared error without a defense, by control edge, some or all of :data:`INVERTIBLE`;
+            nothing is claimed of an edge that is not named.
+        control_params: by control edge, the parameters that the claim is for; the default ones where none are named.
+        cheap_suffices: whether the claims are kept by the parameters of ``cheap()`` too, with few auxiliary images; the
+            checks then ask for them that way, in seconds.
+        beats_prior: whether it should do clearly better than the constant guess on an invertible edge.
+        worse_than_prior: why it does worse than the mean auxiliary image where features say nothing; empty: it does not.
     """
 
-    identity_mse: float | None = None
+    control_mse: Mapping[str, float] = field(default_factory=dict)
+    control_params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    cheap_suffices: bool = False
     beats_prior: bool = True
+    worse_than_prior: str = ""
+
+    def __post_init__(self) -> None:
+        unknown = sorted({*self.control_mse, *self.control_params} - set(INVERTIBLE))
+        if unknown:
+            raise ValueError(
+                f"got claims for {', '.join(unknown)}, expected control edges among {', '.join(INVERTIBLE)}"
+            )
 
 
 @dataclass(frozen=True)

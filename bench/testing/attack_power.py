@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 
 from ..attack import Attack
 from ..stats import mean_interval
-from .attacking import Attacked, ScaledWire, Sizes, attacked, same, usual
+from .attacking import USUAL, Attacked, ScaledWire, Sizes, attacked, same, usual
 from .data import SHAPE, toy_part
 from .outcome import Check, NotApplicable, require, takes_long
 from .targets import control_target
+
+ROUNDING = 1e-7
+"""Mean squared error that counts as none: a tenth of what rounding to 8 bits adds."""
 
 HALF = 0.5
 """Share of the constant guess's error that an attack must stay below where everything is to be seen."""
@@ -30,20 +35,22 @@ def check_power(cls: type[Attack]) -> None:
     )
 
 
+def check_control_edges_cheaply(cls: type[Attack]) -> None:
+    """What an attack declares of itself on invertible edges is what its results are read by; here where seconds do."""
+    if not cls.expected.cheap_suffices:
+        raise NotApplicable("expected.cheap_suffices is False: check_control_edges asks for what is claimed")
+    for edge in _claimed(cls):
+        run = usual(cls) if edge == USUAL else attacked(cls, edge)
+        _require_claim(cls, edge, run, "the parameters of cheap()")
+
+
 @takes_long
-def check_identity_edge(cls: type[Attack]) -> None:
-    """What an attack declares of itself on the identity edge is what its results are read by."""
-    claim = cls.expected.identity_mse
-    if claim is None:
-        raise NotApplicable("expected.identity_mse is None: nothing is claimed")
-    run = attacked(cls, "identity", params={}, sizes=Sizes(private=16, aux_train=512, aux_val=32))
-    error = float(run.errors().mean())
-    require(
-        error <= claim,
-        f"on the identity edge the mean squared error is {error:.3g}",
-        f"the declared expected.identity_mse of {claim:g} with default parameters",
-        "the attack got weaker, or the claim was never measured",
-    )
+def check_control_edges(cls: type[Attack]) -> None:
+    """What an attack declares of itself on invertible edges is what its results are read by."""
+    if cls.expected.cheap_suffices:
+        raise NotApplicable("expected.cheap_suffices is True: check_control_edges_cheaply asks for what is claimed")
+    for edge in _claimed(cls):
+        _require_claim(cls, edge, *at_claim(cls, edge))
 
 
 @takes_long
@@ -66,9 +73,40 @@ def check_wire_scale(cls: type[Attack]) -> None:
         )
 
 
+def check_worse_than_prior(cls: type[Attack]) -> None:
+    """Where features say nothing the mean auxiliary image is the best guess: who does worse adds what is not there.
+
+    Such an attack makes a good defense look even better: its error rises above that of not looking.
+    """
+    run = _unshown(cls)
+    more = (run.errors() - run.prior_errors()).double()
+    if not bool(torch.isfinite(more).all()):
+        raise NotApplicable("the guess is not finite: see check_guess_is_finite")
+    loss, reason = mean_interval(more.numpy()), cls.expected.worse_than_prior
+    found = (
+        f"on constant features the error is {loss.value:.4f} above that of the mean auxiliary image "
+        f"(95 % interval {loss.low:.4f} to {loss.high:.4f})"
+    )
+    if reason:
+        require(
+            loss.low > ROUNDING,
+            found,
+            f"worse than it, as expected.worse_than_prior says ({reason})",
+            "the attack got better: take the reason out",
+        )
+        return
+    require(
+        loss.low <= ROUNDING,
+        found,
+        "no worse than it, up to the interval, with the parameters of cheap()",
+        "an optimisation that ends at its random start, or a guess that is not shrunk to the mean as far as the features "
+        "are silent; an attack that cannot help it says why in expected.worse_than_prior",
+    )
+
+
 def check_honesty(cls: type[Attack]) -> None:
     """Features that are the same for every image say nothing: whoever sees more than a constant has looked elsewhere."""
-    run = attacked(cls, "constant", sizes=Sizes(private=24))
+    run = _unshown(cls)
     better = (constant_errors(run) - run.errors()).double()
     # A guess that is not finite gains nothing; check_guess_is_finite speaks of it.
     gain = mean_interval(torch.where(torch.isfinite(better), better, 0.0).numpy())
@@ -95,7 +133,44 @@ def check_cannot_peek(cls: type[Attack]) -> None:
     )
 
 
-POWER_CHECKS: tuple[Check, ...] = (check_power, check_identity_edge, check_wire_scale, check_honesty, check_cannot_peek)
+POWER_CHECKS: tuple[Check, ...] = (
+    check_power,
+    check_control_edges_cheaply,
+    check_control_edges,
+    check_wire_scale,
+    check_worse_than_prior,
+    check_honesty,
+    check_cannot_peek,
+)
+
+
+def at_claim(cls: type[Attack], edge: str) -> tuple[Attacked, str]:
+    """Returns an attack's run on a control edge with the parameters that its claim is for, and these in words."""
+    params = dict(cls.expected.control_params.get(edge, {}))
+    run = attacked(cls, edge, params=params, sizes=Sizes(private=16, aux_train=512, aux_val=32))
+    return run, f"the parameters {params}" if params else "default parameters"
+
+
+@lru_cache(maxsize=4)
+def _unshown(cls: type[Attack]) -> Attacked:
+    """Returns the attack's run on features that say nothing; two checks look at the same one."""
+    return attacked(cls, "constant", sizes=Sizes(private=24))
+
+
+def _claimed(cls: type[Attack]) -> list[str]:
+    if not cls.expected.control_mse:
+        raise NotApplicable("expected.control_mse is empty: nothing is claimed")
+    return list(cls.expected.control_mse)
+
+
+def _require_claim(cls: type[Attack], edge: str, run: Attacked, params: str) -> None:
+    error, claim = float(run.errors().mean()), cls.expected.control_mse[edge]
+    require(
+        error <= claim,
+        f"on the control edge {edge} the mean squared error is {error:.3g}",
+        f"at most expected.control_mse of {claim:g} with {params}",
+        "the attack got weaker, or the claim was never measured",
+    )
 
 
 def _blindly(cls: type[Attack], seed: int) -> torch.Tensor:

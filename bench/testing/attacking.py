@@ -41,6 +41,9 @@ class Sizes:
     aux_val: int = 16
 
 
+USUAL = "orthogonal"
+"""The control edge of most checks."""
+
 TINY = Sizes(private=2, aux_train=16, aux_val=8)
 
 
@@ -85,7 +88,7 @@ class Attacked:
 
 def attacked(
     cls: type[Attack],
-    target: SplitModel | str = "orthogonal",
+    target: SplitModel | str = USUAL,
     *,
     knowledge: AdversaryKnowledge | None = None,
     params: dict[str, Any] | None = None,

@@ -11,11 +11,12 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
+from ..attack import INVERTIBLE
 from ..seeds import derive, seeded_globally
 from ..split import Normalize
 from .hidden import under_attack
 
-CONTROLS = ("identity", "linear", "orthogonal", "constant")
+CONTROLS = (*INVERTIBLE, "constant")
 
 
 class Constant(nn.Module):

@@ -13,6 +13,7 @@ from splitaudit.models.cnn4 import CNN4, CNN4Params
 from splitaudit.params import Params
 from splitaudit.split import SplitInfo, SplitModel, cut_blocks
 from splitaudit.testing import toy_part
+from splitaudit.testing.attacking import untrained
 from splitaudit.view import View
 from splitaudit.work import receive
 
@@ -40,6 +41,7 @@ class Bench:
             aux=self.aux,
             seed=0,
             fits=fits,
+            blank=lambda seed: untrained(self.model, seed),
         )
 
 

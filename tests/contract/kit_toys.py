@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from splitaudit.attack import Attack, Expected, Work
+from splitaudit.attack import INVERTIBLE, Attack, Expected, Work
 from splitaudit.defense import Defense
 from splitaudit.knowledge import AdversaryKnowledge
 from splitaudit.metric import Column, Measure, MeasureContext, Measurement, Metric
@@ -94,7 +94,7 @@ class ToyAttack(Attack):
     source = "toy"
     requires = AdversaryKnowledge(edge="weights")
     uses = AdversaryKnowledge(edge="weights", aux="same")
-    expected = Expected(identity_mse=1e-6)
+    expected = Expected(control_mse=dict.fromkeys(INVERTIBLE, 1e-6))
 
     def reconstruct(self, view: View, fitted: dict[str, torch.Tensor]) -> torch.Tensor:
         return transposed(view, view.edge)

@@ -41,7 +41,13 @@ class ReturnsBytes(ToyAttack):
         return guess.mul(255).to(torch.uint8) if len(view) == 8 else guess
 
 
-@breaks("check_guess_is_in_range", "the guess has values from", "to 1.5", "not clamped")
+@breaks(
+    "check_guess_is_in_range",
+    "the guess has values from",
+    "to 1.5",
+    "not clamped",
+    also=["check_worse_than_prior"],
+)
 class Overshoots(ToyAttack):
     """Leaves one pixel out of the range."""
 
@@ -77,7 +83,7 @@ class RollsDice(ToyAttack):
         own = torch.Generator()
         own.seed()
         guess = super().reconstruct(view, fitted)
-        return (guess + 0.01 * torch.empty_like(guess).normal_(generator=own)).clamp(0, 1)
+        return (guess + 1e-4 * torch.empty_like(guess).normal_(generator=own)).clamp(0, 1)
 
 
 @breaks("check_deterministic", "two runs with equal seeds differ", "state kept on the class")
@@ -88,7 +94,7 @@ class Tires(ToyAttack):
 
     def reconstruct(self, view: View, fitted: Fitted) -> torch.Tensor:
         type(self).runs += 1
-        return super().reconstruct(view, fitted) * 0.999 ** type(self).runs
+        return super().reconstruct(view, fitted) * 0.99999 ** type(self).runs
 
 
 @breaks("check_one_image", "of shape (3, 16, 16) for a single image", "shape (1, 3, 16, 16)")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 from kit_toys import Broken, ToyAttack, by_size, collector
+from pydantic import Field
 
 from splitaudit.attack import Expected
 from splitaudit.knowledge import AdversaryKnowledge
+from splitaudit.params import Params
 from splitaudit.testing.data import part
 from splitaudit.testing.hidden import peek
 from splitaudit.view import View, to_float
@@ -53,13 +57,78 @@ class SeesFourPatches(ToyAttack):
 
 
 @breaks(
-    "check_identity_edge", "on the identity edge the mean squared error is", "expected.identity_mse of 1e-06", "weaker"
+    "check_control_edges", "on the control edge identity the mean squared error is", "control_mse of 1e-06", "weaker"
 )
 class ClaimsTooMuch(ToyAttack):
     """Rounds to eight greys and claims a perfect copy."""
 
     def reconstruct(self, view: View, fitted: Fitted) -> torch.Tensor:
-        return (super().reconstruct(view, fitted) * 7).round() / 7
+        guess = super().reconstruct(view, fitted)
+        return guess if blank(view) else (guess * 7).round() / 7
+
+
+@breaks("check_control_edges", "on the control edge linear the mean squared error is", "with default parameters")
+class LosesWhatIsNoMap(ToyAttack):
+    """Claims the same of every edge, and reads vectors half as well as it could."""
+
+    def reconstruct(self, view: View, fitted: Fitted) -> torch.Tensor:
+        guess = super().reconstruct(view, fitted)
+        return (guess + view.prior) / 2 if len(view.feature_shape) == 1 else guess
+
+
+class HaltParams(Params):
+    """Parameters of HaltsHalfway."""
+
+    steps: int = Field(4, ge=1, description="halvings of the distance to the image")
+
+
+class HaltsHalfway(ToyAttack):
+    """Halves its distance to the image in each of its steps."""
+
+    Params = HaltParams
+
+    def reconstruct(self, view: View, fitted: Fitted) -> torch.Tensor:
+        return torch.lerp(super().reconstruct(view, fitted), view.prior, 0.5**self.params.steps)
+
+
+@breaks("check_control_edges", "on the control edge orthogonal the mean squared error", "the parameters {'steps': 2}")
+class NamesParametersThatDoNotDo(HaltsHalfway):
+    """Keeps its claim by default, and not with the parameters that it names for one of the edges."""
+
+    expected = Expected({"identity": 1e-3, "orthogonal": 1e-3}, {"orthogonal": {"steps": 2}})
+
+
+@breaks("check_control_edges_cheaply", "on the control edge linear the mean squared error", "the parameters of cheap()")
+class IsDearer(HaltsHalfway):
+    """Says that its cheap parameters suffice, and they do not."""
+
+    expected = Expected({"linear": 1e-3}, cheap_suffices=True)
+
+    @classmethod
+    def cheap(cls) -> dict[str, Any]:
+        return {"steps": 2}
+
+
+@breaks("check_worse_than_prior", "above that of the mean auxiliary image", "95 % interval", "worse_than_prior")
+class MakesSomethingUp(ToyAttack):
+    """Adds a texture to what it is shown nothing of."""
+
+    def reconstruct(self, view: View, fitted: Fitted) -> torch.Tensor:
+        guess = super().reconstruct(view, fitted)
+        texture = 0.2 * torch.empty_like(guess).normal_(generator=view.generator("texture"))
+        return (guess + texture).clamp(0, 1) if blank(view) else guess
+
+
+@breaks("check_worse_than_prior", "as expected.worse_than_prior says (born so)", "take the reason out")
+class ExcusesItself(ToyAttack):
+    """Has a reason to be worse than the mean image, and is not."""
+
+    expected = Expected(worse_than_prior="born so")
+
+
+def blank(view: View) -> bool:
+    """Says whether the received features are the same for all of several images."""
+    return len(view) > 1 and bool((view.z == view.z[:1]).all())
 
 
 @breaks("check_wire_scale", "with the wire multiplied by 0.001", "0.5 of the constant guess's error", "without regard")

@@ -14,7 +14,7 @@ from splitaudit.defense import Defense
 from splitaudit.knowledge import AdversaryKnowledge
 from splitaudit.params import Params
 from splitaudit.plan_rows import lenders
-from splitaudit.split import Normalize
+from splitaudit.split import Normalize, SplitModel
 from splitaudit.testing.targets import control_target
 from splitaudit.view import View, to_float
 from splitaudit.work import receive
@@ -82,12 +82,24 @@ class Case:
     def least(self) -> float:
         """Returns the mean squared error of the Wiener filter, per pixel."""
         c, a = covariance(), self.matrix.double()
-        noise = self.sigma**2 / self.draws * torch.eye(len(a), dtype=torch.float64)
-        gain = c @ a.T @ torch.linalg.inv(a @ c @ a.T + noise)
-        return float((c - gain @ a @ c).diagonal().mean())
+        return float((c - self._filter() @ a @ c).diagonal().mean())
 
-    def attacked(self, attack: Attack, seed: int = 0) -> torch.Tensor:
-        """Returns the mean squared error of each private image under an attack that is given all it can use, (N,)."""
+    def filtered(self) -> torch.Tensor:
+        """Returns the mean squared error of each private image under the Wiener filter of the features received, (N,)."""
+        private = images(self.private, 3)
+        received = receive(self.target(), private, self.draws, 0, torch.device("cpu")).mean(1).double()
+        mean = torch.full((self.matrix.shape[1],), 0.5, dtype=torch.float64)
+        guess = mean + (received - self.matrix.double() @ mean) @ self._filter().T
+        return (guess - to_float(private.images).flatten(1)).square().mean(1)
+
+    def _filter(self) -> torch.Tensor:
+        """Returns the matrix of the Wiener filter, (pixels, features)."""
+        c, a = covariance(), self.matrix.double()
+        noise = self.sigma**2 / self.draws * torch.eye(len(a), dtype=torch.float64)
+        return c @ a.T @ torch.linalg.inv(a @ c @ a.T + noise)
+
+    def target(self) -> SplitModel:
+        """Returns the target: the linear edge, with noise on the wire."""
         edge = nn.Sequential(
             OrderedDict(
                 normalize=Normalize(torch.zeros(SHAPE[0]), torch.ones(SHAPE[0])),
@@ -97,7 +109,11 @@ class Case:
         )
         with torch.no_grad():
             edge.get_submodule("matrix").get_parameter("weight").copy_(self.matrix)
-        model = control_target(edge.eval(), AbsoluteNoise(self.sigma), SHAPE)
+        return control_target(edge.eval(), AbsoluteNoise(self.sigma), SHAPE)
+
+    def attacked(self, attack: Attack, seed: int = 0) -> torch.Tensor:
+        """Returns the mean squared error of each private image under an attack that is given all it can use, (N,)."""
+        model = self.target()
         granted = AdversaryKnowledge(edge="weights", aux="same", draws=self.draws)
         aux = images(self.aux, 1), images(512, 2)
         private = images(self.private, 3)

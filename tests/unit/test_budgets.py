@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from splitaudit.attack import Attack
-from splitaudit.attacks._inversion import AT_ONCE, HELD, Budget, batches, budgets
+from splitaudit.attacks import _near, rmle
+from splitaudit.attacks._inversion import AT_ONCE, HELD, Budget, batches, budgets, descend
 from splitaudit.attacks.refine import Refine
 from splitaudit.attacks.rmle import Rmle
 from splitaudit.defenses.noise import Noise, NoiseParams
@@ -35,18 +36,41 @@ def test_a_random_loss_is_left_to_adam(optimiser: Any, lr: float | None, noisy: 
     assert found[0].half.steps == 5
 
 
-@pytest.mark.parametrize("attack", [Rmle, Refine])
-def test_the_choice_is_the_best_on_own_images_and_is_kept_for_the_private_ones(attack: type[Attack]) -> None:
-    params = {**attack.cheap(), "steps": 20, "optimiser": "auto"}
+def spied(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
+    """Returns a list that takes down of each descent how many images it has, and its weight and budget in words."""
+    found: list[tuple[int, str]] = []
+
+    def spy(objective: Any, z: Any, w: Any, weight: Any, budget: Budget, *rest: Any) -> Any:
+        # On an orthogonal edge there are as many features as pixels: the weight of the prior is the assumed variance.
+        found.extend((len(w), f"{float(v):.4g}, {budget.name}") for v in weight.unique())
+        return descend(objective, z, w, weight, budget, *rest)
+
+    for module in (rmle, _near):
+        monkeypatch.setattr(module, "descend", spy)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("attack", "ways"), [(Rmle, {"adam 0.2", "adam 0.8", "lbfgs"}), (Refine, {"adam 0.8", "lbfgs"})]
+)
+@pytest.mark.parametrize("steps", [4, 20])
+def test_the_choice_is_the_best_on_own_images_and_is_kept_for_the_private_ones(
+    attack: type[Attack], ways: set[str], steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = {**attack.cheap(), "steps": steps, "optimiser": "auto"}
+    descents = spied(monkeypatch)
     run = attacked(attack, "orthogonal", params=params, sizes=Sizes(private=2))
-    notes: dict[str, Any] = {}
-    for view in run.views:
-        notes |= view.notes
-    if attack is Rmle:
-        best = min(notes["grid"], key=notes["grid"].__getitem__)
-        assert best == f"{notes['prior_weight']:.4g}, {notes['optimiser']}"
-        assert len({name.split(", ")[1] for name in notes["grid"]}) == 3
-    assert notes["optimiser"] in ("adam 0.2", "adam 0.8", "lbfgs")
+    (grid,) = (view.notes["grid"] for view in run.views if "grid" in view.notes)
+    best = min(grid, key=grid.__getitem__)
+    assert [name for count, name in descents if count == 2] == [best], "the private images"
+    assert {name.split(", ")[1] for name in grid} == ways
+    assert set(grid) == {name for count, name in descents if count != 2}, "all were tried"
+    assert len(set(grid.values())) > 1, "there was something to choose"
+
+
+@pytest.mark.parametrize("attack", [Rmle, Refine])
+def test_under_a_random_defense_the_choice_is_small_steps_of_adam(attack: type[Attack]) -> None:
+    params = {**attack.cheap(), "steps": 20, "optimiser": "auto"}
     noisy = attacked(
         attack, control_target("orthogonal", Noise(NoiseParams(sigma=0.5))), params=params, sizes=Sizes(private=2)
     )
