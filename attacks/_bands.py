@@ -7,6 +7,9 @@ import torch
 BANDS = 12
 """Bands from the mean to the finest detail."""
 
+SURE = 2.0
+"""Standard errors by which steps must agree with the truth to count as helpful."""
+
 
 def bands(shape: tuple[int, int, int]) -> torch.Tensor:
     """Returns the band of each coefficient, (C, H, W): rings of equal width in frequency, the first the lowest."""
@@ -17,20 +20,24 @@ def bands(shape: tuple[int, int, int]) -> torch.Tensor:
     return (radius * BANDS).long().clamp_max(BANDS - 1).expand(shape)
 
 
-def shrinkage(step: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+def shrinkage(step: torch.Tensor, truth: torch.Tensor, *, sure: bool = False) -> torch.Tensor:
     """Returns the factor in [0, 1] for each coefficient (1, C, H, W) with the least squared error of factor · step.
 
     Args:
         step: coefficients of the steps that were taken, (N, C, H, W).
         truth: those of the steps that would have been right.
+        sure: 0 in bands where the images leave open whether the steps help at all: where features say nothing, few images
+            agree with the steps by chance.
     """
     where = bands((step.shape[1], step.shape[2], step.shape[3])).to(step.device)
     factor = torch.zeros_like(step[:1])
     for band in range(BANDS):
         inside = where == band
         a, b = step[:, inside], truth[:, inside]
-        power = float(a.square().sum())
-        factor[:, inside] = min(1.0, max(0.0, float((a * b).sum()) / power)) if power > 0 else 0.0
+        power, agreement = float(a.square().sum()), (a * b).sum(1)
+        chance = SURE * float(agreement.std()) * len(step) ** 0.5 if sure and len(step) > 1 else 0.0
+        helps = power > 0 and float(agreement.sum()) > chance
+        factor[:, inside] = min(1.0, float(agreement.sum()) / power) if helps else 0.0
     return factor
 
 

@@ -134,7 +134,7 @@ class Diffusion(Attack):
         best, chosen, weights, kept = float("inf"), 0.0, torch.zeros(0), truth
         for variance in GRID if self.params.variance is None else (self.params.variance,):
             step = basis.analyse(self._mean(rehearsed, network, unit, variance, f"trial {variance}") - basis.mean)
-            factor = shrinkage(step, truth)
+            factor = shrinkage(step, truth, sure=True)
             errors[variance] = float((truth - factor * step).square().mean())
             if errors[variance] < best:
                 best, chosen, weights, kept = errors[variance], variance, factor, factor * step
@@ -144,7 +144,9 @@ class Diffusion(Attack):
         if self.params.levels >= FEW:
             fewer = Diffusion(self.params.model_copy(update={"levels": self.params.levels // 2}))
             step = basis.analyse(fewer._mean(rehearsed, network, unit, chosen, "half the levels") - basis.mean)
-            view.note(**doubled(shrinkage(step, truth) * step, kept, truth))  # the transform keeps squared errors
+            view.note(
+                **doubled(shrinkage(step, truth, sure=True) * step, kept, truth)
+            )  # the transform keeps squared errors
         else:
             view.note(converged=False)
         step = basis.analyse(self._mean(view, network, unit, chosen, "sample") - basis.mean)

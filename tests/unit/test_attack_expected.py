@@ -23,14 +23,6 @@ EXACT = sorted(
 NEEDED: dict[tuple[str, str], dict[str, Any]] = {("decoder", "linear"): {"skip": True}}
 """Attack and edge to what has to differ from the default parameters."""
 
-WORSE = {
-    "diffusion": pytest.mark.xfail(
-        strict=True,
-        reason="6 % worse: the factors that shrink its samples are fitted to 16 own images and take chance for a trace",
-    )
-}
-"""Attacks whose default parameters miss what their cheap ones keep on the constant edge."""
-
 SIZES = Sizes(private=16, aux_train=512, aux_val=32)
 
 
@@ -42,9 +34,8 @@ def test_white_box_linear_and_decoder_attacks_claim_a_thousandth_on_every_invert
 
 
 def test_only_a_control_and_what_is_rebuilt_as_published_may_be_worse_than_the_prior() -> None:
-    # deep_prior is to leave this list as soon as its guess is shrunk to the mean image where the features are silent.
     excused = {n for n in ON_IMAGES if ATTACKS.get(n).expected.worse_than_prior}
-    assert excused == {"nearest", "mle_published", "deep_prior"}
+    assert excused == {"nearest", "mle_published"}
 
 
 def test_a_claim_for_an_edge_that_does_not_exist_is_refused_with_the_known_ones() -> None:
@@ -64,7 +55,7 @@ def test_default_parameters_keep_the_claim_on_every_invertible_edge(name: str, e
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [pytest.param(n, marks=WORSE.get(n, ())) for n in ON_IMAGES])
+@pytest.mark.parametrize("name", ON_IMAGES)
 def test_with_default_parameters_no_attack_is_worse_than_the_prior_by_more_than_its_interval(name: str) -> None:
     cls = ATTACKS.get(name)
     params = {"structure": "autoencoder"} if name == "decoder_published" else {}  # there is no other for a toy
