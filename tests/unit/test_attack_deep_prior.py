@@ -27,7 +27,7 @@ def test_where_nothing_is_to_be_seen_it_stays_at_the_mean_image(monkeypatch: pyt
     found = run("constant", steps=40)
     loss = float(found.errors().mean() - found.prior_errors().mean())
     assert loss < 0.001
-    monkeypatch.setattr(deep_prior, "shrinkage", lambda step, truth: torch.ones_like(step[:1]))
+    monkeypatch.setattr(deep_prior, "shrinkage", lambda step, truth, **_: torch.ones_like(step[:1]))
     whole = run("constant", steps=40)
     assert float(whole.errors().mean() - whole.prior_errors().mean()) > loss + 0.003
 
