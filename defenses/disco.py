@@ -10,12 +10,11 @@ from pydantic import Field
 from torch import nn
 
 from splitaudit.defense import Defense
-from splitaudit.nn.inverse import InverseNetwork
 from splitaudit.nn.scale import channel_axes
 from splitaudit.params import Params
 from splitaudit.split import Split
 
-from .adversarial import standardised
+from .adversarial import Adversarial, AdversarialParams
 
 
 class DiscoParams(Params):
@@ -53,7 +52,7 @@ class Disco(Defense):
     claims = {"mse": "up"}  # noqa: RUF012
     acts_on_wire = True
     usually = "infer+cloud"
-    helpers = ("decoder",)
+    helpers = ("opponent.decoder",)
 
     @classmethod
     def neutral(cls) -> dict[str, Any]:
@@ -69,34 +68,20 @@ class Disco(Defense):
         inside = max(4, self.channels // 4)
         self.pruner = nn.Sequential(nn.Linear(self.channels, inside), nn.ReLU(), nn.Linear(inside, self.channels))
         self.pruner.requires_grad_(self._dropped > 0)  # nothing that it says is used where nothing is dropped
-        self.decoder = InverseNetwork(shape, split.info.image_shape, self.params.width, depth=1)
-        self._optimizer: torch.optim.Optimizer | None = None
+        given = {"weight": self.params.alpha, "width": self.params.width, "lr": self.params.lr}
+        self.opponent = Adversarial(AdversarialParams(**given))
+        self.opponent.prepare(split)
 
     def task_loss(self, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return (1 - self.params.alpha) * F.cross_entropy(logits, y)
 
     def train_helpers(self, x: torch.Tensor, z: torch.Tensor, y: torch.Tensor) -> None:
-        if self.params.alpha == 0:
-            return
-        if self._optimizer is None:
-            self.decoder.requires_grad_(True)
-            self._optimizer = torch.optim.Adam(self.decoder.parameters(), lr=self.params.lr)
-        self._optimizer.zero_grad(set_to_none=True)
-        F.mse_loss(self.decoder(standardised(self._pruned(z).detach())), x).backward()
-        self._optimizer.step()
+        self.opponent.train_helpers(x, self._pruned(z).detach(), y)
 
     def extra_loss(
         self, x: torch.Tensor, z: torch.Tensor, y: torch.Tensor, logits: torch.Tensor
     ) -> torch.Tensor | None:
-        if self.params.alpha == 0:
-            return None
-        for p in self.decoder.parameters():  # the gradient goes through the decoder, not into it
-            p.requires_grad_(False)
-        error = F.mse_loss(self.decoder(standardised(self._pruned(z))), x)
-        for p in self.decoder.parameters():
-            p.requires_grad_(True)
-        variance = (x - x.mean(0, keepdim=True)).square().mean()
-        return self.params.alpha * torch.clamp(1 - error / variance.clamp_min(1e-8), min=0)
+        return self.opponent.extra_loss(x, self._pruned(z), y, logits)
 
     def protect(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         return self._pruned(z)

@@ -53,13 +53,13 @@ def test_the_decoder_trains_on_what_is_sent_and_the_gradient_does_not_reach_it_o
     made, model, z = target(ratio=0.5)
     data = toy_part(32)
     x = to_float(data.images)
-    before = [p.clone() for p in made.decoder.parameters()]
+    before = [p.clone() for p in made.opponent.decoder.parameters()]
     loss = made.extra_loss(x, z, data.labels, model.answer(made.protect(z, DRAWS)))
     assert loss is not None
     loss.backward()
-    assert all(p.grad is None for p in made.decoder.parameters())
+    assert all(p.grad is None for p in made.opponent.decoder.parameters())
     made.train_helpers(x, z, data.labels)
-    assert any(not torch.equal(a, b) for a, b in zip(before, made.decoder.parameters(), strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(before, made.opponent.decoder.parameters(), strict=True))
 
 
 def test_a_pruned_channel_shows_nothing_and_the_zeros_of_the_others_are_evidence() -> None:
