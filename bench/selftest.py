@@ -97,10 +97,14 @@ def _verdict(name: str, cache: Path) -> str:
         return str(json.loads(at.read_text())["verdict"])
     except (OSError, ValueError, KeyError):
         pass  # not tested yet, or the file is damaged
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # small networks: more threads than free cores make it ten times slower beside the workers
     try:
         rows = list(run_self_test(name, quick=True))
     except Exception as exc:  # noqa: BLE001  (an estimator that cannot run its test is not to be believed)
         return f"failed: {type(exc).__name__}: {exc}".splitlines()[0]
+    finally:
+        torch.set_num_threads(threads)
     if not rows:
         return ""
     found = verdict(rows)
