@@ -84,17 +84,19 @@ class Composed(Defense):
             part.train_helpers(x, stage.detach(), y)
 
     def fit(self, network: Network) -> None:
+        # A later part is fitted to what the earlier parts send once they are fitted and calibrated: calibrated noise, say.
         for i, part in enumerate(self._each()):
-            before = list(self._each())[:i]
-
-            def edge(x: torch.Tensor, before: list[Defense] = before) -> torch.Tensor:
-                z = network.edge(x)
-                generator = torch.Generator(device=z.device).manual_seed(0)
-                for earlier in before:
-                    z = earlier.protect(z, generator)
-                return z
-
+            edge = _Stage(network.edge, list(self._each())[:i])
             part.fit(Network(edge, network.cloud, network.images))
+            self._calibrate(part, _Stage(network.edge, list(self._each())[:i]), network)
+
+    def _calibrate(self, part: Defense, edge: Callable[[torch.Tensor], torch.Tensor], network: Network) -> None:
+        def features() -> Iterator[torch.Tensor]:
+            with torch.no_grad():
+                for x in network.images():
+                    yield edge(x)
+
+        part.calibrate(features)
 
     def calibrate(self, features: Callable[[], Iterable[torch.Tensor]]) -> None:
         # A later part is calibrated on what the earlier, already calibrated parts send. Their randomness is drawn from
@@ -133,7 +135,7 @@ class Composed(Defense):
         # What a part saves is lost again behind one that changes the wire; what sends fewer numbers saves for all.
         bits = super().wire_bits(feature_shape)
         for part in self._each():
-            if part.acts_on_wire:
+            if _sends(part):
                 bits = part.wire_bits(feature_shape)
             feature_shape = part.wire_shape(feature_shape)
         return bits
@@ -142,6 +144,34 @@ class Composed(Defense):
         # Only the mask of the last part that acts on the wire can be read off it: what an earlier one zeroed may have been
         # refilled. Parts after it that act on training alone (nopeek, adversarial) leave the wire as it is.
         for part in reversed(list(self._each())):
-            if part.acts_on_wire or type(part).protect is not Defense.protect:
+            if _sends(part):
                 return part.visible(received)
         return None
+
+
+def _sends(part: Defense) -> bool:
+    """Says whether a part changes what is sent."""
+    return part.acts_on_wire or type(part).protect is not Defense.protect
+
+
+class _Stage:
+    """The features that a part of a composition receives: those of an edge, through the parts before it.
+
+    Their randomness comes from one stream that begins with the stage, so that it can be repeated and no two batches meet the
+    same draws.
+
+    Args:
+        edge: images to clean features.
+        before: the parts that act before.
+    """
+
+    def __init__(self, edge: Callable[[torch.Tensor], torch.Tensor], before: list[Defense]) -> None:
+        self.edge, self.before = edge, before
+        self.draws: torch.Generator | None = None
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        z = self.edge(x)
+        self.draws = self.draws or torch.Generator(device=z.device).manual_seed(0)
+        for part in self.before:
+            z = part.protect(z, self.draws)
+        return z

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .defense import usual_when
+
 if TYPE_CHECKING:
     from .registry import Registry
-
-from .defense import usual_when
 
 SEVERAL = 2
 """Parameters that a label names even where they have their default value."""

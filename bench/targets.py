@@ -101,6 +101,21 @@ def restore(model: SplitModel, state: Mapping[str, torch.Tensor]) -> None:
     model.eval()
 
 
+def adapts(identity: Mapping[str, Any]) -> bool:
+    """Says whether a target that starts from another one has a cloud of its own."""
+    return identity["defense"]["when"] == "infer+cloud"
+
+
+def own_tensors(identity: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns how the names of those tensors begin that a target does not take from the one that it starts from."""
+    return ("defense.", "cloud.") if adapts(identity) else ("defense.",)
+
+
+def halves(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Returns the tensors of edge and cloud among those stored with a target."""
+    return {k: v for k, v in weights.items() if k.startswith(("edge.", "cloud."))}
+
+
 def check_wire(model: SplitModel, part: Part, generator: torch.Generator, device: torch.device) -> None:
     """Runs a batch through the trained target and refuses features that are not finite.
 

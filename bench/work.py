@@ -22,7 +22,17 @@ from .scoring import failure, finite_scores, make_metric, quantised, score_all, 
 from .seeds import derive, generator
 from .split import SplitModel
 from .store import Store
-from .targets import build, channel_statistics, check_wire, names_of, restore, stored_state
+from .targets import (
+    adapts,
+    build,
+    channel_statistics,
+    check_wire,
+    halves,
+    names_of,
+    own_tensors,
+    restore,
+    stored_state,
+)
 from .training import Half, TrainingParams, calibrate, fit_defense, learned, train
 from .tuned import attack_of
 from .view import View, hidden_order, to_float
@@ -127,10 +137,10 @@ class Worker:
             # The base's edge and cloud; the defense's own tensors are as initialised.
             weights = self.store.read_artifact("target", identity["base"], self.device)
             own = {k: v for k, v in model.state_dict().items() if k.startswith("defense.")}
-            model.load_state_dict({**_halves(weights), **own})
+            model.load_state_dict({**halves(weights), **own})
             fit_defense(model, data, self.device)
             calibrate(model, data, self.device)
-            frozen = ("edge",) if _adapts(identity) else ("edge", "cloud")
+            frozen = ("edge",) if adapts(identity) else ("edge", "cloud")
         if learned(model, frozen):
             params = TrainingParams(**identity["training"])
             history = train(model, data, val, params, seed, names_of(identity), self.device, frozen)
@@ -138,7 +148,7 @@ class Worker:
         check_wire(model, val, generator("check", seed, self.device), self.device)
         state = stored_state(model)
         if "base" in identity:
-            state = {k: v for k, v in state.items() if k.startswith(_own(identity))}
+            state = {k: v for k, v in state.items() if k.startswith(own_tensors(identity))}
             state["normalize.mean"], state["normalize.std"] = (t.clone() for t in statistics)
         else:
             state |= {"statistics.mean": statistics[0].clone(), "statistics.std": statistics[1].clone()}
@@ -272,10 +282,10 @@ class Worker:
             weights = self.store.read_artifact("target", key, self.device)
             base = identity.get("base")
             if base:
-                own = {k: v for k, v in weights.items() if k.startswith(_own(identity))}
+                own = {k: v for k, v in weights.items() if k.startswith(own_tensors(identity))}
                 statistics = (weights["normalize.mean"], weights["normalize.std"])
                 lent = self.store.read_artifact("target", base, self.device)
-                weights = {**_halves(lent), **own}
+                weights = {**halves(lent), **own}
             else:
                 statistics = (weights["statistics.mean"], weights["statistics.std"])
             weights = {k: v for k, v in weights.items() if not k.startswith(("statistics.", "normalize."))}
@@ -346,21 +356,6 @@ class Worker:
         else:
             found = score_all(job.metrics, to_float(private.images), stored)
         return found, time.perf_counter() - started
-
-
-def _adapts(identity: Mapping[str, Any]) -> bool:
-    """Says whether a target that starts from another one has a cloud of its own."""
-    return identity["defense"]["when"] == "infer+cloud"
-
-
-def _own(identity: Mapping[str, Any]) -> tuple[str, ...]:
-    """Returns how the names of those tensors begin that a target does not take from the one that it starts from."""
-    return ("defense.", "cloud.") if _adapts(identity) else ("defense.",)
-
-
-def _halves(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Returns the tensors of edge and cloud among those stored with a target."""
-    return {k: v for k, v in weights.items() if k.startswith(("edge.", "cloud."))}
 
 
 def receive(model: SplitModel, private: Part, draws: int, seed: int, device: torch.device) -> torch.Tensor:

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from splitaudit.defense import Defense
-from splitaudit.nn.image_prior import _cosines as cosines
+from splitaudit.nn.image_prior import cosines
 from splitaudit.params import Params
 from splitaudit.split import Normalize, Split
 

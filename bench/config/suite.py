@@ -92,7 +92,7 @@ class DefenseSpec(_Model):
     when: When | None = Field(
         default=None,
         description="infer: act on the trained undefended network; infer+cloud: then train the cloud on what is sent; null: "
-        "train+infer, and infer for defenses that start from a trained network",
+        "as the defense usually does (splitaudit show DEFENSE)",
     )
 
 

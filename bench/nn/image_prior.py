@@ -37,8 +37,8 @@ class GaussianPrior(nn.Module):
         super().__init__()
         channels, height, width = image_shape
         self.floor = floor
-        self.register_buffer("rows", _cosines(height), persistent=False)
-        self.register_buffer("columns", _cosines(width), persistent=False)
+        self.register_buffer("rows", cosines(height), persistent=False)
+        self.register_buffer("columns", cosines(width), persistent=False)
         self.register_buffer("mean", torch.full((1, *image_shape), 0.5))
         self.register_buffer("colours", torch.eye(channels))
         # Frequencies in cycles per image; the total variance is about that of natural images (0.06 per pixel).
@@ -121,7 +121,7 @@ def stored_prior(state: Mapping[str, torch.Tensor], image_shape: tuple[int, int,
     return prior
 
 
-def _cosines(n: int) -> torch.Tensor:
+def cosines(n: int) -> torch.Tensor:
     """Returns the orthonormal type-II cosine transform, (n, n)."""
     k, i = torch.arange(n, dtype=torch.float64)[:, None], torch.arange(n, dtype=torch.float64)[None, :]
     basis = torch.cos(math.pi * (i + 0.5) * k / n) * math.sqrt(2 / n)

@@ -91,12 +91,15 @@ class _Group:
 
 
 def _groups(plan: Plan, records: Records, summary: pd.DataFrame) -> list[_Group]:
-    params = _parameters(plan)
+    params, cells = _parameters(plan), dict[tuple[str, ...], list[dict[str, Any]]]()
+    for cell in plan.cells:
+        cells.setdefault(tuple(str(cell[n]) for n in _CELL), []).append(cell)
     out = []
     for _, rows in summary.groupby([*PLACE, "knowledge"], sort=False):
         settings, lacking = [], dict[str, int]()
         for row in rows.to_dict("records"):
-            found = _setting(plan, records, row, params)
+            at = (*(str(row[n]) for n in _CELL[:-1]), str(row["worst_attack"]))
+            found = _setting(records, row, cells.get(at, []), params)
             if found is None:
                 lacking[defense_of(str(row["defense"]))] = lacking.get(defense_of(str(row["defense"])), 0) + 1
             else:
@@ -105,14 +108,19 @@ def _groups(plan: Plan, records: Records, summary: pd.DataFrame) -> list[_Group]
     return out
 
 
+_CELL = (*PLACE, "defense", "knowledge", "attack")
+"""What the cells of one attack on one defense share over seeds."""
+
+
 def _setting(
-    plan: Plan, records: Records, row: Mapping[Any, Any], params: Mapping[str, Mapping[str, Any]]
+    records: Records,
+    row: Mapping[Any, Any],
+    cells: Sequence[Mapping[str, Any]],
+    params: Mapping[str, Mapping[str, Any]],
 ) -> Setting | None:
     known = present(row["leakage"]) and (row["defense"] == "none" or present(row["accuracy_drop"]))
     if not known or said(row, "incomplete") != "-":
         return None
-    at = {n: row[n] for n in (*PLACE, "defense", "knowledge")} | {"attack": row["worst_attack"]}
-    cells = [c for c in plan.cells if all(c[n] == v for n, v in at.items())]
     errors = values_over_seeds(records, cells, "mse", {c["seed"] for c in cells})
     return None if errors is None else Setting(row, errors, params[str(row["defense"])])
 

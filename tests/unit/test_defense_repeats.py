@@ -1,4 +1,4 @@
-"""What holds for every defense beyond the contract's checks: a run repeats itself, and one image is enough."""
+"""What holds for every defense beyond the contract's checks: runs repeat, one image is enough, penalties reach the edge."""
 
 from __future__ import annotations
 
@@ -67,3 +67,32 @@ def test_one_image_is_enough_for_the_wire_and_its_gradient(name: str, changed: d
         assert bool(torch.isfinite(sent).all())
         (back,) = torch.autograd.grad(sent.square().sum(), at)
         assert bool(torch.isfinite(back).all())
+
+
+PENALTIES = [
+    name
+    for name in EVERY
+    if DEFENSES.get(name).extra_loss is not Defense.extra_loss and DEFENSES.get(name).usually == "train+infer"
+]
+
+
+@pytest.mark.parametrize("name", PENALTIES)
+def test_a_penalty_reaches_the_edge_with_a_gradient_that_counts_beside_the_tasks(name: str) -> None:
+    """A regulariser whose gradient is cut off on the way to the edge is only a number in the loss."""
+    cls = DEFENSES.get(name)
+    home = home_of(cls)
+    model = defended(make(cls), home).train()
+    data = part("client_train", 16, home.image_shape)
+    x = to_float(data.images)
+    for _ in range(20):
+        model.defense.train_helpers(x, model.clean(x).detach(), data.labels)
+    z = model.clean(x)
+    logits = model.answer(model.protect(z, torch.Generator().manual_seed(0)))
+    added = model.defense.extra_loss(x, z, data.labels, logits)
+    assert added is not None
+    edge = [p for p in model.edge.parameters() if p.requires_grad]
+    sizes = []
+    for loss in (model.defense.task_loss(logits, data.labels), added):
+        found = torch.autograd.grad(loss, edge, retain_graph=True, allow_unused=True)
+        sizes.append(float(torch.cat([g.flatten() for g in found if g is not None]).norm()))
+    assert sizes[1] > 0.001 * sizes[0], f"{sizes[1] / sizes[0]:.3g} of the task's gradient"

@@ -278,6 +278,29 @@ def test_a_self_test_that_breaks_down_has_failed_and_is_tried_again_in_the_next_
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_run_tests_on_one_thread_and_gives_the_threads_back(
+    fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def counted(quick: bool = True) -> Iterator[KnownAnswer]:
+        seen.append(torch.get_num_threads())
+        if fails:
+            raise RuntimeError("out of cheese")
+        yield row()
+
+    monkeypatch.setattr(METRICS.get("mutual_information"), "self_test", counted)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        self_tests(["mutual_information"], tmp_path, {})
+        after = torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
+    assert (seen, after) == ([1], 3)
+
+
 PLUGIN = '''
 from splitaudit.metric import Column, Measure, Measurement
 from splitaudit.selftest import KnownAnswer

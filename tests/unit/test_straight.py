@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from splitaudit import view
 from splitaudit.attack import Attack
@@ -16,6 +17,7 @@ from splitaudit.defenses.dropout import Dropout, DropoutParams
 from splitaudit.defenses.noise import Noise, NoiseParams
 from splitaudit.knowledge import level
 from splitaudit.params import Params
+from splitaudit.split import Split, SplitInfo, SplitModel
 from splitaudit.straight import AGAIN, StraightThrough, pass_gradients
 from splitaudit.testing import attacked, control_target, toy_target
 from splitaudit.testing.data import SHAPE
@@ -227,3 +229,23 @@ def test_the_values_and_the_randomness_are_those_of_the_defense() -> None:
 def test_where_no_line_fits_the_message_says_what_to_do() -> None:
     with pytest.raises(ValueError, match="straight-through gradient of its own"):
         attacked(Rmle, control_target("orthogonal", Hashed(Params())), params={"steps": 5})
+
+
+class Scaled(Defense):
+    """Rounds tokens, each channel (their last axis) to multiples of a step, and multiplies it by its number."""
+
+    def protect(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return (z / 0.25).round() * 0.25 * torch.arange(1, z.shape[-1] + 1)
+
+
+def test_the_line_of_tokens_is_that_of_their_channels() -> None:
+    """Tokens (N, T, D) have their channels last: a slope for each place would mix channels of every size."""
+    info = SplitInfo("toy", "tokens", SHAPE, 2)
+    edge = nn.Sequential(nn.Flatten(2), nn.Unflatten(2, (-1, 4)), nn.Flatten(1, 2))  # tokens of four channels
+    model = SplitModel(Split(info, edge, nn.Sequential(nn.Flatten())), Scaled(Params()))
+    assert len(model.feature_shape) == 2
+    z = torch.rand(3, *model.feature_shape).requires_grad_(True)
+    pass_gradients(model)
+    (found,) = torch.autograd.grad(model.protect(z, seeded()).sum(), z)
+    expected = torch.arange(1.0, 5.0).expand_as(found)
+    torch.testing.assert_close(found, expected, rtol=0.1, atol=0.0)

@@ -13,6 +13,7 @@ from test_data_cifar import made, opened
 from splitaudit.data.base import DataContext, Dataset, Part, PartName
 from splitaudit.data.imagefolder import ImageFolder, ImageFolderParams
 from splitaudit.data.photos import Photos, PhotosParams
+from splitaudit.defenses.pca import Pca, PcaParams
 from splitaudit.errors import KnowledgeError
 from splitaudit.knowledge import AdversaryKnowledge, level
 from splitaudit.targets import make_defense
@@ -168,3 +169,26 @@ def test_the_public_architecture_and_defense_are_shown_and_are_copies():
 
 def _pair(part: Part) -> tuple[torch.Tensor, torch.Tensor]:
     return part.images, part.labels
+
+
+# -- what the cloud holds of a defense -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cloud", [True, False])
+def test_a_stand_in_has_what_the_cloud_holds_of_the_defense_where_the_cloud_is_known(cloud: bool) -> None:
+    """Who knows the cloud's weights knows the basis that it fills features up with; nobody else does."""
+    model = toy_target(Pca(PcaParams(keep=0.02)))
+    fresh = toy_target(Pca(PcaParams(keep=0.02)), steps=False)
+    view = View(
+        knowledge=AdversaryKnowledge(cloud=cloud),
+        received=torch.empty(0, 1, *model.defense.wire_shape(model.feature_shape)),
+        image_shape=(3, 16, 16),
+        model=model,
+        aux=None,
+        seed=0,
+        blank=lambda seed: toy_target(Pca(PcaParams(keep=0.02)), steps=False),
+    )
+    basis = dict(view.untrained("test").defense.named_parameters())["basis"]
+    known, initial = (dict(m.defense.named_parameters())["basis"] for m in (model, fresh))
+    assert not torch.equal(known, initial)
+    assert torch.equal(basis, known if cloud else initial)
