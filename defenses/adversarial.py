@@ -10,6 +10,7 @@ from pydantic import Field
 
 from splitaudit.defense import Defense
 from splitaudit.nn.inverse import InverseNetwork
+from splitaudit.nn.scale import batch_standardised
 from splitaudit.nn.similarity import multi_scale_ssim, ssim
 from splitaudit.params import Params
 from splitaudit.split import Split
@@ -53,7 +54,7 @@ class Adversarial(Defense):
     """
 
     Params = AdversarialParams
-    version = 2
+    version = 3
     source = "Li et al., IoTDI 2021; Li et al., CVPR 2022; official codes"
     claims = {"mse": "up"}  # noqa: RUF012
     helpers = ("decoder",)
@@ -78,7 +79,7 @@ class Adversarial(Defense):
             self._optimizer = torch.optim.Adam(self.decoder.parameters(), lr=self.params.lr)
         for _ in range(self.params.steps):
             self._optimizer.zero_grad(set_to_none=True)
-            self.decoder_loss(self.decoder(standardised(z)), x).backward()
+            self.decoder_loss(self.decoder(batch_standardised(z)), x).backward()
             self._optimizer.step()
 
     def extra_loss(
@@ -88,7 +89,7 @@ class Adversarial(Defense):
             return None
         for p in self.decoder.parameters():  # the gradient goes through the decoder, not into it
             p.requires_grad_(False)
-        success = self.success(self.decoder(standardised(z)), x)
+        success = self.success(self.decoder(batch_standardised(z)), x)
         for p in self.decoder.parameters():
             p.requires_grad_(True)
         return self.params.weight * success
@@ -108,14 +109,3 @@ class Adversarial(Defense):
             return torch.clamp(1 - error - self.params.threshold, min=0)
         variance = (x - x.mean(0, keepdim=True)).square().mean()
         return torch.clamp(1 - error / variance.clamp_min(1e-8), min=0)
-
-
-def standardised(z: torch.Tensor) -> torch.Tensor:
-    """Returns features (N, ...) with mean 0 and deviation 1 over the batch, per channel of maps, else per element.
-
-    The gradient passes through the statistics. A channel that is constant over the batch becomes 0.
-    """
-    axes = [0, 2, 3] if z.ndim == 4 else [0]
-    centred = z - z.mean(axes, keepdim=True)
-    variance = centred.square().mean(axes, keepdim=True)
-    return centred / torch.where(variance > 1e-24, variance, 1.0).sqrt()

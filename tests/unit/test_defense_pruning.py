@@ -19,12 +19,13 @@ from splitaudit.defenses._pruned import (
     prunable,
     spectral_norm,
 )
-from splitaudit.defenses.adversarial import Adversarial, AdversarialParams, standardised
+from splitaudit.defenses.adversarial import Adversarial, AdversarialParams
 from splitaudit.defenses.pruning import Pruning, PruningParams, pruned_share
 from splitaudit.defenses.siftfunnel import SiftFunnel
 from splitaudit.errors import Unsupported
 from splitaudit.metric import MeasureContext
 from splitaudit.metrics.cost import Cost
+from splitaudit.nn.scale import batch_standardised
 from splitaudit.plugins import BACKBONES
 from splitaudit.split import Split, SplitModel
 from splitaudit.targets import restore, stored_state
@@ -335,7 +336,7 @@ def test_each_term_is_as_declared_and_pulls_at_the_edge() -> None:
     assert isinstance(model.defense, Pruning)
     x = to_float(part("client_train", 16).images)
     with torch.no_grad():
-        error = (model.defense.opponent.decoder(standardised(z)) - x).square().mean()
+        error = (model.defense.opponent.decoder(batch_standardised(z)) - x).square().mean()
     explained = 1 - float(error / (x - x.mean(0)).square().mean())
     assert explained > 0.05
     assert value == pytest.approx(3 * explained, rel=1e-4)
