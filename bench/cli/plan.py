@@ -11,6 +11,8 @@ from ..events import Event
 from .output import Output
 from .progress import duration, size
 
+STATES = ("failed", "to do", "done", "left out", "skipped")
+
 
 def plan_command(
     source: str, settings: list[str], seeds: list[int], options: api.Options, *, tune: int | None = None, as_json: bool
@@ -71,22 +73,21 @@ def _print(preview: api.Preview, targets: list[dict[str, Any]], cells: list[dict
             f"dataset {label}: {shape}, {len(data['classes'])} classes; {parts}", markup=False, soft_wrap=True
         )
     levels = list(dict.fromkeys(r["knowledge"] for r in cells))
-    columns = [(a, k) for a in dict.fromkeys(r["attack"] for r in cells) for k in levels]
-    table = Table(title="state of each node", title_justify="left")
-    for name in ("target", "seed", "trained"):
-        table.add_column(name, overflow="fold")
-    for attack, knowledge in columns:
-        table.add_column(escape(f"{attack}\n{knowledge}"), overflow="fold")
     many = len({(r["dataset"], r["backbone"], r["cut"]) for r in targets}) > 1
-    for row in targets:
-        place = f" ({row['dataset']}, {row['backbone']}, {row['cut']})" if many else ""
-        of = [c for c in cells if all(c[k] == row[k] for k in ("dataset", "backbone", "cut", "defense", "seed"))]
-        states = []
-        for attack, knowledge in columns:
-            here = [c["state"] for c in of if c["attack"] == attack and c["knowledge"] == knowledge]
-            states.append("/".join(dict.fromkeys(here)) or "-")
-        table.add_row(escape(row["defense"] + place), str(row["seed"]), row["state"], *states)
-    console.print(table)
+    trained = Table(title="targets, and how many cells of each are in which state", title_justify="left")
+    for name in ("target", "trained", *levels):
+        trained.add_column(escape(name), overflow="fold")
+    for label, of in _grouped(targets, ("dataset", "backbone", "cut", "defense")).items():
+        place = f" ({', '.join(label[:3])})" if many else ""
+        here = [c for c in cells if tuple(c[k] for k in ("dataset", "backbone", "cut", "defense")) == label]
+        trained.add_row(escape(label[3] + place), _states(of), *(_states(_at(here, level)) for level in levels))
+    console.print(trained)
+    attacks = Table(title="attacks, over all targets", title_justify="left")
+    for name in ("attack", *levels):
+        attacks.add_column(escape(name), overflow="fold")
+    for (attack,), of in _grouped(cells, ("attack",)).items():
+        attacks.add_row(escape(attack), *(_states(_at(of, level)) for level in levels))
+    console.print(attacks)
     reasons = dict.fromkeys(
         [f"{r['defense']}: {r['skip']}" for r in targets if r["skip"]]
         + [
@@ -108,3 +109,20 @@ def _print(preview: api.Preview, targets: list[dict[str, Any]], cells: list[dict
         )
     else:
         console.print(f"{todo.done} nodes done, nothing to do.")
+
+
+def _grouped(rows: list[dict[str, Any]], by: tuple[str, ...]) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
+    found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(tuple(row[k] for k in by), []).append(row)
+    return found
+
+
+def _at(cells: list[dict[str, Any]], level: str) -> list[dict[str, Any]]:
+    return [c for c in cells if c["knowledge"] == level]
+
+
+def _states(rows: list[dict[str, Any]]) -> str:
+    """Returns how many rows are in which state: ``4 to do, 1 skipped``."""
+    states = [r["state"] for r in rows]
+    return ", ".join(f"{states.count(s)} {s}" for s in STATES if s in states) or "-"

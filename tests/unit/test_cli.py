@@ -234,8 +234,13 @@ def test_fetch_says_where_the_weights_are(call: Call, monkeypatch: pytest.Monkey
 def test_plan_shows_the_matrix_and_why_something_is_skipped(call: Call, written: tuple[str, ...]) -> None:
     called = call("plan", *written)
     assert called.code == 0
-    for expected in ("state of each node", "none", "noise", "to do", "skipped", "jobs to do on cpu"):
-        assert expected in called.out
+    lines = [[part.strip() for part in line.split("│")[1:-1]] for line in called.out.splitlines() if "│" in line]
+    # Two targets at white-box and query; rmle cannot be at query.
+    assert ["none", "1 to do", "2 to do", "1 to do, 1 skipped"] in lines
+    assert ["noise", "1 to do", "2 to do", "1 to do, 1 skipped"] in lines
+    assert ["prior", "2 to do", "2 to do"] in lines
+    assert ["rmle", "2 to do", "2 skipped"] in lines
+    assert "jobs to do on cpu" in called.out
     assert "skipped: rmle at query: attack 'rmle' needs the edge's weights" in called.out
     assert not Path(written[4]).exists()
 
