@@ -84,7 +84,7 @@ class Defense(nn.Module):
     """Says that ``protect`` does something, so that ``when: infer`` makes sense."""
     usually: ClassVar[When] = "train+infer"
     """When the defense acts unless a suite says otherwise. Anything else than ``train+infer`` says that it starts from the
-    trained undefended network of the same seed, and is never trained along with it."""
+    trained network of the same seed (undefended, or trained with the parts before it), and is never trained along with it."""
 
     claims: ClassVar[Mapping[str, Literal["up", "down"]]] = {}
     """What its source says of it against ``none``: column of a table to where it moves, ``mse`` up, say. Suites with

@@ -13,6 +13,7 @@ from .plan import Plan
 from .plugins import BACKBONES, DEFENSES, METRICS
 from .speed import cpu_gflops
 from .split import SplitInfo, cut_blocks
+from .stages import acting
 from .state import Todo
 from .tuned import attack_of
 from .work import Job
@@ -122,7 +123,7 @@ class Estimator:
         training, val = identity["training"], identity["client"]["client_val"]
         through_edge = images if "base" in identity else 3 * images  # a frozen edge has no backward pass
         gflop = edge * (through_edge + val) + cloud * (3 * images + val)
-        arithmetic = _burden(identity["defense"]["parts"]) * gflop / self._rate("train", edge)
+        arithmetic = _burden(acting(identity["defense"])) * gflop / self._rate("train", edge)
         steps = math.ceil(images / training["batch"]) * STEP_S * self._slowness()
         return taken + training["epochs"] * (arithmetic + steps)
 
@@ -199,7 +200,7 @@ def _burden(parts: Sequence[Mapping[str, Any]]) -> float:
 
 def _learns(defense: Mapping[str, Any]) -> bool:
     """Says whether anything is trained on a trained network: its cloud, or what the defense learns by a loss of its own."""
-    own = (getattr(DEFENSES.get(p["name"]), hook) for p in defense["parts"] for hook in ("extra_loss", "train_helpers"))
+    own = (getattr(DEFENSES.get(p["name"]), hook) for p in acting(defense) for hook in ("extra_loss", "train_helpers"))
     return defense["when"] == "infer+cloud" or any(h not in (Defense.extra_loss, Defense.train_helpers) for h in own)
 
 

@@ -16,6 +16,7 @@ from .labels import plugin_labels
 from .plan import Node, Plan
 from .plugins import ATTACKS, BACKBONES, DEFENSES, identity
 from .split import SplitInfo
+from .stages import trained_before
 from .store.layout import Name
 from .store.schema import Kind
 from .tuned import VERSION as TUNING
@@ -170,8 +171,9 @@ class RowBuilder:
         parts = defense_parts(defense)
         extra: dict[str, Any] = {"defense": {"parts": parts, "when": defense.when}}
         if defense.when != "train+infer":
-            undefended = {"defense": {"parts": defense_parts(DefenseSpec(name="none")), "when": "train+infer"}}
-            base = self._add("target", {**common, **undefended}, (), f"none, seed {seed} (its weights are reused)")
+            before = trained_before(extra["defense"]) or defense_parts(DefenseSpec(name="none"))
+            title = f"{'+'.join(p['name'] for p in before)}, seed {seed} (its weights are reused)"
+            base = self._add("target", {**common, "defense": {"parts": before, "when": "train+infer"}}, (), title)
             needs, extra["base"] = (base.name,), base.key
         place = f"{dataset}, {labels['backbone']} at {cut}"
         return self._add("target", {**common, **extra}, needs, f"{labels['defense']} ({place}, seed {seed})")

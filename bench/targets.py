@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from .errors import Unsupported
 from .plugins import BACKBONES, DEFENSES
 from .seeds import derive, seeded_globally
 from .split import SplitInfo, SplitModel, cut_blocks
+from .stages import Trained, trained_before
 
 
 def channel_statistics(part: Part) -> tuple[torch.Tensor, torch.Tensor]:
@@ -26,14 +27,19 @@ def channel_statistics(part: Part) -> tuple[torch.Tensor, torch.Tensor]:
     return (mean / 255).float(), (std / 255).clamp_min(1e-3).float()
 
 
-def make_defense(specs: list[Mapping[str, Any]]) -> Defense:
-    """Builds a defense from the specs of its parts: ``{"name", "params"}`` each, in order."""
+def make_defense(specs: Sequence[Mapping[str, Any]], trained: Collection[Mapping[str, Any]] = ()) -> Defense:
+    """Builds a defense from the specs of its parts: ``{"name", "params"}`` each, in order.
+
+    Args:
+        specs: all parts.
+        trained: those among them that the network has been trained with already.
+    """
     parts: list[Defense] = []
     for spec in specs:
         cls = DEFENSES.get(spec["name"])
         part = cls(cls.Params(**spec["params"]))
         part.name = spec["name"]
-        parts.append(part)
+        parts.append(Trained(part) if spec in trained else part)
     return parts[0] if len(parts) == 1 else Composed(parts)
 
 
@@ -65,7 +71,7 @@ def build(
         ),
         *statistics,
     )
-    defense = make_defense(identity["defense"]["parts"])
+    defense = make_defense(identity["defense"]["parts"], trained_before(identity["defense"]))
     for part in identity["defense"]["parts"]:
         reason = DEFENSES.get(part["name"]).supports(identity["backbone"]["name"], identity["cut"])
         if reason:

@@ -75,6 +75,7 @@ class Pruning(Defense):
     Params = PruningParams
     version = 2
     source = "Ding et al., WACV 2024, arXiv 2307.10981; schedule of Zhu and Gupta 2017, arXiv 1710.01878"
+    claims = {"mse": "up"}  # noqa: RUF012
     helpers = ("opponent.decoder",)
 
     @classmethod

@@ -30,7 +30,7 @@ class Siamese(Defense):
     pairs in the batch, so that neither scaling nor shifting z changes the loss. What tells images of one class apart is
     thereby removed, and with it what shows the image. With K equally frequent classes the loss is 0 where each class is
     one point and the points are √(K/(K − 1)) apart: margins a little above 1 can be reached. The published method adds
-    noise (``siamese+noise``) and a projection on principal components, which this suite has for undefended networks alone.
+    noise and a projection on principal components: ``siamese+pca+noise``.
 
     Source: Osia et al. 2020 (contrastive loss of Hadsell et al. 2006). Departures: relative distances, where the published
     loss also falls when all features shrink within a class and grow between classes; all pairs of the batch instead of

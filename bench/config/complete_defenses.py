@@ -8,6 +8,7 @@ from typing import Any
 from ..defense import Defense, usual_when
 from ..errors import did_you_mean
 from ..plugins import DEFENSES
+from ..stages import shapes_training
 from .complete import crossed_params
 from .problems import told
 from .suite import DefenseSpec
@@ -55,16 +56,24 @@ def _complete(spec: DefenseSpec, params: dict[str, Any], problems: list[str]) ->
     when = spec.when or usual_when(list(parts.values()))
     later = [n for n, cls in parts.items() if cls.usually != "train+infer"]
     in_training = [n for n, cls in parts.items() if not cls.acts_on_wire]
+    staged = when != "train+infer" and len(in_training) < len(parts)
     if when == "train+infer" and later:
         problems.append(
             f"defense '{spec.name}' with when: train+infer: {' and '.join(later)} starts from a trained network. "
             "Leave out when, or write when: infer+cloud to train the cloud on what is sent."
         )
-    if when != "train+infer" and in_training and spec.when is None:
-        problems.append(
-            f"defense '{spec.name}': {' and '.join(in_training)} acts only in training, {' and '.join(later)} only on a "
-            "network that was trained without a defense, so the two cannot be composed."
-        )
+    if staged and in_training:
+        both = [n for n in in_training if not shapes_training(parts[n])]
+        if both:
+            problems.append(
+                f"defense '{spec.name}': {' and '.join(both)} acts both in training and on the wire, so a network that is "
+                f"trained with it cannot be what the rest ({when}) starts from. Leave it out."
+            )
+        elif list(parts)[: len(in_training)] != in_training:
+            problems.append(
+                f"defense '{spec.name}': {' and '.join(in_training)} shapes the training, and the rest ({when}) starts from the "
+                f"network that comes of it: write '{'+'.join(in_training + [n for n in parts if n not in in_training])}'."
+            )
     elif when != "train+infer" and in_training:
         problems.append(
             f"defense '{spec.name}' with when: {when}: {' and '.join(in_training)} acts only in training, so on a network "

@@ -140,11 +140,41 @@ def test_what_a_defense_learns_is_trained_on_the_frozen_network(
     assert not weights(own, "cloud.")
 
 
+def test_what_shapes_the_training_comes_first_and_the_rest_starts_from_its_network(
+    tiny: dict[str, Any], images: Path, tmp_path: Path, undrawn: None, plugin: str
+) -> None:
+    """``bottleneck`` replaces the architecture, ``nopeek`` has a loss: both belong to the training that is over."""
+    parts = {"nopeek": {"alpha": 5.0}}
+    tiny["defenses"] = [
+        "none",
+        {"name": "bottleneck+nopeek", "params": parts},
+        {"name": "bottleneck+nopeek+local/later.Lead+noise", "params": parts},
+        {"name": "nopeek+noise", "params": parts, "when": "infer"},
+    ]
+    tiny["attacks"] = ["prior"]
+    assert run(tiny, out=tmp_path / "run", options=serial(images, plugin)).exit_code == 0
+    store, stored = Store.open(tmp_path / "run"), tensors(tmp_path / "run")
+    records = {r["key"]: r["identity"] for r in store.records("target")}
+    assert len(records) == 5, "nopeek alone is trained for nopeek+noise@infer"
+    whole = next(i for i in records.values() if len(i["defense"]["parts"]) == 4)
+    assert [p["name"] for p in records[whole["base"]]["defense"]["parts"]] == ["bottleneck", "nopeek"]
+    own = stored["bottleneck+nopeek+local/later.Lead+noise"]
+    assert not weights(own, "edge."), "those of the network trained with bottleneck+nopeek are used"
+    clouds = weights(stored["bottleneck+nopeek"], "cloud.")
+    total = sum(float(v.abs().sum()) for k, v in clouds.items() if "running" not in k and "batches" not in k)
+    (fitted,) = (float(v) for k, v in own.items() if k.endswith(".weights"))
+    assert fitted == pytest.approx(total, rel=1e-4), "Lead has seen that cloud"
+    cells = splitaudit.load_results(tmp_path / "run").cells
+    assert set(cells["status"]) == {"done"}
+
+
 @pytest.mark.parametrize(
     ("defense", "expected"),
     [
         ({"name": "local/later.Lead", "when": "train+infer"}, "starts from a trained network"),
-        ("local/later.Lead+nopeek", "the two cannot be composed"),
+        ("local/later.Lead+nopeek", "write 'nopeek+local/later.Lead'"),
+        ("vib+local/later.Lead", "vib acts both in training and on the wire"),
+        ({"name": "nopeek", "when": "infer"}, "so on a network that is trained already it would equal 'none'"),
         ({"name": "noise", "sweep": {"sigma": 0.5}}, "sweep: sigma: got 0.5, expected a list of values"),
         ({"name": "noise", "sweep": {"sigma": []}}, "sweep: sigma: got an empty list"),
         ({"name": "noise", "params": {"sigma": 1}, "sweep": {"sigma": [2]}}, "is given in params too"),

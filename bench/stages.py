@@ -1,0 +1,54 @@
+"""The two stages of a defense that starts from a trained network: what had been trained, and what acts then.
+
+``siamese+pca`` at ``when: infer``: the network is trained with ``siamese``, and ``pca`` is fitted to it as it would be to an
+undefended one. Parts that act in training alone belong to the first stage, all others to the second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .defense import Defense
+from .plugins import DEFENSES
+from .split import Split
+
+
+class Trained(Defense):
+    """A part whose work was done in an earlier training: its architecture stays, nothing else happens any more.
+
+    Args:
+        part: the defense that the network was trained with.
+    """
+
+    def __init__(self, part: Defense) -> None:
+        super().__init__(part.params)
+        self.name = part.name
+        self._part = (part,)  # in a tuple: its helper networks and buffers are no part of this stage
+
+    def wrap(self, split: Split) -> Split:
+        return self._part[0].wrap(split)
+
+
+def shapes_training(cls: type[Defense]) -> bool:
+    """Says whether a defense acts in training alone: it changes neither the wire nor a network that is trained."""
+    return not cls.acts_on_wire and cls.protect is Defense.protect
+
+
+def trained_before(defense: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns the parts, ``{"name", "params", ...}`` each, that the network of a target's base was trained with.
+
+    Args:
+        defense: the part ``defense`` of a target's identity: ``parts`` and ``when``.
+    """
+    return [] if defense["when"] == "train+infer" else _split(defense["parts"])[0]
+
+
+def acting(defense: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns the other parts: those that are trained, fitted or applied when the target itself is made."""
+    return list(defense["parts"]) if defense["when"] == "train+infer" else _split(defense["parts"])[1]
+
+
+def _split(parts: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    early = [p for p in parts if p["name"] != "none" and shapes_training(DEFENSES.get(p["name"]))]
+    return early, [p for p in parts if p not in early]
