@@ -71,8 +71,8 @@ def _complete(spec: DefenseSpec, params: dict[str, Any], problems: list[str]) ->
             )
         elif list(parts)[: len(in_training)] != in_training:
             problems.append(
-                f"defense '{spec.name}': {' and '.join(in_training)} shapes the training, and the rest ({when}) starts from the "
-                f"network that comes of it: write '{'+'.join(in_training + [n for n in parts if n not in in_training])}'."
+                f"defense '{spec.name}': {' and '.join(in_training)} shapes the training, and the rest ({when}) starts from "
+                f"the network that comes of it: write '{'+'.join(in_training + [n for n in parts if n not in in_training])}'."
             )
     elif when != "train+infer" and in_training:
         problems.append(
