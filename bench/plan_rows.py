@@ -10,7 +10,7 @@ from .attack import Attack, LabelAttack
 from .canonical import key_of
 from .config.suite import BackboneSpec, DefenseSpec, Suite
 from .data.base import LABEL, DataInfo, Dataset
-from .errors import Unsupported
+from .errors import ConfigError, Unsupported, did_you_mean
 from .knowledge import AdversaryKnowledge, level
 from .labels import plugin_labels
 from .plan import Node, Plan
@@ -56,6 +56,7 @@ class RowBuilder:
         self.attack_labels = plugin_labels(ATTACKS, suite.attacks)
         self.backbone_labels = plugin_labels(BACKBONES, suite.backbone)
         self.attacks = [make_attack(s.name, s.params, s.tune) for s in suite.attacks]
+        self._check_attributes()
 
     def dataset(self, name: str) -> None:
         info = self.opened[name][1]
@@ -131,6 +132,27 @@ class RowBuilder:
         info = self.opened[dataset][1]
         architecture = SplitInfo(backbone.name, cut, info.image_shape, len(info.classes), dict(backbone.params))
         return architecture, [(part["name"], part["params"]) for part in defense_parts(defense)]
+
+    def _check_attributes(self) -> None:
+        """Refuses an attribute that no attacked dataset has: all its rows would be skipped.
+
+        Raises:
+            ConfigError: with a line for each.
+        """
+        known = {
+            s.name: (LABEL, *info.attributes)
+            for s, (_, info) in zip(self.suite.dataset, self.opened.values(), strict=False)
+        }
+        every = {a for attributes in known.values() for a in attributes}
+        have = "; ".join(f"{name}: {', '.join(attributes)}" for name, attributes in known.items())
+        problems = [
+            f"attack '{spec.name}': attribute: got '{made.attribute}', which no dataset of the suite has."
+            f"{did_you_mean(made.attribute, every)} Attributes of {have}."
+            for spec, made in zip(self.suite.attacks, self.attacks, strict=True)
+            if isinstance(made, LabelAttack) and made.attribute not in every
+        ]
+        if problems:
+            raise ConfigError(list(dict.fromkeys(problems)))
 
     def _unknown_attribute(self, dataset: str, made: Attack) -> str | None:
         known = (LABEL, *self.opened[dataset][1].attributes)

@@ -39,7 +39,8 @@ def make_plan(suite: Suite, context: DataContext | None = None) -> Plan:
 
     Raises:
         DataError: if a dataset cannot be used, or auxiliary images of the levels ``-other`` are private images.
-        ConfigError: if auxiliary images of the levels ``-other`` have another shape.
+        ConfigError: if auxiliary images of the levels ``-other`` have another shape, or an attack reads an attribute that no
+            dataset has.
     """
     context = context or DataContext()
     opened = open_datasets(suite, context)
