@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from .asking import Asked, fits_before
 from .attack import LabelAttack
 from .data.base import PARTS, DataContext, DataInfo, Dataset, Part, PartName
 from .knowledge import AdversaryKnowledge
@@ -334,8 +335,21 @@ class Worker:
                 for role, key in identity.get("builds_on", {}).items()
             },
             blank=None if target is None else self._blank(target, aux, knowledge.aux_count),
+            before=None if knowledge.queries is None else self._asked_before(identity),
         )
         return attack, view, order
+
+    def _asked_before(self, identity: Mapping[str, Any]) -> Asked:
+        """Returns what the fits behind a node have asked of the edge: all of them share one budget."""
+        found: dict[str, Asked] = {}
+        waiting = fits_before(identity)
+        while waiting:
+            key = waiting.pop()
+            record = None if key in found else self.store.read("fit", key)
+            if record is not None:
+                found[key] = Asked(int(record["info"]["queries"]), record["info"].get("answered", {}))
+                waiting += fits_before(record["identity"])
+        return Asked.together(found.values())
 
     def _blank(
         self, target: Mapping[str, Any], aux: tuple[Part, Part] | None, count: int | None = None
@@ -397,7 +411,10 @@ def _measured(measure: Measure, context: MeasureContext) -> dict[str, Any]:
 
 
 def _facts(view: View) -> dict[str, Any]:
+    # Who asks later, within the same budget, must know what was asked.
+    answered = {} if view.knowledge.queries is None else {"answered": dict(view.asked.answered)}
     return {
+        **answered,
         "notes": view.notes,
         "curves": {name: [[s, v] for s, v in points if math.isfinite(v)] for name, points in view.curves.items()},
         "not_finite": [name for name, points in view.curves.items() if not all(math.isfinite(v) for _, v in points)],
