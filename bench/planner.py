@@ -15,6 +15,7 @@ from .labels import Labelled, sweep_labels
 from .plan import Plan
 from .plan_rows import RowBuilder
 from .plugins import DATASETS, METRICS, identity
+from .twins import twins_of
 
 
 def open_datasets(suite: Suite, context: DataContext) -> dict[str, tuple[Dataset, DataInfo]]:
@@ -62,6 +63,7 @@ def make_plan(suite: Suite, context: DataContext | None = None) -> Plan:
     builder = RowBuilder(suite, plan, opened, identities, other)
     for name in names[: len(suite.dataset)]:
         builder.dataset(name)
+    plan.twins = twins_of(plan.nodes)
     return plan
 
 
