@@ -85,7 +85,6 @@ def train_inverse(
     held_out: tuple[torch.Tensor, torch.Tensor],
     schedule: DecoderParams,
     order: torch.Generator,
-    compared: bool = True,
 ) -> Trained:
     """Trains a network to map features to images with AdamW and one cycle of the rate, and keeps its best weights.
 
@@ -99,13 +98,12 @@ def train_inverse(
         held_out: images and features by whose error the weights are chosen; never private ones.
         schedule: passes over the pairs, pairs a step, the peak learning rate, the loss.
         order: of the pairs.
-        compared: whether there is a comparison with half the budget, which draws a tenth more pairs.
     """
     optimizer, rate = one_cycle(network.parameters(), schedule.lr, count, schedule.batch, schedule.epochs)
     loss_of = LOSSES[schedule.loss]
     best, kept = float("inf"), network.state_dict()
     curve, step = [], 0
-    branch = max(1, int(BRANCH * schedule.epochs)) if compared and schedule.epochs >= LEAST else 0
+    branch = max(1, int(BRANCH * schedule.epochs)) if schedule.epochs >= LEAST else 0
     left: dict[str, Any] = {}
 
     def run() -> Iterator[None]:

@@ -72,7 +72,7 @@ class Attribute(LabelAttack):
             reader,
             lambda index: (pairs.batch(index)[1], known[index]),
             len(pairs),
-            (val.batch(torch.arange(len(val), device=view.device))[1], held_out),
+            (val.batch(torch.arange(len(val), device=view.device))[1], held_out[: len(val)]),
             Schedule(p.epochs, p.batch, p.lr),
             order,
         )

@@ -74,8 +74,7 @@ class Decoder(Attack):
         network.set_scale(data.batch(sample)[1])
         held_out = val.batch(torch.arange(len(val), device=view.device))
         order = torch.Generator().manual_seed(view.seed_for("decoder batches"))
-        free = view.knowledge.queries is None or not view.stochastic  # else the comparison would use up the budget
-        trained = train_inverse(network, data.batch, len(data), held_out, self.params, order, free)
+        trained = train_inverse(network, data.batch, len(data), held_out, self.params, order)
         for epoch, error in trained.curve:
             view.log("aux_val_mse", epoch, error)
         view.note(steps=trained.steps, aux_val_mse=trained.error, **trained.judged(held_out[0]))

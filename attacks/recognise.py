@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from splitaudit.attack import Attack, LabelAttack, Work
+from splitaudit.config.problems import problems_of
 from splitaudit.knowledge import AdversaryKnowledge
 from splitaudit.params import Params
 from splitaudit.plugins import ATTACKS
@@ -48,7 +49,12 @@ class RecogniseParams(Params):
     def _inner_is_known(self) -> RecogniseParams:
         if self.through not in ATTACKS:
             raise ValueError(ATTACKS.unknown(self.through))
-        ATTACKS.get(self.through).Params(**self.settings)
+        inner = ATTACKS.get(self.through).Params
+        try:
+            inner(**self.settings)
+        except ValidationError as exc:
+            # As it is, the error would be read as one of this attack's own keys.
+            raise ValueError("\n".join(problems_of(exc, f"settings of attack '{self.through}'", inner))) from exc
         return self
 
 

@@ -111,7 +111,7 @@ class Estimator:
         if job.task == "target":
             return self._training(job.identity)
         if job.task in ("fit", "cell"):
-            return self._attack(job)
+            return 0.0 if "twin" in job.extra else self._attack(job)  # taken over, unless the defense has learned along
         return 0.0
 
     def _training(self, identity: Mapping[str, Any]) -> float:

@@ -89,40 +89,57 @@ def level(name: str) -> AdversaryKnowledge:
     two of them.
 
     Raises:
-        ConfigError: for an unknown name.
+        ConfigError: for an unknown name, or a limit that is none; with a line for each.
     """
-    base, limits = _parsed(name)
+    base, limits, problems = _parsed(name)
     if base not in PRESETS:
-        raise ConfigError(
-            [
-                f"knowledge '{name}' is not known.{did_you_mean(base, PRESETS)} Known: {', '.join(PRESETS)}; each also with "
-                "draws per image (query:16), a number of auxiliary images (query:aux=2000), a budget (query:queries=5000)."
-            ]
+        problems.insert(
+            0,
+            f"knowledge '{name}' is not known.{did_you_mean(base, PRESETS)} Known: {', '.join(PRESETS)}; each also with "
+            f"{_WRITTEN}.",
         )
+    if problems:
+        raise ConfigError(problems)
     return PRESETS[base].model_copy(update=limits)
 
 
 def split_draws(name: str) -> tuple[str, int]:
     """Returns a level's name without its draws, and how many there are; a count that is none stays in the name."""
-    base, limits = _parsed(name)
-    if "draws" not in limits:
+    base, limits, problems = _parsed(name)
+    if problems or "draws" not in limits:
         return name, 1
-    rest = ",".join(part for part in name.partition(":")[2].split(",") if "=" in part)
+    rest = ",".join(p for p in name.partition(":")[2].split(",") if "=" in p and not p.startswith("draws="))
     return (f"{base}:{rest}" if rest else base), limits["draws"]
 
 
-def _parsed(name: str) -> tuple[str, dict[str, int]]:
-    """Returns a level's preset and the fields that it changes; the whole name where what follows the colon is no such."""
+_LIMITS = {
+    "draws": ("draws", "received draws of each private image"),
+    "aux": ("aux_count", "auxiliary training images"),
+    "queries": ("queries", "images that may be run through the edge"),
+}
+"""What may follow a level's name: the field that it sets, and what it counts."""
+
+_WRITTEN = "draws per image (query:16), a number of auxiliary images (query:aux=2000), a budget (query:queries=5000)"
+
+
+def _parsed(name: str) -> tuple[str, dict[str, int], list[str]]:
+    """Returns the preset that a level's name begins with, the fields that it changes, and what is wrong with its limits."""
     base, colon, rest = name.partition(":")
     found: dict[str, int] = {}
+    problems = []
     for part in rest.split(",") if colon else ():
         key, _, count = part.partition("=") if "=" in part else ("draws", "=", part)
-        field = _LIMITS.get(key)
-        if field is None or field in found or not count.isdecimal() or int(count) < 1:
-            return name, {}
-        found[field] = int(count)
-    return base, found
-
-
-_LIMITS = {"draws": "draws", "aux": "aux_count", "queries": "queries"}
-"""What may follow a level's name, and the field that it sets."""
+        if key not in _LIMITS:
+            problems.append(
+                f"knowledge '{name}': '{key}' is no limit.{did_you_mean(key, _LIMITS)} A level may have {_WRITTEN}."
+            )
+            continue
+        field, what = _LIMITS[key]
+        if field in found:
+            problems.append(f"knowledge '{name}': {key} is given twice. Leave one of the two out.")
+        elif not count.isdecimal() or int(count) < 1:
+            got = f"'{count}'" if count else "nothing"
+            problems.append(f"knowledge '{name}': {key}: got {got}, expected a whole number of {what}, at least 1.")
+        else:
+            found[field] = int(count)
+    return base, found, problems

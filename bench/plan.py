@@ -52,6 +52,8 @@ class Plan:
         references: dataset label to the key of its reference record.
         datasets: dataset label to ``image_shape``, ``classes`` and ``sizes``.
         metrics: metric name to its key (name, version, parameters).
+        twins: key of a fit or cell to that of an earlier one with the same attack on what may be the same wire
+            (:mod:`splitaudit.twins`).
     """
 
     suite: dict[str, Any]
@@ -61,6 +63,7 @@ class Plan:
     references: dict[str, str] = field(default_factory=dict)
     datasets: dict[str, dict[str, Any]] = field(default_factory=dict)
     metrics: dict[str, str] = field(default_factory=dict)
+    twins: dict[str, str] = field(default_factory=dict)
 
     def dump(self) -> dict[str, Any]:
         """Returns the plan as plain JSON values."""

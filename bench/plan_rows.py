@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .asking import shortage
 from .attack import Attack, LabelAttack
 from .canonical import key_of
 from .config.suite import BackboneSpec, DefenseSpec, Suite
 from .data.base import LABEL, DataInfo, Dataset
-from .errors import Unsupported
+from .errors import ConfigError, Unsupported, did_you_mean
 from .knowledge import AdversaryKnowledge, level
 from .labels import plugin_labels
 from .plan import Node, Plan
@@ -43,6 +44,10 @@ class _Sight:
     row: dict[str, Any]
 
 
+Chain = dict[str, Node]
+"""The fits behind a cell by the key of their attack, in the order in which they ask the edge: they share one budget."""
+
+
 class RowBuilder:
     def __init__(
         self,
@@ -57,6 +62,7 @@ class RowBuilder:
         self.attack_labels = plugin_labels(ATTACKS, suite.attacks)
         self.backbone_labels = plugin_labels(BACKBONES, suite.backbone)
         self.attacks = [make_attack(s.name, s.params, s.tune) for s in suite.attacks]
+        self._check_attributes()
 
     def dataset(self, name: str) -> None:
         info = self.opened[name][1]
@@ -113,7 +119,7 @@ class RowBuilder:
                     granted = level(knowledge)
                     if not random:
                         granted = granted.model_copy(update={"draws": 1})  # all draws are the same
-                    lacks = _lack(made, granted)
+                    lacks = _lack(made, granted) or _short(made, granted, random)
                     if reason is None and lacks:
                         reason = f"attack '{attack.name}' {lacks}"
                     reason = reason or refusal
@@ -132,6 +138,27 @@ class RowBuilder:
         info = self.opened[dataset][1]
         architecture = SplitInfo(backbone.name, cut, info.image_shape, len(info.classes), dict(backbone.params))
         return architecture, [(part["name"], part["params"]) for part in defense_parts(defense)]
+
+    def _check_attributes(self) -> None:
+        """Refuses an attribute that no attacked dataset has: all its rows would be skipped.
+
+        Raises:
+            ConfigError: with a line for each.
+        """
+        known = {
+            s.name: (LABEL, *info.attributes)
+            for s, (_, info) in zip(self.suite.dataset, self.opened.values(), strict=False)
+        }
+        every = {a for attributes in known.values() for a in attributes}
+        have = "; ".join(f"{name}: {', '.join(attributes)}" for name, attributes in known.items())
+        problems = [
+            f"attack '{spec.name}': attribute: got '{made.attribute}', which no dataset of the suite has."
+            f"{did_you_mean(made.attribute, every)} Attributes of {have}."
+            for spec, made in zip(self.suite.attacks, self.attacks, strict=True)
+            if isinstance(made, LabelAttack) and made.attribute not in every
+        ]
+        if problems:
+            raise ConfigError(list(dict.fromkeys(problems)))
 
     def _unknown_attribute(self, dataset: str, made: Attack) -> str | None:
         known = (LABEL, *self.opened[dataset][1].attributes)
@@ -179,8 +206,9 @@ class RowBuilder:
         return self._add("target", {**common, **extra}, needs, f"{labels['defense']} ({place}, seed {seed})")
 
     def _cell(self, sight: _Sight, name: str, made: Attack) -> Node:
-        fits = self._fits_of(sight, made)
-        own = self._fit(sight, name, made) if made.has_fit() else None
+        chain: Chain = {}
+        fits = self._fits_of(sight, made, chain)
+        own = self._fit(sight, name, made, chain) if made.has_fit() else None
         return self._add(
             "cell",
             {
@@ -196,9 +224,20 @@ class RowBuilder:
             f"{sight.row['attack']} on {sight.row['defense']}, seed {sight.row['seed']}",
         )
 
-    def _fit(self, sight: _Sight, name: str, made: Attack) -> Node:
-        """Returns the node of an attack's own fit, with the knowledge that the attack is given at the level."""
-        fits = self._fits_of(sight, made, made.fit_scope)
+    def _fit(self, sight: _Sight, name: str, made: Attack, chain: Chain) -> Node:
+        """Returns the node of an attack's own fit, with the knowledge that the attack is given at the level.
+
+        Args:
+            sight: the target.
+            name: of the attack.
+            made: the attack.
+            chain: the fits behind the cell so far; takes this one.
+        """
+        identity_ = attack_identity(name, made)
+        at = key_of(identity_)
+        if at in chain:
+            return chain[at]
+        fits = self._fits_of(sight, made, chain, made.fit_scope)
         needs = tuple(f.name for f in fits.values())
         title = f"fit of {name} on {sight.row['defense']}, seed {sight.row['seed']}"
         seen = self._seen(sight, made)
@@ -208,11 +247,15 @@ class RowBuilder:
             title = f"fit of {name} on auxiliary images"
         else:
             needs = (sight.target.name, *needs)
-        return self._add("fit", {**seen, "attack": attack_identity(name, made), **_built(fits)}, needs, title)
+        after = [] if seen["knowledge"]["queries"] is None else _asking(chain, fits)
+        needs += tuple(f.name for f in after)
+        full = {**seen, "attack": identity_, **_built(fits), **({"after": [f.key for f in after]} if after else {})}
+        chain[at] = self._add("fit", full, needs, title)
+        return chain[at]
 
-    def _fits_of(self, sight: _Sight, made: Attack, scope: str = "target") -> dict[str, Node]:
+    def _fits_of(self, sight: _Sight, made: Attack, chain: Chain, scope: str = "target") -> dict[str, Node]:
         """Returns role to the node of each fit that an attack (or its fit of a scope) builds on."""
-        return {role: self._fit(sight, name, other) for role, (name, other) in lenders(made, scope).items()}
+        return {role: self._fit(sight, name, other, chain) for role, (name, other) in lenders(made, scope).items()}
 
     def _seen(self, sight: _Sight, made: Attack) -> dict[str, Any]:
         """Returns what an attack sees of a target, as part of an identity."""
@@ -309,6 +352,20 @@ def _lack(made: Attack, granted: AdversaryKnowledge) -> str | None:
     for _, other in lenders(made).values():
         lacks = lacks or _lack(other, granted)
     return lacks
+
+
+def _short(made: Attack, granted: AdversaryKnowledge, random: bool) -> str | None:
+    """Returns why a budget of queries pays for too little for an attack or what it builds on, in one clause."""
+    short = shortage(made.granted(granted), random) if made.requires.edge == "query" else None
+    for _, other in lenders(made).values():
+        short = short or _short(other, granted, random)
+    return short
+
+
+def _asking(chain: Chain, but: Mapping[str, Node]) -> list[Node]:
+    """Returns the fits of a chain that may have asked the edge within a budget, but for some that are known otherwise."""
+    known = {f.key for f in but.values()}
+    return [f for f in chain.values() if f.key not in known and f.identity["knowledge"]["queries"] is not None]
 
 
 def _built(fits: Mapping[str, Node]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from .labels import Labelled, sweep_labels
 from .plan import Plan
 from .plan_rows import RowBuilder
 from .plugins import DATASETS, METRICS, identity
+from .twins import twins_of
 
 
 def open_datasets(suite: Suite, context: DataContext) -> dict[str, tuple[Dataset, DataInfo]]:
@@ -39,7 +40,8 @@ def make_plan(suite: Suite, context: DataContext | None = None) -> Plan:
 
     Raises:
         DataError: if a dataset cannot be used, or auxiliary images of the levels ``-other`` are private images.
-        ConfigError: if auxiliary images of the levels ``-other`` have another shape.
+        ConfigError: if auxiliary images of the levels ``-other`` have another shape, or an attack reads an attribute that no
+            dataset has.
     """
     context = context or DataContext()
     opened = open_datasets(suite, context)
@@ -61,6 +63,7 @@ def make_plan(suite: Suite, context: DataContext | None = None) -> Plan:
     builder = RowBuilder(suite, plan, opened, identities, other)
     for name in names[: len(suite.dataset)]:
         builder.dataset(name)
+    plan.twins = twins_of(plan.nodes)
     return plan
 
 

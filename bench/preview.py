@@ -15,6 +15,7 @@ from .options import Options
 from .plan import Plan
 from .state import Todo, chosen_nodes, find_todo
 from .store import Name, Store
+from .store.schema import Kind
 
 
 @dataclass(frozen=True)
@@ -153,13 +154,17 @@ def pick_device(wanted: str) -> str:
 
 
 def facts(preview: Preview) -> dict[str, Any]:
-    """Returns the numbers that a person is told before a run begins."""
+    """Returns the numbers that a person is told before a run begins, of what filters leave."""
+
+    def chosen(kind: Kind, rows: Sequence[Mapping[str, Any]]) -> int:
+        return len({r["key"] for r in rows if (kind, r["key"]) in preview.chosen})
+
     return {
         "done": preview.todo.done,
         "retried": preview.todo.retried,
         "skipped_rows": sum(1 for r in preview.plan.cells if r["skip"]),
-        "cells": len({r["key"] for r in preview.plan.cells if r["key"]}),
-        "targets": len({r["key"] for r in preview.plan.targets if r["key"]}),
+        "cells": chosen("cell", preview.plan.cells),
+        "targets": chosen("target", preview.plan.targets),
         "workers": preview.workers,
         "device": preview.device,
         "cell_jobs": sum(job.task == "cell" for job in preview.todo.jobs.values()),

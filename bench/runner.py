@@ -130,6 +130,9 @@ class Runner:
 
     def _skip_dependents(self, ticket: str, reason: str) -> None:
         for other in [t for t, needs in self._unmet.items() if ticket in needs]:
+            if other in self._waiting and self._waiting[other].extra.get("twin") == self.todo.jobs[ticket].key:
+                self._unmet[other].discard(ticket)  # it would have taken what its twin found, and has to find it itself
+                continue
             if self._waiting.pop(other, None) is None:
                 continue  # skipped already: it needs two nodes that cannot be done
             self.counts.skipped += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .canonical import key_of
@@ -125,7 +125,22 @@ def find_todo(
             of = node.identity["target"]
             related = {"target": plan.nodes["target", of].identity} if of else {}
             _add(todo, plan, node, Job("fit", "fit", node.key, node.identity, related))
+    _take_from_twins(todo, plan, status, force)
     return todo
+
+
+def _take_from_twins(todo: Todo, plan: Plan, status: Mapping[Name, Entry], force: Collection[Name]) -> None:
+    """Tells the jobs of fits and cells with a twin to wait for it and to take what it found, where the wire is the same."""
+    for at, job in todo.jobs.items():
+        twin = plan.twins.get(job.key) if job.task in ("fit", "cell") else None
+        if twin is None:
+            continue
+        stored = status.get((job.kind, twin))
+        if ticket(job.task, twin) in todo.jobs:
+            todo.needs[at].add(ticket(job.task, twin))
+        elif stored is None or stored.status != "done" or (job.kind, job.key) in force:
+            continue
+        todo.jobs[at] = replace(job, extra={**job.extra, "twin": twin})
 
 
 def ticket(task: str, key: str) -> str:

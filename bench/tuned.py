@@ -54,7 +54,11 @@ class Tuned(Attack):
         return out
 
     def fit(self, view: View) -> dict[str, torch.Tensor]:
-        own = to_float(view.aux_val.images[:IMAGES].to(view.device))
+        count = view.affordable(min(IMAGES, len(view.aux_val)))
+        if not count:
+            view.note(tried=0, chosen=self.params.dump())
+            return {"chosen": torch.tensor(0)}
+        own = to_float(view.aux_val.images[:count].to(view.device))
         errors = []
         for number in range(len(self.tried)):
             guess = self._attack(view.rehearsal(own, "tuning"), number)

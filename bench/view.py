@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
+from .answers import Answers
+from .asking import Asked, Division, Ledger, draws_each, shortage
 from .composed import Composed
 from .data.base import Part
 from .defense import Defense
@@ -40,12 +43,16 @@ class Pairs:
     """The attacker's image–feature pairs from its own queries: images it owns, features with fresh draws.
 
     Clean features are computed once and only the random part of the defense is redrawn; the attacker never sees the
-    clean ones, so this equals fresh queries in distribution and is counted as such.
+    clean ones, so this equals fresh queries in distribution and is counted as such. With a budget of queries the draws are
+    made once, or as often as the budget pays, and used again.
+
+    Args:
+        images: uint8, (N, C, H, W).
+        draw: from indices to what is sent for the images there.
     """
 
-    def __init__(self, images: torch.Tensor, clean: torch.Tensor, draw: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    def __init__(self, images: torch.Tensor, draw: Callable[[torch.Tensor], torch.Tensor]) -> None:
         self._images = images
-        self._clean = clean
         self._draw = draw
 
     def __len__(self) -> int:
@@ -56,7 +63,7 @@ class Pairs:
 
         Where several draws of each private image are received, these are averages of as many, as :attr:`View.average` is.
         """
-        return to_float(self._images[index]), self._draw(self._clean[index])
+        return to_float(self._images[index]), self._draw(index)
 
     def images(self, index: torch.Tensor) -> torch.Tensor:
         """Returns images in [0, 1] alone, at no cost in queries."""
@@ -84,6 +91,7 @@ class View:
         device: where to compute.
         fits: the fits that the attack builds on, by role.
         blank: from a seed to a freshly initialised target of the same architecture and defense.
+        before: what earlier stages of the attack have asked, where there is a budget of queries: they share it.
     """
 
     def __init__(
@@ -98,6 +106,7 @@ class View:
         device: torch.device | str = "cpu",
         fits: Mapping[str, dict[str, torch.Tensor]] | None = None,
         blank: Callable[[int], SplitModel] | None = None,
+        before: Asked | None = None,
     ) -> None:
         self.knowledge = knowledge
         self.fits = dict(fits or {})
@@ -105,7 +114,7 @@ class View:
         self.device = torch.device(device)
         self.seed = seed
         self.accessed: set[str] = set()
-        self._asked = [0]  # shared with rehearsals
+        self._ledger = Ledger(knowledge.queries, before)  # shared with rehearsals
         self.curves: dict[str, list[tuple[int, float]]] = {}
         self.notes: dict[str, Any] = {}
         self._received = received
@@ -144,7 +153,22 @@ class View:
     @property
     def queries(self) -> int:
         """Images that the attacker has sent through the edge."""
-        return self._asked[0]
+        return self._ledger.queries
+
+    @property
+    def queries_left(self) -> int | None:
+        """Images that may still be sent through the edge; None: as many as one likes."""
+        return self._ledger.left
+
+    @property
+    def asked(self) -> Asked:
+        """What was asked here, and which answers are at hand."""
+        return self._ledger.asked
+
+    def affordable(self, most: int) -> int:
+        """Returns how many own images a rehearsal can show: ``most``, or what a budget of queries leaves beside the pairs."""
+        left = self._ledger.left
+        return most if left is None else min(most, self._division.later, left // self._draws_each)
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
@@ -248,7 +272,7 @@ class View:
     def query(self, x: torch.Tensor) -> torch.Tensor:
         """Runs the defended edge on the attacker's images in [0, 1] and returns one draw of the features."""
         self._grant("queries", self.knowledge.edge in ("query", "weights"))
-        self._count(len(x))
+        self._ledger.count(len(x))
         with torch.no_grad():
             return self._model.wire(x, self._wire_draws())
 
@@ -263,7 +287,10 @@ class View:
         return self._aux_part(1)
 
     def pairs(self, part: str, *, flips: bool = False, batch: int = 256) -> Pairs:
-        """Queries the defended edge with a whole auxiliary part (``"train"`` or ``"val"``).
+        """Queries the defended edge with an auxiliary part (``"train"`` or ``"val"``).
+
+        The pairs are of the part's first images, in its order: all of them, or with a budget of queries as many as
+        :class:`splitaudit.asking.Division` pays for. The mirrored images come after all others.
 
         Args:
             part: which part.
@@ -274,23 +301,24 @@ class View:
         images = (self.aux_train if part == "train" else self.aux_val).images
         if flips:
             images = torch.cat([images, images.flip(-1)])
+        if self.knowledge.queries is not None:
+            return self._paid_pairs(part, images, batch)
         images = images.to(self.device)
         if not self.stochastic:
             # One answer per image says everything: later batches repeat it and are no new queries.
-            self._count(len(images))
+            self._ledger.count(len(images))
         with torch.no_grad():
             clean = torch.cat([self._model.clean(to_float(b)) for b in images.split(batch)])
         draws = self._wire_draws()
         if not self.stochastic:
             clean = torch.cat([self._model.protect(z, draws) for z in clean.split(batch)]).detach()
-            return Pairs(images, clean, lambda z: z)
+            return Pairs(images, lambda index: clean[index])
 
-        def draw(z: torch.Tensor) -> torch.Tensor:
-            self._count(len(z) * self.knowledge.draws)
-            with torch.no_grad():
-                return self.averaged([self._model.protect(z, draws) for _ in range(self.knowledge.draws)])
+        def draw(index: torch.Tensor) -> torch.Tensor:
+            self._ledger.count(len(index) * self.knowledge.draws)
+            return self._sent(clean[index], draws)
 
-        return Pairs(images, clean, draw)
+        return Pairs(images, draw)
 
     @property
     def prior(self) -> torch.Tensor:
@@ -308,7 +336,8 @@ class View:
     def rehearsal(self, images: torch.Tensor, role: str) -> View:
         """Returns a view in which images of the attacker's own are the private ones, to choose settings on.
 
-        Their features are queries and are counted here; everything else is as in this view. Needs access to the edge.
+        Their features are queries and are counted here, with a budget only once for the same images and role; everything else
+        is as in this view. Needs access to the edge.
 
         Args:
             images: own images in [0, 1], (N, C, H, W).
@@ -316,8 +345,12 @@ class View:
         """
         self._grant("queries", self.knowledge.edge in ("query", "weights"))
         received = []
-        for number in range(self.knowledge.draws if self.stochastic else 1):
-            self._count(len(images))
+        if self.knowledge.queries is not None:
+            shown = hashlib.sha256(images.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
+            self._ledger.pay(f"rehearsal {role} {shown}", len(images) * self._draws_each)
+        for number in range(self._draws_each):
+            if self.knowledge.queries is None:
+                self._ledger.count(len(images))
             with torch.no_grad():
                 draws = self.generator(f"{role} {number}")
                 received.append(torch.cat([self._model.wire(b, draws) for b in images.split(256)]))
@@ -364,11 +397,41 @@ class View:
                 "Declare it in the attack's `requires`."
             )
 
-    def _count(self, n: int) -> None:
-        budget = self.knowledge.queries
-        if budget is not None and self.queries + n > budget:
-            raise KnowledgeError(f"the attack asked for {self.queries + n} queries, its budget is {budget}")
-        self._asked[0] += n
+    @property
+    def _draws_each(self) -> int:
+        return draws_each(self.knowledge, self.stochastic)
+
+    @property
+    def _division(self) -> Division:
+        return Division.of(self.knowledge.queries or 0, self._draws_each, len(self.aux_val))
+
+    def _paid_pairs(self, part: str, images: torch.Tensor, batch: int) -> Pairs:
+        """Returns pairs of as many images as the budget pays for; answers that are at hand cost nothing."""
+        ledger, each = self._ledger, self._draws_each
+        share = self._division.train if part == "train" else self._division.val
+        n = min(len(images), share, ledger.pays(f"{part} 0") // each)
+        few = shortage(self.knowledge, self.stochastic)
+        if few or n < 2:
+            raise KnowledgeError(f"the attack {few or f'has {ledger.left} of {ledger.budget} queries left'}")
+        images = images[:n].to(self.device)
+        with torch.no_grad():
+            clean = torch.cat([self._model.clean(to_float(b)) for b in images.split(batch)])
+
+        def answer(turn: int) -> torch.Tensor | None:
+            question = f"{part} {turn}"
+            if turn and ledger.pays(question) < n * each:
+                return None
+            ledger.pay(question, n * each)
+            # A generator for each turn: another stage that asks the same gets the same answers.
+            draws = self.generator(f"answers {question}")
+            return torch.cat([self._sent(z, draws) for z in clean.split(256)])
+
+        return Pairs(images, Answers(share // n if self.stochastic and part == "train" else 1, answer))
+
+    def _sent(self, clean: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
+        """Returns what is sent for clean features (N, ...): the average of as many draws as are received."""
+        with torch.no_grad():
+            return self.averaged([self._model.protect(clean, draws) for _ in range(self._draws_each)])
 
     def _wire_draws(self) -> torch.Generator:
         if not hasattr(self, "_draws"):

@@ -169,4 +169,4 @@ class MedianNorm(nn.Module):
             if not norms:
                 raise ValueError("calibrate got no features")
             self.median.copy_(torch.cat(norms).quantile(0.5))
-            self.seen += 1
+            self.seen.fill_(1)  # how many batches were seen before has no bearing any more

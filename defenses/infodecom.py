@@ -37,7 +37,7 @@ class InfoDecomParams(Params):
         "high", description="which components are taken out of the image: those of the highest or lowest frequencies"
     )
     weight: float = Field(
-        1e-4, ge=0, description="weight of the information bound (nats an image) beside the cross-entropy (nats)"
+        1e-3, ge=0, description="weight of the information bound (nats an image) beside the cross-entropy (nats)"
     )
     error: float = Field(
         0.01,

@@ -14,7 +14,7 @@ from splitaudit.params import Params
 class SiameseParams(Params):
     """Parameters of :class:`Siamese`."""
 
-    weight: float = Field(1.0, ge=0, description="weight of the contrastive loss beside the cross-entropy")
+    weight: float = Field(20.0, ge=0, description="weight of the contrastive loss beside the cross-entropy")
     margin: float = Field(
         1.0,
         gt=0,

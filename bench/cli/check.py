@@ -40,6 +40,10 @@ def check_command(names: list[str], plugins: list[Path], *, as_json: bool) -> in
             if not as_json:
                 tail = f": {outcome.message}" if outcome.message else ""
                 print(f"{state:<15} {kind} {name}: {outcome.check}{tail}", flush=True)
+    states = [r["state"] for r in rows]
     if as_json:
         print(json.dumps(rows, indent=1))
-    return 1 if any(r["state"] == "BROKEN" for r in rows) else 0
+    else:
+        kept, broken, beside = (states.count(s) for s in ("kept", "BROKEN", "does not apply"))
+        print(f"{kept} kept, {broken} broken, {beside} do not apply")
+    return 1 if "BROKEN" in states else 0

@@ -52,9 +52,11 @@ class Display:
             return
         f = counts.facts
         self._say(
-            f"{f['targets']} targets, {f['cells']} cells: {f['done']} nodes done, {f['retried']} failed before (retried), "
-            f"{f['skipped_rows']} rows skipped, {counts.total} jobs to do."
+            f"Planned: {f['targets']} targets and {f['cells']} attacks on them (cells); {f['skipped_rows']} rows of the tables "
+            "cannot be and are skipped (splitaudit plan says why)."
         )
+        again = f", {f['retried']} failed then and are tried again" if f["retried"] else ""
+        self._say(f"{f['done']} results are stored from before{again}; {counts.total} jobs to do.")
         if f["outdated"]:
             self._say(f"{f['outdated']} stored records belong to no row of this suite (outdated); they are left alone.")
         if counts.total:
@@ -82,18 +84,33 @@ class Display:
             return
         if event.kind == "done" and self._display is not None and not self.verbose:
             return
-        left = "" if event.left_s is None or counts.left == 0 else f", about {duration(event.left_s)} left"
-        mark = {"done": "done", "failed": "FAILED", "skipped": "skipped"}[event.kind]
-        tail = f": {event.message.splitlines()[0]}" if event.message else ""
-        spent = f" in {duration(event.seconds)}" if event.kind != "skipped" else ""
-        finished = counts.total - counts.left
-        self._say(f"[{finished}/{counts.total}] {mark} {event.task} {event.title}{spent}{tail}{left}")
+        self._say(job_line(event, counts))
 
     def _say(self, text: str) -> None:
         if self.live:
             self.console.print(escape(text))  # above the board, broken between words
         else:
             print(text, file=sys.stderr, flush=True)
+
+
+_WHAT = {"target": "training of ", "cell": "attack "}
+"""What a job is, where its title does not say so."""
+
+
+def job_line(event: Event, counts: Counts) -> str:
+    """Returns the line of a job that is over: which, how long it took, how many of all are over and how long the rest takes."""
+    how = {"done": "done in ", "failed": "FAILED after ", "skipped": "skipped"}[event.kind]
+    spent = "" if event.kind == "skipped" else duration(event.seconds)
+    why = f": {event.message.splitlines()[0]}" if event.message else ""
+    title = f"{_WHAT.get(event.task, '')}{event.title}"
+    return f"[{counts.total - counts.left}/{counts.total}] {how}{spent}: {title}{why}; {_rest(event, counts)}"
+
+
+def _rest(event: Event, counts: Counts) -> str:
+    if counts.left == 0:
+        return "now the tables and the report"
+    jobs = f"{counts.left} job{'s' if counts.left > 1 else ''} left"
+    return jobs if event.left_s is None else f"{jobs}, about {duration(event.left_s)}"
 
 
 def size(count: float) -> str:

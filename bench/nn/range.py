@@ -63,7 +63,7 @@ class ChannelRange(nn.Module):
             if lowest is not None and highest is not None:
                 self.low.copy_(-lowest[:, -1].view(self.low.shape))
                 self.high.copy_(highest[:, -1].view(self.high.shape))
-            self.seen += 1
+            self.seen.fill_(1)  # how many batches were seen before has no bearing any more
 
 
 def _rows(z: torch.Tensor) -> torch.Tensor:

@@ -120,4 +120,4 @@ class ChannelScale(nn.Module):
                 axes, shape = channel_axes(z)
                 square += (z.double() - mean).square().sum(axes).reshape(shape)
             self.std.copy_((square / count).sqrt())
-            self.seen += 1
+            self.seen.fill_(1)  # how many batches were seen before has no bearing any more

@@ -94,11 +94,12 @@ def check_query_budget_is_kept(cls: type[Attack]) -> None:
         run, passes = _run_queries(cls, budget)
     except KnowledgeError:
         return  # the View refused and the attack gave up: the cell fails with that reason
+    counted = sum(view.queries for view in run.views)
     require(
-        passes.images <= budget,
+        max(passes.images, counted) <= budget,
         f"with a budget of {budget} queries the edge answered {passes.images} images",
         "no more queries than the budget, fit and reconstruct together",
-        "the View's refusal is caught and the edge is asked in another way, or each stage spends the whole budget",
+        "the View's refusal is caught and the edge is asked in another way",
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ..asking import Asked
 from ..attack import Attack, LabelAttack
 from ..data.base import Part
 from ..defense import Defense
@@ -133,6 +134,7 @@ def attacked(
                 aux=aux,
                 seed=derive("attack", seed),
                 device=CPU,
+                before=Asked.together(v.asked for v in views),
             )
         )
         return views[-1]

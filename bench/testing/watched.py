@@ -28,7 +28,7 @@ class WatchedPairs(_Watched, Pairs):
     """Pairs that note who reaches into them."""
 
     def __init__(self, pairs: Pairs, trespasses: list[str]) -> None:
-        super().__init__(pairs._images, pairs._clean, pairs._draw)
+        super().__init__(pairs._images, pairs._draw)
         self.trespasses = trespasses
 
 

@@ -64,18 +64,14 @@ class StepsInsideByAnotherName(StepsInside):
         return transposed(view, getattr(view, "_mod" + "el").edge)
 
 
-@breaks(
-    "check_uses_only_the_public_view",
-    "view._clean (test_kit_attack_reach:",
-    "its pairs",
-    also=["check_wire_of_another_shape"],
-)
-class TakesCleanFeatures(ToyQueries):
-    """Takes the features of its own images before the defense."""
+@breaks("check_uses_only_the_public_view", "view._draw (test_kit_attack_reach:", "its pairs")
+class AsksAroundThePairs(ToyQueries):
+    """Asks for features without the pairs."""
 
     def answers(self, view: View) -> tuple[torch.Tensor, torch.Tensor]:
         pairs = view.pairs("train")
-        return pairs.images(torch.arange(len(pairs))), pairs._clean
+        every = torch.arange(len(pairs))
+        return pairs.images(every), pairs._draw(every)
 
 
 # The count is no attribute that could be set: who changes it reaches into the View.
@@ -90,7 +86,7 @@ class PutsTheCounterBack(ToyQueries):
 
     def answers(self, view: View) -> tuple[torch.Tensor, torch.Tensor]:
         given = super().answers(view)
-        view._asked[0] = 0
+        view._ledger.queries = 0
         return given
 
 
@@ -110,7 +106,7 @@ class StartsTheBudgetAgain(ToyQueries):
             try:
                 answers.append(view.query(one))
             except KnowledgeError:
-                view._asked[0] = 0
+                view._ledger.queries = 0
                 answers.append(view.query(one))
         return x, torch.cat(answers)
 
@@ -171,19 +167,6 @@ class AnnouncesForever(ToyAttack):
         self, n_private: int, n_aux: int, image_shape: tuple[int, int, int], feature_shape: tuple[int, ...]
     ) -> Work:
         return Work(edge_passes=float("inf"))
-
-
-@breaks("check_query_budget_is_kept", "with a budget of 16 queries the edge answered 32 images", "each stage")
-class SpendsTheBudgetTwice(ToyQueries):
-    """Asks as much as it may while it fits, and again while it reconstructs."""
-
-    def answers(self, view: View) -> tuple[torch.Tensor, torch.Tensor]:
-        x = view.aux_train.images.float() / 255
-        allowed = len(x) if view.knowledge.queries is None else min(len(x), view.knowledge.queries)
-        return x[:allowed], view.query(x[:allowed])
-
-    def reconstruct(self, view: View, fitted: Fitted) -> torch.Tensor:
-        return super().reconstruct(view, self.fit(view))
 
 
 @pytest.mark.parametrize("toy", TOYS, ids=str)

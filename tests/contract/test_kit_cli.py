@@ -82,6 +82,9 @@ def test_a_plugin_that_keeps_its_contract_exits_0_with_a_line_per_check(call: Ca
     assert "kept            metric local/mine: check_perfect_copy_is_best" in lines
     assert "does not apply  metric local/mine: check_agrees_with_its_reference: no reference is named" in lines
     assert not any(line.startswith("BROKEN") for line in lines)
+    kept, beside = (sum(line.startswith(state) for line in lines) for state in ("kept ", "does not apply "))
+    assert lines[-1] == f"{kept} kept, 0 broken, {beside} do not apply"
+    assert kept + beside == len(lines) - 1 > 5
 
 
 def test_a_plugin_that_breaks_its_contract_exits_1_and_says_how(call: Call) -> None:
@@ -91,6 +94,7 @@ def test_a_plugin_that_breaks_its_contract_exits_1_and_says_how(call: Call) -> N
     assert len(broken) == 1
     assert broken[0].startswith("BROKEN          metric local/mine: check_degradation_moves_as_declared: replacing 10%")
     assert broken[0].endswith("Most likely higher_means is the wrong way round.")
+    assert " kept, 1 broken, " in out.splitlines()[-1]
 
 
 def test_an_unknown_name_exits_2_and_suggests_a_close_one(call: Call) -> None:

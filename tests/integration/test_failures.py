@@ -161,7 +161,10 @@ def test_the_run_ends_with_exit_code_1_without_a_traceback_and_names_each_failur
     assert "Traceback" not in broken.err
     assert "nodes failed or could not be done: see the report." in broken.err
     for name, reason in DEFENSES.items():
-        assert any(f"FAILED target local/bad.{name} " in line and reason in line for line in broken.err.splitlines())
+        assert any(
+            f": training of local/bad.{name} " in line and "FAILED" in line and reason in line
+            for line in broken.err.splitlines()
+        )
 
 
 @pytest.mark.parametrize("name", DEFENSES)

@@ -85,7 +85,7 @@ def test_ctrl_c_ends_with_130_and_how_to_resume_and_the_same_command_completes_t
     plugin.write_text(SLOW.format(seconds=0))
     resumed = subprocess.run(command, capture_output=True, text=True, check=False)
     assert resumed.returncode == 0, resumed.stderr
-    done_before = re.search(r"(\d+) nodes done", resumed.stderr)
+    done_before = re.search(r"(\d+) results are stored from before", resumed.stderr)
     assert done_before
     assert int(done_before[1]) >= len(trained)
     assert {p: p.stat().st_mtime_ns for p in trained} == trained

@@ -154,7 +154,7 @@ def test_a_level_with_draws_gives_them_to_attacks_that_use_them(tiny: dict[str, 
     assert keys["none", "toys/averages", "query"] == keys["none", "toys/averages", "query:16"], "all draws are the same"
 
 
-@pytest.mark.parametrize("name", ["query:0", "query:x", "query:", "quary:4"])
+@pytest.mark.parametrize("name", ["quary", "quary:4", "", ":4"])
 def test_a_level_that_is_none_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="is not known"):
         level(name)
@@ -179,8 +179,10 @@ def test_a_rehearsal_shows_own_images_as_private_ones_and_counts_its_queries() -
     other.note(of="the rehearsal")
     assert view.notes == {}
     assert view.queries == other.queries == 6
-    with pytest.raises(KnowledgeError, match="budget is 10"):
-        view.rehearsal(own, "tuning")
+    view.rehearsal(own, "tuning")
+    assert view.queries == 6, "with a budget the same question is asked once"
+    with pytest.raises(KnowledgeError, match="asked for 6 queries, of its budget of 10 are 4 left"):
+        view.rehearsal(1 - own, "tuning")
 
 
 def test_an_untrained_model_has_nothing_of_the_target_nor_of_what_it_started_from(
@@ -252,6 +254,7 @@ def test_queries_of_a_fit_that_several_paths_lead_to_count_once() -> None:
     [
         ("query", 1, None, None),
         ("query:16", 16, None, None),
+        ("query:aux=20,draws=4", 4, 20, None),
         ("query:aux=2000", 1, 2000, None),
         ("query-other:queries=50,4", 4, None, 50),
         ("white-box:16,aux=500", 16, 500, None),
@@ -268,12 +271,43 @@ def test_a_level_may_limit_draws_auxiliary_images_and_queries(
     assert level(base).model_copy(update={"draws": draws}) == found
 
 
+AT_LEAST = "a whole number of {}, at least 1."
+
+
 @pytest.mark.parametrize(
-    "name", ["query:0", "query:", "query:aux=", "query:aux=0", "query:4,8", "query:images=3", "query:x"]
+    ("name", "words"),
+    [
+        ("query:0", "draws: got '0', expected " + AT_LEAST.format("received draws of each private image")),
+        ("query:", "draws: got nothing, expected"),
+        ("query:x", "draws: got 'x', expected"),
+        ("query:aux=", "aux: got nothing, expected"),
+        ("query:aux=0", "aux: got '0', expected " + AT_LEAST.format("auxiliary training images")),
+        (
+            "query:queries=1e3",
+            "queries: got '1e3', expected " + AT_LEAST.format("images that may be run through the edge"),
+        ),
+        ("query:4,8", "draws is given twice"),
+        ("query:draws=4,4", "draws is given twice"),
+        ("query:querys=5", "'querys' is no limit. Did you mean 'queries'? A level may have draws per image (query:16)"),
+        ("query:images=3", "'images' is no limit. A level may have"),
+    ],
 )
-def test_a_limit_that_is_none_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match="query:aux=2000"):
+def test_a_limit_that_is_none_is_refused_by_its_name(name: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
         level(name)
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"knowledge '{name}': ")
+    assert words in problem
+
+
+def test_every_part_of_a_level_that_is_wrong_is_told_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        level("qery:0,aux=x")
+    assert [p.split(": ", 1)[0] for p in caught.value.problems] == [
+        "knowledge 'qery:0,aux=x' is not known. Did you mean 'query'? Known",
+        "knowledge 'qery:0,aux=x'",
+        "knowledge 'qery:0,aux=x'",
+    ]
 
 
 def test_fewer_auxiliary_images_are_a_fit_of_their_own_and_are_all_that_is_queried(

@@ -124,6 +124,7 @@ MISTAKES: list[tuple[dict[str, str], str]] = [
     ({"training": "{epochs: yes}"}, "training.epochs: got true, expected a whole number."),
     ({"seed": "1"}, "seed: is not a known key. Did you mean 'seeds'?"),
     ({"knowledge": "[white_box]"}, "knowledge 'white_box' is not known. Did you mean 'white-box'?"),
+    ({"knowledge": "query:querys=5"}, "knowledge 'query:querys=5': 'querys' is no limit. Did you mean 'queries'?"),
     ({"exclude": "[{defenses: noise}]"}, "exclude.0.defenses: is not a known key. Did you mean 'defense'?"),
     ({"exclude": "[{defense: nois}]"}, "defense 'nois' is not in the suite. Did you mean 'noise'? It has noise, none."),
     ({"exclude": "{attack: rmle}"}, "exclude.0: attack 'rmle' is not in the suite."),

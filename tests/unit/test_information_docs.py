@@ -5,9 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from splitaudit.config import load_suite
 from splitaudit.config.suite import DEFAULT_METRICS
+from splitaudit.data.base import Part
+from splitaudit.metrics._splits import divide
+from splitaudit.metrics.mutual_information import LEAST_TEST
+from splitaudit.planner import make_plan
 from splitaudit.report.columns import measure_columns
 
 ROOT = Path(__file__).parents[2]
@@ -51,3 +56,13 @@ def test_presets_with_a_quick_setting_measure_everything_that_is_measured_by_def
     params = next(m.params for m in suite.metrics if m.name == "mutual_information")
     assert params["seeds"] == 1
     assert params["steps"] < 200
+
+
+@pytest.mark.parametrize("preset", ["smoke", "quick"])
+def test_the_small_presets_leave_mine_enough_test_images(preset: str) -> None:
+    suite = load_suite(preset)
+    (sizes,) = (d["sizes"] for d in make_plan(suite).datasets.values())
+    params = next(m.params for m in suite.metrics if m.name == "mutual_information")
+    count = min(sizes["measure"], params["images"])
+    part = Part(torch.zeros(count, 3, 1, 1, dtype=torch.uint8), torch.zeros(count, dtype=torch.int64))
+    assert len(divide(part, torch.Generator().manual_seed(0))[2]) >= LEAST_TEST

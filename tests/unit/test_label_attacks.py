@@ -145,12 +145,31 @@ def _refuse(*_: Any) -> Any:
     raise AssertionError("was called")
 
 
-def test_an_attribute_that_a_dataset_does_not_have_is_skipped_with_what_it_has(
+@pytest.mark.parametrize("attack", ["attribute", "recognise"])
+def test_an_attribute_that_no_dataset_has_is_a_config_error(
+    read_toy: dict[str, Any], tmp_path: Path, attack: str
+) -> None:
+    read_toy["attacks"] = [{"name": attack, "params": {"attribute": ["tune", "label", "smile"]}}]
+    with pytest.raises(ConfigError) as caught:
+        plan_suite(read_toy, out=tmp_path, options=SERIAL)
+    assert caught.value.problems == [
+        f"attack '{attack}': attribute: got 'tune', which no dataset of the suite has. Did you mean 'tone'? Attributes of "
+        "photos: label, tone.",
+        f"attack '{attack}': attribute: got 'smile', which no dataset of the suite has. Attributes of photos: label, tone.",
+    ]
+
+
+def test_an_attribute_that_one_dataset_has_is_skipped_for_the_others_with_what_they_have(
     read_toy: dict[str, Any], tmp_path: Path
 ) -> None:
-    read_toy["attacks"] = [{"name": "attribute", "params": {"attribute": "smile"}}]
-    plan = plan_suite(read_toy, out=tmp_path, options=SERIAL).plan
-    assert {r["skip"] for r in plan.cells} == {"dataset 'photos' has no attribute 'smile' (it has label, tone)"}
+    _folder(tmp_path, _lines(lambda n: "yes" if "1" in n else "no"))
+    folder = {"name": "imagefolder", "params": {"attributes": "known.csv", "image_size": 32}}
+    read_toy["dataset"] = [read_toy["dataset"], folder]
+    read_toy["attacks"] = [{"name": "attribute", "params": {"attribute": "hat"}}]
+    options = Options(executor="serial", device="cpu", offline=True, data_root=tmp_path)
+    cells = plan_suite(read_toy, out=tmp_path / "out", options=options).plan.cells
+    skips = {(r["dataset"], r["skip"]) for r in cells if r["knowledge"] == "query"}
+    assert skips == {("photos", "dataset 'photos' has no attribute 'hat' (it has label, tone)"), ("imagefolder", None)}
 
 
 def test_readers_are_planned_before_any_features_are_there_and_on_maps_of_one_place(
@@ -180,13 +199,32 @@ def test_what_recognise_runs_is_in_its_key(
     assert key() != before
 
 
-def test_a_misspelt_setting_of_the_inner_attack_is_a_config_error(read_toy: dict[str, Any]) -> None:
+def test_an_inner_attack_that_is_none_is_a_config_error(read_toy: dict[str, Any]) -> None:
     read_toy["attacks"] = [{"name": "recognise", "params": {"through": "liner"}}]
     with pytest.raises(ConfigError, match="linear"):
         load_suite(read_toy)
-    read_toy["attacks"] = [{"name": "recognise", "params": {"through": "linear", "settings": {"flip": True}}}]
-    with pytest.raises(ConfigError, match="flip"):
+
+
+@pytest.mark.parametrize(
+    ("through", "settings", "problem"),
+    [
+        ("linear", {"flip": True}, "flip: is not a known key. Did you mean 'flips'? Known: flips."),
+        ("decoder", {"loss": "msee"}, "loss: got 'msee', expected 'mse', 'l1' or 'ssim'. Did you mean 'mse'?"),
+        (
+            "latent",
+            {"decoder": {"widht": 3}},
+            "decoder.widht: is not a known key. Did you mean 'width'? Known: batch, ",
+        ),
+    ],
+)
+def test_what_is_wrong_in_the_settings_of_the_inner_attack_is_told_of_that_attack(
+    read_toy: dict[str, Any], through: str, settings: dict[str, Any], problem: str
+) -> None:
+    read_toy["attacks"] = [{"name": "recognise", "params": {"through": through, "settings": settings}}]
+    with pytest.raises(ConfigError) as caught:
         load_suite(read_toy)
+    (found,) = caught.value.problems
+    assert found.startswith(f"attack 'recognise': settings of attack '{through}': {problem}")
 
 
 def test_an_attack_that_reads_labels_needs_them(read_toy: dict[str, Any], tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from splitaudit.cli import progress
 from splitaudit.cli.board import Board, clock_face, duration
-from splitaudit.cli.progress import Display, size
+from splitaudit.cli.progress import Display, job_line, size
 from splitaudit.events import Counts, Event
 
 FACTS = {
@@ -124,10 +124,27 @@ def test_failures_are_printed_at_once_and_done_jobs_only_if_asked(
         display(replace(failed, message="ValueError: out of cheese\nTraceback (most recent call last)"))
         display(Event("finished"))
     said = capsys.readouterr().err
-    assert said.count("job one") + said.count("FAILED cell job two") == lines
-    assert "out of cheese, about 9 s left" in said
+    assert said.count("job one") + said.count("FAILED after 2 s: attack job two") == lines
+    assert "[2/5] FAILED after 2 s: attack job two: ValueError: out of cheese; 3 jobs left, about 9 s" in said
     assert "Traceback" not in said
     assert "about 2 min and 2 MB of disk" in said
+
+
+@pytest.mark.parametrize(
+    ("what", "line"),
+    [
+        (event("done", "none", "target", 9.0, done=1), "[1/5] done in 2 s: training of none; 4 jobs left, about 9 s"),
+        (
+            event("done", "fit of decoder on none", "fit", done=4),
+            "[4/5] done in 2 s: fit of decoder on none; 1 job left",
+        ),
+        (event("done", "rmle", left=0.0, done=5), "[5/5] done in 2 s: attack rmle; now the tables and the report"),
+        (event("skipped", "rmle on none", skipped=1), "[1/5] skipped: attack rmle on none; 4 jobs left"),
+    ],
+)
+def test_a_line_says_what_is_over_how_long_it_took_and_what_is_left(what: Event, line: str) -> None:
+    assert what.counts is not None
+    assert job_line(what, what.counts) == line
 
 
 def test_a_quiet_run_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
