@@ -39,14 +39,14 @@ def trained_before(defense: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Returns the parts, ``{"name", "params", ...}`` each, that the network of a target's base was trained with.
 
     Args:
-        defense: the part ``defense`` of a target's identity: ``parts`` and ``when``.
+        defense: the part ``defense`` of a target's identity: ``parts`` and ``when`` (``train+infer`` where it lacks).
     """
-    return [] if defense["when"] == "train+infer" else _split(defense["parts"])[0]
+    return [] if defense.get("when", "train+infer") == "train+infer" else _split(defense["parts"])[0]
 
 
 def acting(defense: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Returns the other parts: those that are trained, fitted or applied when the target itself is made."""
-    return list(defense["parts"]) if defense["when"] == "train+infer" else _split(defense["parts"])[1]
+    return list(defense["parts"]) if defense.get("when", "train+infer") == "train+infer" else _split(defense["parts"])[1]
 
 
 def _split(parts: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
