@@ -132,10 +132,10 @@ def find_todo(
 def _take_from_twins(todo: Todo, plan: Plan, status: Mapping[Name, Entry], force: Collection[Name]) -> None:
     """Tells the jobs of fits and cells with a twin to wait for it and to take what it found, where the wire is the same."""
     for at, job in todo.jobs.items():
-        twin = plan.twins.get(job.key) if job.task in ("fit", "cell") else None
-        if twin is None:
+        twin = plan.twins.get(job.key)
+        if twin is None or job.task not in ("fit", "cell"):
             continue
-        stored = status.get((job.kind, twin))
+        stored = status.get(("fit" if job.task == "fit" else "cell", twin))
         if ticket(job.task, twin) in todo.jobs:
             todo.needs[at].add(ticket(job.task, twin))
         elif stored is None or stored.status != "done" or (job.kind, job.key) in force:
