@@ -25,6 +25,7 @@ from .plot_trade_off import front_of, trade_off
 from .reading import Records
 from .style import CSS_PER_INCH
 from .tables import Results
+from .usefulness import at_chance
 
 if TYPE_CHECKING:
     import torch
@@ -169,6 +170,9 @@ def _trade_off_caption(summary: pd.DataFrame) -> str:
         front = front_of(summary, level)
         if front:
             text += f" On the Pareto front at {level}: {', '.join(front)}."
+    chance = dict.fromkeys(str(r["defense"]) for r in summary.to_dict("records") if at_chance(r))
+    if chance:
+        text += f" On no front, since its accuracy is at chance: {', '.join(chance)}."
     return text
 
 

@@ -13,8 +13,8 @@ from .columns import PLACE, describe
 from .findings import grants
 from .flags import Raised, kind_of, raised_in
 from .frames import joined
-from .matched import DROPS
 from .texts import NOT_DISTINGUISHABLE, bracket, fixed, number, present, said, undistinguished
+from .usefulness import DROPS
 
 SUMMARY = (
     ("defense", "defense"),
@@ -149,7 +149,8 @@ def _matched_row(rows: Sequence[Mapping[Any, Any]]) -> list[Value]:
 
 def _at_drop(row: Mapping[Any, Any]) -> Value:
     if not present(row["leakage"]):
-        return Value("-", "loses more")
+        note = said(row, "note")
+        return Value("-", "loses more" if note == "-" else note)
     alike = "" if present(row["leakage_above_best"]) or row["interpolated"] else "the least"
     if present(row["leakage_above_best"]) and NOT_DISTINGUISHABLE in str(row["note"]):
         alike = "n.d. from the least"

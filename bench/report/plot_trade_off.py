@@ -15,6 +15,7 @@ from .frames import numbers, select
 from .legend import Legend
 from .style import GRID, MUTED, NORMAL, PAGE_WIDTH, SMALL, dot, styles
 from .texts import ends_of, said
+from .usefulness import at_chance
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,9 +68,9 @@ def trade_off(summary: pd.DataFrame, controls: Mapping[str, float] | None = None
 
 
 def front_of(summary: pd.DataFrame, level: str) -> list[str]:
-    """Returns the defenses on the Pareto front of a knowledge level, by leakage; incomplete rows are not on it."""
+    """Returns the defenses on a knowledge level's Pareto front, by leakage: incomplete rows and those at chance are not."""
     rows = select(summary, (summary["knowledge"] == level) & summary["leakage"].notna() & summary["accuracy"].notna())
-    whole = [r for r in rows.to_dict("records") if _whole(r)]
+    whole = [r for r in rows.to_dict("records") if _whole(r) and not at_chance(r)]
     points = [(float(r["leakage"]), float(r["accuracy"])) for r in whole]
     names = dict(zip(reversed(points), (str(r["defense"]) for r in reversed(whole)), strict=True))
     return [names[p] for p in pareto(points)]
@@ -94,7 +95,7 @@ def _panel(ax: Axes, rows: pd.DataFrame, look: Mapping[str, tuple[str, str]]) ->
             ax.plot(*at, color=look[row["defense"]][0], linewidth=0.8, alpha=0.45, zorder=2)
         style = dot(look[row["defense"]])
         if _whole(row):
-            points.append((x, y))
+            points += [] if at_chance(row) else [(x, y)]
         else:
             style |= {"markerfacecolor": "white", "markeredgecolor": style["color"], "markeredgewidth": 1.2}
         ax.plot(x, y, zorder=3, **style)
