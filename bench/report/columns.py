@@ -132,6 +132,7 @@ def describe(plan: Plan) -> dict[str, dict[str, tuple[str, str]]]:
         "attributes": meanings.ATTRIBUTES,
         "criterion": meanings.CRITERION,
         "claims": meanings.CLAIMS,
+        "tuned": meanings.TUNED,
         "per_image": meanings.PER_IMAGE | {n: (figure(n).unit, f"{figure(n).label} of this image") for n in metrics},
     }
 

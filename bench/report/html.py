@@ -20,6 +20,7 @@ from .page_tables import (
     MATCHED,
     READ,
     SUMMARY,
+    TUNED,
     WORST,
     cell_row,
     control_row,
@@ -28,11 +29,13 @@ from .page_tables import (
     read_cell_row,
     read_row,
     summary_groups,
+    tuned_row,
     worst_row,
 )
 from .reading import Records
 from .style import joints
 from .tables import Results
+from .tuning import in_words
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,9 @@ def page(
         matched=matched_groups(tables.matched) if tables.matched["defense"].nunique() > 1 else [],
         worst_heads=heads(WORST, plan),
         worst=[worst_row(r) for r in tables.worst_case.to_dict("records")],
+        tuned_heads=heads(TUNED, plan),
+        tuned=[tuned_row(r) for r in tables.tuned.to_dict("records")],
+        tuning=in_words(tables.tuned),
         claim_heads=CLAIM_HEADS,
         claims=claim_rows(tables.claims),
         claim_notes=claim_notes(tables.claims),

@@ -271,3 +271,19 @@ CLAIMS = {
     "baseline_accuracy": ("share", "accuracy of the baseline"),
     "note": ("", "what a reader should know"),
 }
+
+TUNED = {
+    **_PLACE,
+    **_SEED,
+    **_ATTACK,
+    "tried": ("settings", "settings that were to be tried, the given one among them"),
+    "given_mse": ("", "mean squared error of the given setting on images of aux_val, attacked as if they were private"),
+    "chosen_mse": ("", "the same of the chosen setting; private images had no say in the choice"),
+    "chosen": ("", "the chosen setting: the parameters in which the tried ones differ"),
+    "other": ("", "whether another setting than the given one was chosen"),
+    "note": (
+        "",
+        "what is missing, and where the same attack with adaptive true and false chose different settings, which its gap "
+        "then compares too",
+    ),
+}

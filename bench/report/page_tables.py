@@ -79,6 +79,18 @@ MATCHED = (
 )
 """Column of the defenses at equal accuracy to its head."""
 
+TUNED = (
+    ("defense", "defense"),
+    ("knowledge", "knowledge"),
+    ("attack", "attack"),
+    ("tried", "settings tried"),
+    ("given_mse", "error of the given setting"),
+    ("chosen_mse", "error of the chosen one"),
+    ("chosen", "chosen setting"),
+    ("note", "note"),
+)
+"""Column of what tuning gained to its head."""
+
 
 @dataclass(frozen=True)
 class Value:
@@ -104,6 +116,7 @@ def heads(columns: Sequence[tuple[str, str]], plan: Plan) -> list[tuple[str, str
     known = describe(plan)
     meanings = (
         known["matched"]
+        | known["tuned"]
         | known["attributes"]
         | known["worst_case"]
         | known["targets"]
@@ -206,6 +219,22 @@ def worst_row(row: Mapping[Any, Any]) -> list[Value]:
         _figure(row, "value", digits),
         _figure(row, "envelope", digits),
         Value(said(row, "best_at"), kind="wide"),
+    ]
+
+
+def tuned_row(row: Mapping[Any, Any]) -> list[Value]:
+    """Returns a row of the table of what tuning gained."""
+    known, other = present(row["given_mse"]), present(row["other"]) and bool(row["other"])
+    seed = f"seed {row['seed']}" + (f", attack seed {row['attack_seed']}" if row["attack_seed"] else "")
+    return [
+        Value(str(row["defense"]), ", ".join([*(str(row[n]) for n in PLACE), seed])),
+        Value(str(row["knowledge"])),
+        Value(str(row["attack"])),
+        Value(str(row["tried"]), kind="num"),
+        Value(number(row, "given_mse", 5), kind="num"),
+        Value(number(row, "chosen_mse", 5), kind="num"),
+        Value(said(row, "chosen"), "as given" if known and not other else ""),
+        Value(said(row, "note"), kind="wide" if row["note"] else "text"),
     ]
 
 

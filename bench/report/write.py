@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     import torch
 
 TABLES = (
-    "targets", "cells", "summary", "worst_case", "matched", "pairs", "attributes", "per_image", "criterion", "claims"
+    "targets", "cells", "summary", "worst_case", "matched", "pairs", "attributes", "per_image", "criterion", "claims",
+    "tuned",
 )  # fmt: skip
 """Tables that are written as CSV."""
 
@@ -56,8 +57,9 @@ def write_derived(
     written = []
     for name in TABLES:
         table = getattr(tables, name)
-        if name in ("claims", "attributes") and table.empty:
-            (folder / f"{name}.csv").unlink(missing_ok=True)  # most suites test no claims and read no attribute
+        if name in ("claims", "attributes", "tuned") and table.empty:
+            # Most suites test no claims, read no attribute and tune no attack.
+            (folder / f"{name}.csv").unlink(missing_ok=True)
             continue
         written.append(_text(folder / f"{name}.csv", csv(table)))
     written.append(_text(folder / "summary.md", markdown(tables.summary)))
