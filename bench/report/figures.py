@@ -12,6 +12,7 @@ from ..attack import Infers
 from ..plan import Plan
 from .columns import PLACE, TRUTH, describe, figure, judges, metric_names
 from .criterion import main_quantities, points
+from .curves import panels
 from .frames import select
 from .matrix import build_matrix
 from .picture_lines import ReadArtifact, picture_lines
@@ -114,9 +115,10 @@ def draw_figures(
         )  # fmt: skip
         yield Drawn(
             f"convergence{suffix}", label, "metrics", "Convergence of the attacks",
-            "Each attack's own loss, or that of its training (first seed). A curve that still falls at its end means an "
-            "attack that could do more. Losses of different attacks have different units.",
-            convergence(_curves(plan, records, place), list(dict.fromkeys(summary["defense"]))),
+            "Each attack's own loss, or that of its training (first seed), of a tuned attack with the setting that it chose. A "
+            "loss that still falls at its end, or an accuracy that still rises, means an attack that could do more. Losses of "
+            "different attacks have different units.",
+            convergence(panels(plan, records, place), list(dict.fromkeys(summary["defense"]))),
         )  # fmt: skip
     yield from _criteria(plan, tables)
 
@@ -183,21 +185,6 @@ def _heatmap_caption(name: str) -> str:
 def _controls(cells: pd.DataFrame, dataset: str) -> dict[str, float]:
     rows = cells[(cells["knowledge"] == TRUTH) & (cells["dataset"] == dataset) & cells["leakage"].notna()]
     return {str(n): float(v) for n, v in zip(rows["attack"], rows["leakage"], strict=True)}
-
-
-def _curves(plan: Plan, records: Records, place: tuple[str, str, str]) -> dict[str, dict[str, list[list[float]]]]:
-    """Returns attack to defense to the curve of the attack itself, or of its fit where it has none (first seed)."""
-    out: dict[str, dict[str, list[list[float]]]] = {}
-    for cell in plan.cells:
-        record = records.done("cell", cell["key"])
-        if (cell["dataset"], cell["backbone"], cell["cut"]) != place or record is None:
-            continue
-        fit = records.done("fit", record["identity"].get("fit"))
-        curves = record["attack"].get("curves") or (fit["info"].get("curves") if fit else None) or {}
-        points = [p for p in next(iter(curves.values()), []) if p[1] > 0]
-        if points:
-            out.setdefault(cell["attack"], {}).setdefault(cell["defense"], points)
-    return out
 
 
 INFERS = get_args(Infers)

@@ -16,6 +16,7 @@ from report_frames import ATTACKS, DEFENSES, SCALES, matrix_frame, problems, sum
 
 from splitaudit.report.canvas import fitted, text_width
 from splitaudit.report.criterion import Point
+from splitaudit.report.curves import Panel
 from splitaudit.report.figures import _criterion_caption
 from splitaudit.report.plot_convergence import convergence, log_ticks
 from splitaudit.report.plot_cost import edge_cost
@@ -60,8 +61,9 @@ MANY_ROWS = pd.DataFrame([CRITERION.iloc[0].to_dict() | {"quantity": q, "censore
 FEW = DEFENSES[:1], ATTACKS[:1]
 
 
-def curves(defenses: tuple[str, ...], attacks: tuple[str, ...]) -> dict[str, dict[str, list[list[float]]]]:
-    return {a: {d: [[s, v * (k + 1)] for s, v in CURVE] for k, d in enumerate(defenses)} for a in attacks}
+def curves(defenses: tuple[str, ...], attacks: tuple[str, ...], *, share: bool = False) -> list[Panel]:
+    lines = {d: [[s, v * (k + 1)] for s, v in CURVE] for k, d in enumerate(defenses)}
+    return [Panel(a, "accuracy of the stand-in on own images", share, lines) for a in attacks]
 
 
 FIGURES: dict[str, Callable[[], Figure]] = {
@@ -90,7 +92,8 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "cost of nothing": lambda: edge_cost(summary_frame().drop(columns=["edge_macs", "wire_bytes"]).iloc[:, :20]),
     "convergence": lambda: convergence(curves(DEFENSES, ATTACKS[1:]), DEFENSES),
     "convergence of one": lambda: convergence(curves(*FEW), DEFENSES),
-    "convergence of nothing": lambda: convergence({"prior": {}}, DEFENSES),
+    "convergence of nothing": lambda: convergence([Panel("prior", "", False, {})], DEFENSES),
+    "convergence of shares": lambda: convergence(curves(DEFENSES[:2], ATTACKS[:5], share=True), DEFENSES),
     "criterion": lambda: criterion(TARGETS, CRITERION, {"bits": "bits"}, DEFENSES),
     "criterion at several cuts": lambda: criterion(MANY, MANY_ROWS, {}, DEFENSES),
     "pictures": lambda: reconstructions([(wrapped(d), PICTURES) for d in DEFENSES]),
@@ -169,7 +172,7 @@ def test_numbers_stand_out_from_every_colour_of_a_heat_map(step: int) -> None:
 def test_a_defense_without_a_figure_keeps_the_colours_of_the_others() -> None:
     """Colours go by the suite, so that a figure without some defense can be compared with one that has it."""
     look = styles(DEFENSES)
-    drawn = convergence({"rmle": {DEFENSES[5]: CURVE}}, DEFENSES).axes[0].lines[0]
+    drawn = convergence([Panel("rmle", "loss", False, {DEFENSES[5]: CURVE})], DEFENSES).axes[0].lines[0]
     assert (drawn.get_color(), drawn.get_marker()) == look[DEFENSES[5]]
     points = trade_off(summary_frame(DEFENSES[:7], ("query",), missing=DEFENSES[1:5])).axes[0].lines
     assert {p.get_color() for p in points if p.get_marker() in "os^DvPX*<>h"} == {
