@@ -23,6 +23,9 @@ from .usefulness import DROPS, at_chance
 
 UNTESTED = "interpolated, not tested"
 
+AND = " and "
+"""Between the labels of two settings around an interpolated figure: no label holds a space."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -202,7 +205,7 @@ def _between(settings: Sequence[Setting], drop: float) -> tuple[float, str] | No
         share = (drop - a.drop) / (b.drop - a.drop)
         value = a.leakage + share * (b.leakage - a.leakage)
         if best is None or value < best[0]:
-            best = value, f"between {a.label} and {b.label}"
+            best = value, f"between {a.label}{AND}{b.label}"
     return best
 
 

@@ -13,6 +13,8 @@ from .columns import PLACE, describe
 from .findings import grants
 from .flags import Raised, kind_of, raised_in
 from .frames import joined
+from .matched import AND
+from .sweeps import between_words, setting_words
 from .texts import NOT_DISTINGUISHABLE, bracket, fixed, number, present, said, undistinguished
 from .usefulness import DROPS
 
@@ -72,7 +74,7 @@ MATCHED = (
     ("defense", "defense"),
     ("settings", "settings"),
     *(
-        ("leakage", f"least leakage at a drop of at most {100 * drop:g} point{'s' if drop > 0.01 else ''}")
+        ("leakage", f"least leakage, drop of at most {100 * drop:g} point{'s' if drop > 0.01 else ''}")
         for drop in DROPS
     ),
     ("hypervolume", "hypervolume"),
@@ -99,6 +101,7 @@ class Value:
     Attributes:
         text: the value; '-' where there is none.
         interval: its 95 % interval, or a note under the value.
+        lines: what else stands under it, a line each, which may be broken.
         kind: ``num`` (kept in one line), ``text`` or ``wide``.
         links: numbers of flags.
         bad: to be seen at once.
@@ -106,6 +109,7 @@ class Value:
 
     text: str
     interval: str = ""
+    lines: tuple[str, ...] = ()
     kind: str = "text"
     links: tuple[int, ...] = ()
     bad: bool = False
@@ -164,13 +168,16 @@ def _at_drop(row: Mapping[Any, Any]) -> Value:
     if not present(row["leakage"]):
         note = said(row, "note")
         return Value("-", "loses more" if note == "-" else note)
-    alike = "" if present(row["leakage_above_best"]) or row["interpolated"] else "the least"
+    drop = f"drop {number(row, 'accuracy_drop', 3)}"
+    if row["interpolated"]:
+        low, high = str(row["setting"]).removeprefix("between ").split(AND, 1)
+        setting = f"{between_words(low, high)}, interpolated"
+        return Value(f"≈ {number(row, 'leakage', 3)}", lines=(setting, drop), kind="num")
+    alike = "" if present(row["leakage_above_best"]) else "the least"
     if present(row["leakage_above_best"]) and NOT_DISTINGUISHABLE in str(row["note"]):
         alike = "n.d. from the least"
-    mark = "≈ " if row["interpolated"] else ""
-    setting = "" if str(row["setting"]) == str(row["defense"]) else str(row["setting"])
-    drop = f"drop {number(row, 'accuracy_drop', 3)}"
-    return Value(mark + number(row, "leakage", 3), joined([bracket(row, "leakage", 3), setting, drop, alike]), "num")
+    lines = tuple(t for t in (setting_words(str(row["setting"])), drop, alike) if t)
+    return Value(number(row, "leakage", 3), bracket(row, "leakage", 3), lines, "num")
 
 
 def cell_row(row: Mapping[Any, Any]) -> list[Value]:
@@ -264,7 +271,7 @@ def information(text: str) -> Value:
     for opening in (" [", " ("):
         value, found, rest = text.partition(opening)
         if found and ";" not in text:
-            return Value(value, opening.strip() + rest, "num")
+            return Value(value, opening.strip() + rest, kind="num")
     return Value(text)
 
 
@@ -274,7 +281,7 @@ def _figure(row: Mapping[Any, Any], name: str, digits: int, *, mark: bool = Fals
     if text == "-":
         return Value(text)
     note = f" {undistinguished(row, name)}" if mark else ""
-    return Value((text + note).rstrip(), bracket(row, name, digits), "num")
+    return Value((text + note).rstrip(), bracket(row, name, digits), kind="num")
 
 
 def _summary_row(row: Mapping[Any, Any], numbers: Mapping[str, int]) -> list[Value]:
