@@ -102,7 +102,7 @@ def _text(rows: Rows) -> str:
     useful = [r for r in ranked if not useless(r)]
     if all(r is control for r in useful) and any(r is not control for r in ranked):
         undefended = f" Undefended: {_figures(control)}." if control else ""
-        return f"No defense is named the least: each one loses its task, or more than {POINTS}.{undefended}"
+        return f"No defense is named the least: each one is at chance or loses more than {POINTS}.{undefended}"
     best = min(useful, key=lambda r: r["leakage"])
     among = f" of those that lose at most {POINTS}" if len(useful) < len(ranked) else ""
     text = f"Least leakage{among}: {best['defense']} with {_figures(best)}"

@@ -6,10 +6,17 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from .sweeps import sweeps
+
 # Okabe and Ito's palette, its yellow (unreadable on white) replaced by a dark brown: told apart with every common form
 # of colour blindness, and in print by their markers.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A4A12")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h")
+
+_LOOKS = tuple(
+    (COLOURS[i % len(COLOURS)], MARKERS[(i + i // len(COLOURS)) % len(MARKERS)])
+    for i in range(len(COLOURS) * len(MARKERS))
+)
 
 PAGE_WIDTH = 9.6
 """Greatest width of a figure in inches: what is wider would be shrunk by the page, texts and all."""
@@ -30,11 +37,32 @@ MUTED = "#555555"
 GRID = "#dddddd"
 
 
-def styles(names: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Returns name to (colour, marker); the order of the suite decides, 88 names differ."""
-    return {
-        n: (COLOURS[i % len(COLOURS)], MARKERS[(i + i // len(COLOURS)) % len(MARKERS)]) for i, n in enumerate(names)
-    }
+Look = tuple[str, str]
+"""A colour and a marker."""
+
+
+def styles(names: Sequence[str]) -> dict[str, Look]:
+    """Returns name to (colour, marker); the order of the suite decides, 88 names differ.
+
+    Settings of a sweep share their colour as long as it has markers left.
+    """
+    shared = shared_styles(names)
+    first = {look: name for name, look in reversed(shared.items())}
+    taken, out = set(first), dict[str, Look]()
+    for name, look in shared.items():
+        if first[look] != name:
+            ours = [(look[0], m) for m in MARKERS]
+            look = next((free for free in (*ours, *_LOOKS) if free not in taken), look)
+            taken.add(look)
+        out[name] = look
+    return out
+
+
+def shared_styles(names: Sequence[str]) -> dict[str, Look]:
+    """Returns name to (colour, marker), one for all settings of a sweep: that of its first setting in :func:`styles`."""
+    sweep_of = {label: i for i, sweep in enumerate(sweeps(names)) for label in sweep.settings}
+    groups = list(dict.fromkeys(sweep_of.get(n, n) for n in names))
+    return {n: _LOOKS[groups.index(sweep_of.get(n, n)) % len(_LOOKS)] for n in names}
 
 
 def marker_size(marker: str, size: float = 7) -> float:
@@ -47,6 +75,12 @@ def dot(look: tuple[str, str]) -> dict[str, Any]:
     size = marker_size(look[1])
     edge = {"markeredgecolor": "white", "markeredgewidth": 0.6}
     return {"color": look[0], "marker": look[1], "markersize": size, "linestyle": "none", **edge}
+
+
+def ring(size: float = 11) -> dict[str, Any]:
+    """Returns how the ring is drawn around a point that cannot be told apart from the undefended target."""
+    edge = {"markeredgecolor": MUTED, "markeredgewidth": 0.9}
+    return {"marker": "o", "markersize": size, "linestyle": "none", "markerfacecolor": "none", **edge}
 
 
 def wrapped(text: str, width: int = 22) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from splitaudit.labels import params_of_label
+from splitaudit.report.style import shared_styles, styles
 from splitaudit.report.sweeps import between_words, setting_words, sweeps
 
 NOISE = [f"noise(sigma={s})" for s in ("4", "0.25", "1e-05", "1")]
@@ -52,3 +53,18 @@ def test_settings_in_words() -> None:
     assert between_words("noise(sigma=1)", "noise(sigma=0.5)") == "sigma 0.5 to 1"
     assert between_words("n(a=1,b=x)", "n(a=2,b=x)") == "a 1 to 2, b x"
     assert between_words("siftfunnel", "siftfunnel(beta=0.5)") == "siftfunnel to siftfunnel(beta=0.5)"
+
+
+def test_a_sweep_has_one_look_where_a_line_tells_its_settings_apart_and_one_colour_elsewhere() -> None:
+    names = ["none", *NOISE, "siftfunnel", "siftfunnel(beta=0)"]
+    shared, each = shared_styles(names), styles(names)
+    assert len({shared[n] for n in NOISE}) == 1
+    assert len({shared[n] for n in names}) == 4
+    assert len(set(each.values())) == len(names)
+    assert {each[n][0] for n in NOISE} == {shared[NOISE[0]][0]}
+    assert each[NOISE[0]] == shared[NOISE[0]]
+
+
+def test_looks_differ_for_as_many_names_as_there_are_looks_sweeps_among_them() -> None:
+    many = [f"{name}(x={i})" for name in "abcde" for i in range(17)] + ["none", "p", "q"]
+    assert len(many) == len(set(styles(many).values())) == 88

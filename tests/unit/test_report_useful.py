@@ -50,7 +50,7 @@ def test_the_best_is_the_least_of_those_that_still_do_their_task() -> None:
 def test_where_none_is_useful_no_defense_is_named_and_the_undefended_target_is() -> None:
     few = {k: v for k, v in ERRORS.items() if k[0] != "good"}
     text = told(build_summary(*flagged(few))).text
-    assert text.startswith("No defense is named the least: each one loses its task, or more than 5 points")
+    assert text.startswith("No defense is named the least: each one is at chance or loses more than 5 points")
     assert "Undefended: a leakage score of" in text
 
 
