@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,6 +137,24 @@ def describe(plan: Plan) -> dict[str, dict[str, tuple[str, str]]]:
         "tuned": meanings.TUNED,
         "per_image": meanings.PER_IMAGE | {n: (figure(n).unit, f"{figure(n).label} of this image") for n in metrics},
     }
+
+
+def column_words(suite: Mapping[str, Any]) -> dict[str, str]:
+    """Returns what the columns of a suite's metrics and measures are called where their names would tell a reader nothing.
+
+    A metric has a label; of a column of a measure it is the beginning of its meaning, up to the first stop.
+    """
+    out = {f.name: f.label for f in HEADLINE} | {"accuracy": "accuracy", USABLE: "usable information"}
+    for name in dict.fromkeys(str(m["name"]) for m in suite.get("metrics", [])):
+        if is_measure(name):
+            out |= {
+                c: re.split(r"[:;]| \(", column.meaning)[0]
+                for c, column in measure_columns(name).items()
+                if c not in out
+            }
+        else:
+            out[name] = figure(name).label
+    return out
 
 
 def interval(name: str, unit: str, meaning: str) -> dict[str, tuple[str, str]]:

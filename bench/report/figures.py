@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..attack import Infers
 from ..plan import Plan
-from .columns import PLACE, TRUTH, describe, figure, judges, metric_names
+from .columns import PLACE, TRUTH, USABLE, column_words, describe, figure, judges, metric_names
 from .criterion import main_quantities, points
 from .curves import panels
 from .frames import select
@@ -125,8 +125,7 @@ def draw_figures(
 
 def _criteria(plan: Plan, tables: Results) -> Iterator[Drawn]:
     """Yields the criterion of each dataset that has enough targets for a correlation."""
-    known = describe(plan)
-    units = {name: unit for name, (unit, _) in (known["cells"] | known["targets"]).items()}
+    axes = quantity_axes(plan)
     defenses = list(dict.fromkeys(row["defense"] for row in plan.targets))
     for dataset in dict.fromkeys(tables.criterion["dataset"]):
         rows = tables.criterion[tables.criterion["dataset"] == dataset]
@@ -138,8 +137,16 @@ def _criteria(plan: Plan, tables: Results) -> Iterator[Drawn]:
             f"criterion{'-' + _file(dataset) if several else ''}", "", "main",
             f"What predicts the strongest attack{' on ' + dataset if several else ''}",
             _criterion_caption(tables.criterion, dataset),
-            criterion(points(plan, tables.targets, tables.cells, dataset), rows, units, defenses),
+            criterion(points(plan, tables.targets, tables.cells, dataset), rows, axes, defenses),
         )  # fmt: skip
+
+
+def quantity_axes(plan: Plan) -> dict[str, str]:
+    """Returns what the axis of each quantity of the criterion says: words, and the unit."""
+    known = describe(plan)
+    units = {name: unit for name, (unit, _) in (known["cells"] | known["targets"]).items()}
+    words = column_words(plan.suite) | {USABLE: "usable information of the strongest other attack"}
+    return {name: f"{text} ({units[name]})" if units.get(name) else text for name, text in words.items()}
 
 
 def _criterion_caption(table: pd.DataFrame, dataset: str) -> str:

@@ -14,10 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from report_frames import ATTACKS, DEFENSES, SCALES, matrix_frame, problems, summary_frame, texts
 
-from splitaudit.report.canvas import fitted, text_width
-from splitaudit.report.criterion import Point
+from splitaudit.plan import Plan
+from splitaudit.report.canvas import fitted, fitted_words, text_width
+from splitaudit.report.criterion import Point, main_quantities
 from splitaudit.report.curves import Panel
-from splitaudit.report.figures import _criterion_caption
+from splitaudit.report.figures import _criterion_caption, quantity_axes
 from splitaudit.report.plot_convergence import convergence, log_ticks
 from splitaudit.report.plot_cost import edge_cost
 from splitaudit.report.plot_criterion import ARROW, criterion
@@ -58,6 +59,7 @@ MANY = [
     for i, d in enumerate(DEFENSES[:8])
 ]
 MANY_ROWS = pd.DataFrame([CRITERION.iloc[0].to_dict() | {"quantity": q, "censored": 0} for q in QUANTITIES])
+WORDS = "code length of the wire, with neighbours as context (bits)"
 FEW = DEFENSES[:1], ATTACKS[:1]
 
 
@@ -94,7 +96,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "convergence of one": lambda: convergence(curves(*FEW), DEFENSES),
     "convergence of nothing": lambda: convergence([Panel("prior", "", False, {})], DEFENSES),
     "convergence of shares": lambda: convergence(curves(DEFENSES[:2], ATTACKS[:5], share=True), DEFENSES),
-    "criterion": lambda: criterion(TARGETS, CRITERION, {"bits": "bits"}, DEFENSES),
+    "criterion": lambda: criterion(TARGETS, CRITERION, {"bits": WORDS}, DEFENSES),
     "criterion at several cuts": lambda: criterion(MANY, MANY_ROWS, {}, DEFENSES),
     "pictures": lambda: reconstructions([(wrapped(d), PICTURES) for d in DEFENSES]),
     "pictures beside failures": lambda: reconstructions([("truth", PICTURES), ("a\nb", "failed: " + "because " * 40)]),
@@ -201,6 +203,32 @@ def test_the_fill_of_a_marker_tells_cuts_apart_and_the_key_names_them() -> None:
     keys = [a for a in figure.artists if isinstance(a, Line2D) and a.get_color() == MUTED]
     assert [str(k.get_fillstyle()) for k in keys] == fills
     assert set(CUTS) <= {t.get_text() for t in figure.texts}
+
+
+def test_the_axes_of_a_criterion_say_what_is_measured_and_in_what_unit() -> None:
+    """They once bore the columns' names."""
+    metrics = ("mse", "accuracy", "mutual_information", "entropy", "effective_information_volume", "fisher_information")
+    plan = Plan({"metrics": [{"name": n, "params": {}} for n in metrics]})
+    axes = quantity_axes(plan)
+    for name in main_quantities(plan):
+        words = axes[name].rsplit(" (", 1)[0]
+        assert name not in words
+        assert "_" not in words
+        assert " " in words
+    assert axes["mi_mine_nats"].endswith(" (nats)")
+    assert axes["mi_upper_nats"] == "upper bound on the mutual information (nats)"
+    ax = criterion(
+        TARGETS, CRITERION, {"nats": "what a wire of many elements tells of an image (nats)"}, DEFENSES
+    ).axes[0]
+    assert ax.get_xlabel().replace("\n", " ") == "what a wire of many elements tells of an image (nats)"
+
+
+@pytest.mark.parametrize("text", ["a sentence of some words", "one", "", "x" * 70 + " and more"])
+def test_sentences_are_broken_between_words_and_fit(text: str) -> None:
+    found = fitted_words(text, 1.1, 8)
+    assert "".join(found.split()) == "".join(text.split())
+    assert text_width(found, 8) <= 1.1
+    assert "of some" in fitted_words("a sentence of some words", 1.1, 8)
 
 
 def test_a_criterion_says_the_correlation_within_cuts_only_where_it_is_another_one() -> None:
