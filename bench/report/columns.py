@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -142,16 +141,12 @@ def describe(plan: Plan) -> dict[str, dict[str, tuple[str, str]]]:
 def column_words(suite: Mapping[str, Any]) -> dict[str, str]:
     """Returns what the columns of a suite's metrics and measures are called where their names would tell a reader nothing.
 
-    A metric has a label; of a column of a measure it is the beginning of its meaning, up to the first stop.
+    A metric has a label, a column of a measure the beginning of its meaning.
     """
     out = {f.name: f.label for f in HEADLINE} | {"accuracy": "accuracy", USABLE: "usable information"}
     for name in dict.fromkeys(str(m["name"]) for m in suite.get("metrics", [])):
         if is_measure(name):
-            out |= {
-                c: re.split(r"[:;]| \(", column.meaning)[0]
-                for c, column in measure_columns(name).items()
-                if c not in out
-            }
+            out |= {c: column.words for c, column in measure_columns(name).items() if c not in out}
         else:
             out[name] = figure(name).label
     return out

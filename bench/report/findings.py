@@ -58,15 +58,15 @@ def find(tables: Results) -> list[Finding]:
     return out
 
 
-def claimed(claims: pd.DataFrame) -> list[tuple[str, str]]:
-    """Returns (statement, verdict) of every claim tested; where there are several places, the place is in the statement."""
+def verdicts(claims: pd.DataFrame) -> list[tuple[str, list[str]]]:
+    """Returns each verdict with the statements that it is on, and their place where there are several; the commonest first."""
     rows = claims.drop_duplicates([*PLACE, "claim"]).to_dict("records")
     many = len(claims[list(PLACE)].drop_duplicates()) > 1
-    out = []
+    out: dict[str, list[str]] = {}
     for row in rows:
         place = f" ({', '.join(str(row[n]) for n in PLACE)})" if many else ""
-        out.append((f"{row['says'].rstrip('.')}{place}", str(row["overall"])))
-    return out
+        out.setdefault(str(row["overall"]), []).append(f"{row['says'].rstrip('.')}{place}")
+    return sorted(out.items(), key=lambda item: -len(item[1]))
 
 
 def complete(rows: Rows) -> Rows:

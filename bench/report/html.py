@@ -11,9 +11,9 @@ from .. import __version__
 from ..plan import Plan
 from . import gaps
 from .claims_text import HEAD as CLAIM_HEADS
-from .claims_text import claim_notes, claim_rows
-from .columns import TRUTH, metric_names
-from .findings import claimed, find
+from .claims_text import claim_lines, general_notes
+from .columns import TRUTH, column_words, metric_names
+from .findings import find, verdicts
 from .flags import collect, explain
 from .page_tables import (
     CELLS,
@@ -23,6 +23,7 @@ from .page_tables import (
     TUNED,
     WORST,
     cell_row,
+    claim_row,
     control_row,
     heads,
     matched_groups,
@@ -85,7 +86,7 @@ def page(
         datasets=plan.datasets,
         counts=gaps.counts(plan, records),
         findings=find(tables),
-        verdicts=claimed(tables.claims),
+        verdicts=verdicts(tables.claims),
         summary_heads=heads(SUMMARY, plan),
         summary=summary_groups(tables.summary, flags),
         read_heads=heads(READ, plan),
@@ -98,8 +99,8 @@ def page(
         tuned=[tuned_row(r) for r in tables.tuned.to_dict("records")],
         tuning=in_words(tables.tuned),
         claim_heads=CLAIM_HEADS,
-        claims=claim_rows(tables.claims),
-        claim_notes=claim_notes(tables.claims),
+        claims=[claim_row(line) for line in claim_lines(tables.claims, column_words(plan.suite))],
+        claim_notes=general_notes(tables.claims),
         cell_heads=heads(cell_heads, plan),
         cells=[row_of(c) for c in cells if c["knowledge"] != TRUTH],
         controls=[control_row(c, many=len(plan.datasets) > 1) for c in cells if c["knowledge"] == TRUTH],

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ..plan import Plan
+from .claims_text import Line
 from .columns import PLACE, describe
 from .findings import grants
 from .flags import Raised, kind_of, raised_in
@@ -226,6 +227,16 @@ def worst_row(row: Mapping[Any, Any]) -> list[Value]:
         _figure(row, "value", digits),
         _figure(row, "envelope", digits),
         Value(said(row, "best_at"), kind="wide"),
+    ]
+
+
+def claim_row(line: Line) -> list[Value]:
+    """Returns a row of the table of claims, notes under what they are about."""
+    return [
+        Value(line.claim, lines=line.common),
+        Value(line.measured, lines=line.notes, kind="wide"),
+        Value(line.verdict, lines=(line.why,) if line.why else ()),
+        Value(line.overall, kind="verdict"),
     ]
 
 

@@ -14,6 +14,7 @@ from ..plan import Plan
 from ..store import Store, write_text
 from ..store.atomic import write_bytes
 from .claims_text import claims_markdown
+from .columns import column_words
 from .exported import latex, markdown
 from .figures import Drawn, draw_figures
 from .frames import csv
@@ -65,7 +66,7 @@ def write_derived(
     written.append(_text(folder / "summary.md", markdown(tables.summary)))
     written.append(_text(folder / "summary.tex", latex(tables.summary)))
     if not tables.claims.empty:
-        written.append(_text(folder / "claims.md", claims_markdown(tables.claims)))
+        written.append(_text(folder / "claims.md", claims_markdown(tables.claims, column_words(plan.suite))))
     pictures: list[Picture] = []
     at = folder / "plots"
     for drawn in draw_figures(plan, tables, records, store.read_artifact, None if no_images else private):
