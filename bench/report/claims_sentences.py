@@ -33,7 +33,8 @@ def measured(row: Row, words: Mapping[str, str]) -> str:
     if BOUNDS in said(row, "note").split("; "):
         what = f"{what.removeprefix('lower bound on the ')}, of which two bounds are known"
     what += _under(row) + (", computed as in the paper's code" if row["estimator"] == "published" else "")
-    what = what[:1].upper() + what[1:]
+    if column in words:
+        what = what[:1].upper() + what[1:]
     mine = _side(row, "defense_value", str(row["defense"]), "accuracy")
     if said(row, "baseline") == "-":
         return f"{what}: {mine}; there is nothing to compare it with."
@@ -54,7 +55,7 @@ def verdict(row: Row) -> tuple[str, str]:
     """Returns the verdict of one figure, and why it is none or does not count."""
     why = "" if row["decides"] else "only shown: it has no vote"
     if row["estimator"] == "published" and not why:
-        why = "for comparison: the paper's way to compute it decides nothing against a trustworthy figure"
+        why = "for comparison"
     if row["verdict"] != OPEN:
         return str(row["verdict"]), why
     return OPEN, "; ".join(t for t in (_undecided(row), why) if t)

@@ -15,7 +15,9 @@ from matplotlib.lines import Line2D
 from report_frames import ATTACKS, DEFENSES, SCALES, matrix_frame, problems, summary_frame, texts
 
 from splitaudit.plan import Plan
+from splitaudit.plugins import METRICS
 from splitaudit.report.canvas import fitted, fitted_words, text_width
+from splitaudit.report.columns import is_measure, measure_columns
 from splitaudit.report.criterion import Point, main_quantities
 from splitaudit.report.curves import Panel
 from splitaudit.report.figures import _criterion_caption, quantity_axes
@@ -351,3 +353,13 @@ def test_a_line_of_draws_runs_from_the_fewest_on_and_levels_with_one_count_have_
     assert list(line.get_xdata()) == [1, 4, 16]
     known = frame.set_index("knowledge")["leakage"]
     assert list(line.get_ydata()) == [known[n] for n in ("query", "query:4", "query:16")]
+
+
+def test_every_column_is_called_something_that_can_stand_alone() -> None:
+    """What stands in a sentence or on an axis must not begin with 'the same': there is nothing before it."""
+    main = {n: c for m in METRICS.names() if is_measure(m) for n, c in measure_columns(m).items() if not c.detail}
+    quantity = {
+        n: c.words for n, c in main.items() if c.higher_means not in ("neither",) and not n.endswith(("_lo", "_hi"))
+    }
+    assert not [n for n, words in quantity.items() if words.startswith(("the same", "that ", "lower end", "upper end"))]
+    assert not [n for n, words in quantity.items() if n != "dfil_unbiased_mse" and "_" in words]
