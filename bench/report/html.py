@@ -30,7 +30,7 @@ from .page_tables import (
     read_cell_row,
     read_row,
     summary_groups,
-    tuned_row,
+    tuned_rows,
     worst_row,
 )
 from .reading import Records
@@ -96,7 +96,7 @@ def page(
         worst_heads=heads(WORST, plan),
         worst=[worst_row(r) for r in tables.worst_case.to_dict("records")],
         tuned_heads=heads(TUNED, plan),
-        tuned=[tuned_row(r) for r in tables.tuned.to_dict("records")],
+        tuned=tuned_rows(tables.tuned),
         tuning=in_words(tables.tuned),
         claim_heads=CLAIM_HEADS,
         claims=[claim_row(line) for line in claim_lines(tables.claims, column_words(plan.suite))],

@@ -276,6 +276,7 @@ TUNED = {
     **_PLACE,
     **_SEED,
     **_ATTACK,
+    "key": ("", "key of the cell's record, which may serve several levels"),
     "tried": ("settings", "settings that were to be tried, the given one among them"),
     "given_mse": ("", "mean squared error of the given setting on images of aux_val, attacked as if they were private"),
     "chosen_mse": ("", "the same of the chosen setting; private images had no say in the choice"),

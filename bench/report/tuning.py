@@ -15,7 +15,19 @@ from .fits import chosen_setting, words_of_setting
 from .frames import Row, joined, make_frame
 from .reading import Records
 
-COLUMNS = (*LABELS, "attack", "knowledge", "attack_seed", "tried", "given_mse", "chosen_mse", "chosen", "other", "note")
+COLUMNS = (
+    *LABELS,
+    "attack",
+    "knowledge",
+    "attack_seed",
+    "key",
+    "tried",
+    "given_mse",
+    "chosen_mse",
+    "chosen",
+    "other",
+    "note",
+)
 
 AS_GIVEN = "attacked as given: there is nothing to try here"
 
@@ -38,7 +50,8 @@ def build_tuned(plan: Plan, records: Records) -> pd.DataFrame:
 
 def in_words(tuned: pd.DataFrame) -> str:
     """Returns in a sentence in how many cells tuning chose another setting, and what that gained on own images."""
-    known = tuned.dropna(subset=["given_mse", "chosen_mse"])
+    # One cell may serve several levels of knowledge.
+    known = tuned.dropna(subset=["given_mse", "chosen_mse"]).drop_duplicates("key")
     if known.empty:
         return "No tuned attack is done."
     other = known[known["other"].astype(bool)]
@@ -55,7 +68,7 @@ def _asked(label: str) -> bool:
 
 
 def _row(plan: Plan, records: Records, labels: Mapping[str, Any], unlike: str) -> Row:
-    row: Row = {n: labels[n] for n in (*LABELS, "attack", "knowledge", "attack_seed")}
+    row: Row = {n: labels[n] for n in (*LABELS, "attack", "knowledge", "attack_seed", "key")}
     attack = plan.nodes["cell", labels["key"]].identity["attack"]
     if "tune" not in attack:
         return row | {"tried": 1, "chosen": "", "note": AS_GIVEN}
