@@ -11,28 +11,26 @@ from .. import __version__
 from ..plan import Plan
 from . import gaps
 from .claims_text import HEAD as CLAIM_HEADS
-from .claims_text import claim_lines, general_notes
+from .claims_text import Line, claim_lines, general_notes
 from .columns import TRUTH, column_words, metric_names
 from .findings import find, verdicts
 from .flags import collect, explain
+from .page_matched import MATCHED, matched_groups
 from .page_tables import (
     CELLS,
-    MATCHED,
     READ,
     SUMMARY,
-    TUNED,
     WORST,
     cell_row,
-    claim_row,
     control_row,
     heads,
-    matched_groups,
     read_cell_row,
     read_row,
     summary_groups,
-    tuned_rows,
     worst_row,
 )
+from .page_tuned import TUNED, tuned_rows
+from .page_value import Value
 from .reading import Records
 from .style import joints
 from .tables import Results
@@ -99,7 +97,7 @@ def page(
         tuned=tuned_rows(tables.tuned),
         tuning=in_words(tables.tuned),
         claim_heads=CLAIM_HEADS,
-        claims=[claim_row(line) for line in claim_lines(tables.claims, column_words(plan.suite))],
+        claims=[_claim_row(line) for line in claim_lines(tables.claims, column_words(plan.suite))],
         claim_notes=general_notes(tables.claims),
         cell_heads=heads(cell_heads, plan),
         cells=[row_of(c) for c in cells if c["knowledge"] != TRUTH],
@@ -126,6 +124,16 @@ def _by_place(pictures: Sequence[Picture]) -> list[tuple[str, dict[str, list[Pic
     for picture in pictures:
         out.setdefault(picture.place, {}).setdefault(picture.group, []).append(picture)
     return list(out.items())
+
+
+def _claim_row(line: Line) -> list[Value]:
+    """Returns a row of the table of claims, notes under what they are about."""
+    return [
+        Value(line.claim, lines=line.common),
+        Value(line.measured, lines=line.notes, kind="wide"),
+        Value(line.verdict, lines=(line.why,) if line.why else ()),
+        Value(line.overall, kind="verdict"),
+    ]
 
 
 def _provenance(plan: Plan, records: Records) -> list[tuple[str, str]]:

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from ..plan import Plan
-from .claims_text import Line
-from .columns import PLACE, describe
+from .columns import PLACE, describe, figure
 from .findings import grants
 from .flags import Raised, kind_of, raised_in
-from .frames import joined
-from .matched import AND
-from .sweeps import between_words, setting_words
-from .texts import NOT_DISTINGUISHABLE, bracket, fixed, number, present, said, undistinguished
-from .usefulness import DROPS
+from .page_value import Value
+from .texts import bracket, fixed, number, present, said, undistinguished
 
 SUMMARY = (
     ("defense", "defense"),
@@ -71,51 +66,6 @@ WORST = (
 """Column of the worst cases to its head."""
 
 
-MATCHED = (
-    ("defense", "defense"),
-    ("settings", "settings"),
-    *(
-        ("leakage", f"least leakage, drop of at most {100 * drop:g} point{'s' if drop > 0.01 else ''}")
-        for drop in DROPS
-    ),
-    ("hypervolume", "hypervolume"),
-)
-"""Column of the defenses at equal accuracy to its head."""
-
-TUNED = (
-    ("defense", "defense"),
-    ("knowledge", "knowledge"),
-    ("attack", "attack"),
-    ("tried", "settings tried"),
-    ("given_mse", "error of the given setting"),
-    ("chosen_mse", "error of the chosen one"),
-    ("chosen", "chosen setting"),
-    ("note", "note"),
-)
-"""Column of what tuning gained to its head."""
-
-
-@dataclass(frozen=True)
-class Value:
-    """What a table's cell shows.
-
-    Attributes:
-        text: the value; '-' where there is none.
-        interval: its 95 % interval, or a note under the value.
-        lines: what else stands under it, a line each, which may be broken.
-        kind: ``num`` (kept in one line), ``text`` or ``wide``.
-        links: numbers of flags.
-        bad: to be seen at once.
-    """
-
-    text: str
-    interval: str = ""
-    lines: tuple[str, ...] = ()
-    kind: str = "text"
-    links: tuple[int, ...] = ()
-    bad: bool = False
-
-
 def heads(columns: Sequence[tuple[str, str]], plan: Plan) -> list[tuple[str, str]]:
     """Returns (head, what a tooltip says) of columns."""
     known = describe(plan)
@@ -145,40 +95,6 @@ def summary_groups(summary: pd.DataFrame, flags: Sequence[Raised]) -> list[tuple
         title = f"{place}{row['knowledge']}, {grants(row['knowledge'])}"
         groups.setdefault(title, []).append(_summary_row(row, numbers))
     return list(groups.items())
-
-
-def matched_groups(matched: pd.DataFrame) -> list[tuple[str, list[list[Value]]]]:
-    """Returns (title, rows) per place and knowledge level: each defense with its best setting at each allowed drop."""
-    many = len(matched[list(PLACE)].drop_duplicates()) > 1
-    groups: dict[str, dict[str, list[Mapping[Any, Any]]]] = {}
-    for row in matched.to_dict("records"):
-        place = f"{', '.join(str(row[n]) for n in PLACE)}: " if many else ""
-        groups.setdefault(f"{place}{row['knowledge']}", {}).setdefault(str(row["defense"]), []).append(row)
-    return [(title, [_matched_row(rows) for rows in some.values()]) for title, some in groups.items()]
-
-
-def _matched_row(rows: Sequence[Mapping[Any, Any]]) -> list[Value]:
-    first = rows[0]
-    lacks = f"{first['incomplete']} incomplete" if first["incomplete"] else ""
-    name = Value(str(first["defense"]), joined([lacks, "on the front" if first["on_front"] else ""]), bad=bool(lacks))
-    found = [_at_drop(row) for row in rows]
-    return [name, Value(str(first["settings"]), kind="num"), *found, Value(number(first, "hypervolume", 3), kind="num")]
-
-
-def _at_drop(row: Mapping[Any, Any]) -> Value:
-    if not present(row["leakage"]):
-        note = said(row, "note")
-        return Value("-", "loses more" if note == "-" else note)
-    drop = f"drop {number(row, 'accuracy_drop', 3)}"
-    if row["interpolated"]:
-        low, high = str(row["setting"]).removeprefix("between ").split(AND, 1)
-        setting = f"{between_words(low, high)}, interpolated"
-        return Value(f"≈ {number(row, 'leakage', 3)}", lines=(setting, drop), kind="num")
-    alike = "" if present(row["leakage_above_best"]) else "the least"
-    if present(row["leakage_above_best"]) and NOT_DISTINGUISHABLE in str(row["note"]):
-        alike = "n.d. from the least"
-    lines = tuple(t for t in (setting_words(str(row["setting"])), drop, alike) if t)
-    return Value(number(row, "leakage", 3), bracket(row, "leakage", 3), lines, "num")
 
 
 def cell_row(row: Mapping[Any, Any]) -> list[Value]:
@@ -222,47 +138,11 @@ def worst_row(row: Mapping[Any, Any]) -> list[Value]:
     return [
         _place(row),
         Value(str(row["knowledge"])),
-        Value(str(row["metric"])),
+        Value(figure(str(row["metric"])).label),
         Value(said(row, "attack")),
         _figure(row, "value", digits),
         _figure(row, "envelope", digits),
         Value(said(row, "best_at"), kind="wide"),
-    ]
-
-
-def claim_row(line: Line) -> list[Value]:
-    """Returns a row of the table of claims, notes under what they are about."""
-    return [
-        Value(line.claim, lines=line.common),
-        Value(line.measured, lines=line.notes, kind="wide"),
-        Value(line.verdict, lines=(line.why,) if line.why else ()),
-        Value(line.overall, kind="verdict"),
-    ]
-
-
-def tuned_rows(tuned: pd.DataFrame) -> list[list[Value]]:
-    """Returns the table of what tuning gained; a cell that serves several levels is one row that names them."""
-    many = len(tuned[list(PLACE)].drop_duplicates()) > 1
-    levels: dict[str, list[str]] = {}
-    first: dict[str, Mapping[Any, Any]] = {}
-    for row in tuned.to_dict("records"):
-        levels.setdefault(str(row["key"]), []).append(str(row["knowledge"]))
-        first.setdefault(str(row["key"]), row)
-    return [_tuned_row(row, ", ".join(levels[key]), many=many) for key, row in first.items()]
-
-
-def _tuned_row(row: Mapping[Any, Any], levels: str, *, many: bool) -> list[Value]:
-    known, other = present(row["given_mse"]), present(row["other"]) and bool(row["other"])
-    seed = f"seed {row['seed']}" + (f", attack seed {row['attack_seed']}" if row["attack_seed"] else "")
-    return [
-        Value(str(row["defense"]), ", ".join([*(str(row[n]) for n in PLACE if many), seed])),
-        Value(levels),
-        Value(str(row["attack"])),
-        Value(str(row["tried"]), kind="num"),
-        Value(number(row, "given_mse", 5), kind="num"),
-        Value(number(row, "chosen_mse", 5), kind="num"),
-        Value(said(row, "chosen"), "as given" if known and not other else ""),
-        Value(said(row, "note"), kind="wide" if row["note"] else "text"),
     ]
 
 

@@ -11,7 +11,7 @@ from audited_records import Errors, audited
 
 from splitaudit.report.matched import DROPS, build_matched, build_pairs
 from splitaudit.report.meanings import MATCHED, PAIRS
-from splitaudit.report.page_tables import matched_groups
+from splitaudit.report.page_matched import matched_groups
 from splitaudit.report.summary import build_summary
 
 PAGE = Path(__file__).parents[2] / "docs" / "results-format.md"

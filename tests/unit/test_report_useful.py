@@ -13,7 +13,7 @@ from audited_records import Errors, audited
 from splitaudit.report.figures import _trade_off_caption
 from splitaudit.report.findings import Finding, find
 from splitaudit.report.matched import build_matched
-from splitaudit.report.page_tables import matched_groups
+from splitaudit.report.page_matched import matched_groups
 from splitaudit.report.plot_trade_off import front_of
 from splitaudit.report.summary import build_summary
 from splitaudit.report.tables import Results
