@@ -13,11 +13,6 @@ from .sweeps import sweeps
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A4A12")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "h")
 
-_LOOKS = tuple(
-    (COLOURS[i % len(COLOURS)], MARKERS[(i + i // len(COLOURS)) % len(MARKERS)])
-    for i in range(len(COLOURS) * len(MARKERS))
-)
-
 PAGE_WIDTH = 9.6
 """Greatest width of a figure in inches: what is wider would be shrunk by the page, texts and all."""
 
@@ -42,27 +37,20 @@ Look = tuple[str, str]
 
 
 def styles(names: Sequence[str]) -> dict[str, Look]:
-    """Returns name to (colour, marker); the order of the suite decides, 88 names differ.
-
-    Settings of a sweep share their colour as long as it has markers left.
-    """
-    shared = shared_styles(names)
-    first = {look: name for name, look in reversed(shared.items())}
-    taken, out = set(first), dict[str, Look]()
-    for name, look in shared.items():
-        if first[look] != name:
-            ours = [(look[0], m) for m in MARKERS]
-            look = next((free for free in (*ours, *_LOOKS) if free not in taken), look)
-            taken.add(look)
-        out[name] = look
-    return out
+    """Returns name to (colour, marker); the order of the suite decides, 88 names differ."""
+    return {
+        n: (COLOURS[i % len(COLOURS)], MARKERS[(i + i // len(COLOURS)) % len(MARKERS)]) for i, n in enumerate(names)
+    }
 
 
 def shared_styles(names: Sequence[str]) -> dict[str, Look]:
-    """Returns name to (colour, marker), one for all settings of a sweep: that of its first setting in :func:`styles`."""
-    sweep_of = {label: i for i, sweep in enumerate(sweeps(names)) for label in sweep.settings}
-    groups = list(dict.fromkeys(sweep_of.get(n, n) for n in names))
-    return {n: _LOOKS[groups.index(sweep_of.get(n, n)) % len(_LOOKS)] for n in names}
+    """Returns name to (colour, marker), where all settings of a sweep look like the first of them in :func:`styles`.
+
+    Everything else looks as it does there, so that figures can be read side by side.
+    """
+    first = {label: min(sweep.settings, key=list(names).index) for sweep in sweeps(names) for label in sweep.settings}
+    look = styles(names)
+    return {n: look[first.get(n, n)] for n in names}
 
 
 def marker_size(marker: str, size: float = 7) -> float:

@@ -28,7 +28,7 @@ from splitaudit.report.plot_draws import leakage_by_draws, levels_with_draws
 from splitaudit.report.plot_heatmap import MAP, colour_scale, decimals, heatmap, ink_on, short
 from splitaudit.report.plot_pictures import reconstructions
 from splitaudit.report.plot_trade_off import front_of, trade_off
-from splitaudit.report.style import COLOURS, MUTED, PAGE_WIDTH, styles, wrapped
+from splitaudit.report.style import COLOURS, MUTED, PAGE_WIDTH, shared_styles, styles, wrapped
 
 CONTROLS = {"mean_colour": 0.769, "thumbnail-4": 0.923, "thumbnail-8": 0.963, "thumbnail-16": 0.987}
 CURVE = [[float(i), 0.1 / i] for i in range(1, 40)]
@@ -180,7 +180,7 @@ def test_a_defense_without_a_figure_keeps_the_colours_of_the_others() -> None:
     assert (drawn.get_color(), drawn.get_marker()) == look[DEFENSES[5]]
     points = trade_off(summary_frame(DEFENSES[:7], ("query",), missing=DEFENSES[1:5])).axes[0].lines
     assert {p.get_color() for p in points if p.get_marker() in "os^DvPX*<>h"} == {
-        look[d][0] for d in (DEFENSES[0], *DEFENSES[5:7])
+        shared_styles(DEFENSES[:7])[d][0] for d in (DEFENSES[0], *DEFENSES[5:7])
     }
 
 

@@ -55,16 +55,11 @@ def test_settings_in_words() -> None:
     assert between_words("siftfunnel", "siftfunnel(beta=0.5)") == "siftfunnel to siftfunnel(beta=0.5)"
 
 
-def test_a_sweep_has_one_look_where_a_line_tells_its_settings_apart_and_one_colour_elsewhere() -> None:
+def test_a_sweep_has_the_look_of_its_first_setting_where_a_line_tells_its_settings_apart() -> None:
+    """Elsewhere its settings differ, and everything else looks the same in both kinds of figures."""
     names = ["none", *NOISE, "siftfunnel", "siftfunnel(beta=0)"]
     shared, each = shared_styles(names), styles(names)
-    assert len({shared[n] for n in NOISE}) == 1
-    assert len({shared[n] for n in names}) == 4
+    assert {shared[n] for n in NOISE} == {each[NOISE[0]]}
+    assert all(shared[n] == each[n] for n in names if n not in NOISE)
     assert len(set(each.values())) == len(names)
-    assert {each[n][0] for n in NOISE} == {shared[NOISE[0]][0]}
-    assert each[NOISE[0]] == shared[NOISE[0]]
-
-
-def test_looks_differ_for_as_many_names_as_there_are_looks_sweeps_among_them() -> None:
-    many = [f"{name}(x={i})" for name in "abcde" for i in range(17)] + ["none", "p", "q"]
-    assert len(many) == len(set(styles(many).values())) == 88
+    assert len(set(shared.values())) == 4
