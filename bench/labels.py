@@ -109,6 +109,16 @@ def defense_of(label: str) -> str:
     return re.sub(r"\(.*\)", "", label)
 
 
+def params_of_label(label: str) -> dict[str, str]:
+    """Returns the parameters that a label names, as they stand there: ``{"sigma": "0.5"}`` for ``noise(sigma=0.5)``.
+
+    A comma within brackets belongs to a value.
+    """
+    inner = re.search(r"\((.*)\)", label)
+    pieces = re.findall(r"(?:\[[^\]]*\]|\{[^}]*\}|\([^)]*\)|[^,])+", inner[1]) if inner else []
+    return {key: value for key, found, value in (p.partition("=") for p in pieces) if found}
+
+
 def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     out: dict[str, Any] = {}
     for key, value in params.items():

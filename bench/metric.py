@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -116,6 +117,11 @@ class Column:
 
     detail: bool = False
     """True for a value that accompanies a main one (at another noise, in another form): in the tables, not in figures."""
+
+    @property
+    def words(self) -> str:
+        """What the column is called in figures and sentences: the beginning of its meaning, up to the first stop."""
+        return re.split(r"[:;]| \(", self.meaning)[0]
 
 
 @dataclass(frozen=True)

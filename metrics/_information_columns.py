@@ -47,7 +47,7 @@ def information_columns() -> dict[str, Column]:
         "mi_lower_nats": Column(
             nats,
             more,
-            "lower bound at the noise mi_sigma_over_rms, one-sided 95 %: InfoNCE of an untrained critic",
+            "lower bound on the mutual information (noise mi_sigma_over_rms, one-sided 95 %): InfoNCE of an untrained critic",
             status=lower,
         ),
         lower: Column(
@@ -56,7 +56,9 @@ def information_columns() -> dict[str, Column]:
             "ok; at_ceiling: how much more there is cannot be seen with so many images; invalid: above the upper bound",
         ),
         "mi_upper_nats": Column(
-            nats, more, "upper bound at the noise mi_sigma_over_rms, one-sided 95 %: held-out cross-entropy"
+            nats,
+            more,
+            "upper bound on the mutual information (noise mi_sigma_over_rms, one-sided 95 %): held-out cross-entropy",
         ),
         "mi_upper_se": Column(nats, "neither", "standard error of the upper bound, of which it holds 1.645"),
         "mi_upper_form": Column("", "neither", "density estimates behind the upper bound"),

@@ -26,7 +26,9 @@ class Cost(Measure):
     source = "torch.utils.flop_counter (2 FLOP per multiply-add)"
     columns: ClassVar[dict[str, Column]] = {
         "edge_macs": Column("MAC", "more cost", "multiply-adds of the edge with its defense, one image"),
-        "edge_flops": Column("FLOP", "more cost", "the same in floating-point operations, 2 per multiply-add"),
+        "edge_flops": Column(
+            "FLOP", "more cost", "floating-point operations of the edge with its defense, one image: 2 per multiply-add"
+        ),
         "edge_parameters": Column(
             "parameters", "more cost", "weights that the device holds, of the edge and of its defense"
         ),

@@ -36,7 +36,11 @@ class ScaledCost(Measure):
     source = "this project"
     columns: ClassVar[dict[str, Column]] = {
         "scaled_edge_macs": Column("MAC", "more cost", "multiply-adds of the same edge at that width and image size"),
-        "scaled_edge_flops": Column("FLOP", "more cost", "the same in floating-point operations, 2 per multiply-add"),
+        "scaled_edge_flops": Column(
+            "FLOP",
+            "more cost",
+            "floating-point operations of that edge at the scaled width and image size: 2 per multiply-add",
+        ),
         "scaled_edge_parameters": Column("parameters", "more cost", "trainable numbers that the device holds there"),
         "scaled_wire_elements": Column("elements", "more cost", "numbers that cross the wire for one image there"),
         "scaled_to": Column("", "neither", "that width and image size"),

@@ -10,6 +10,7 @@ from pathlib import Path
 from .. import api
 from ..events import Event, Listener
 from ..report.claims_text import claims_table
+from ..report.columns import column_words
 from ..report.terminal import summary_table
 from .output import Output, drop
 from .progress import Display, duration
@@ -80,7 +81,7 @@ def _print_outcome(outcome: api.Outcome, *, as_json: bool) -> None:
         return
     Output().print(summary_table(results))
     if not results.claims.empty:
-        Output(width=150).print(claims_table(results.claims))
+        Output(width=150).print(claims_table(results.claims, column_words(results.suite)))
     if outcome.failed:
         print(
             f"{outcome.failed} nodes failed or could not be done: see the report. The next run tries them again.",

@@ -24,13 +24,14 @@ def declared_claims(suite: Suite) -> list[Claim]:
         return []
     columns = measured_columns(suite)
     found: list[Claim] = []
+    changes = {"up": "higher", "down": "lower"}
     for spec, label in zip(suite.defenses, plugin_labels(DEFENSES, suite.defenses), strict=True):
         for column, moves in {} if "+" in spec.name else DEFENSES.get(spec.name).claims.items():
             if column in columns:
                 found.append(
                     Claim(
                         name=re.sub(r"[^a-z0-9]+", "-", f"{label} {column}".lower()).strip("-"),
-                        says=f"{label}: {column} is {'higher' if moves == 'up' else 'lower'} than without a defense.",
+                        says=f"With {label} the {columns[column]} is {changes[moves]} than without a defense.",
                         published="the direction",
                         defense=label,
                         against=["none"],
@@ -44,11 +45,17 @@ def declared_claims(suite: Suite) -> list[Claim]:
     return found
 
 
-def measured_columns(suite: Suite) -> set[str]:
-    """Returns the columns that a suite's metrics and measures fill; those of plugins that are not known are left out."""
-    out: set[str] = set()
+def measured_columns(suite: Suite) -> dict[str, str]:
+    """Returns each column that a suite's metrics and measures fill, and what it is called.
+
+    Those of plugins that are not known are left out.
+    """
+    out: dict[str, str] = {}
     for spec in suite.metrics:
         if spec.name in METRICS:
             cls = METRICS.get(spec.name)
-            out |= set(cls.columns) if issubclass(cls, Measure) else {spec.name}
+            if issubclass(cls, Measure):
+                out |= {name: column.words for name, column in cls.columns.items()}
+            else:
+                out[spec.name] = cls.label or spec.name
     return out

@@ -61,6 +61,21 @@ def fitted(text: str, width: float, size: float) -> str:
     return wrapped(text, letters)
 
 
+def fitted_words(text: str, width: float, size: float) -> str:
+    """Returns a sentence broken between words so that its lines fit into a width in inches at a size in points.
+
+    A word that does not fit by itself is broken like a label.
+    """
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and text_width(longer, size) <= width:
+            lines[-1] = longer
+        else:
+            lines += [word] if text_width(word, size) <= width else fitted(word, width, size).split("\n")
+    return "\n".join(lines)
+
+
 def widest(texts: Iterable[str], size: float) -> float:
     """Returns the width in inches of the widest text."""
     return max((text_width(t, size) for t in texts), default=0.0)

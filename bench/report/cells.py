@@ -17,6 +17,7 @@ from ..references import REFERENCE_ROWS
 from .advantage import cell_reading, reading_columns
 from .columns import HIGH, LABELS, LOW, TIMING, TRUTH, USABLE, metric_names
 from .comparisons import comparison_flags
+from .fits import fits_of
 from .flags import DIVERGED, NO_BETTER, NOT_CONVERGED
 from .frames import Row, joined, make_frame, spread
 from .headline import leakage, resolution, usable_information, why_not
@@ -41,40 +42,6 @@ def build_cells(plan: Plan, records: Records) -> pd.DataFrame:
     figures += reading_columns(plan)
     columns = [*LABELS, "attack", "knowledge", "attack_seed", "target", "key", "status", "reason", "n_images"]
     return make_frame(rows, [*columns, *figures, "queries", "converged", "flags", *TIMES])
-
-
-def fits_of(records: Records, record: Mapping[str, Any], *, chosen: bool = False) -> list[Mapping[str, Any]]:
-    """Returns the records of all fits behind a cell or a fit, its own first; those that others share too.
-
-    Args:
-        records: of the run.
-        record: of the cell or fit.
-        chosen: leave out the fits of settings that a tuned attack has tried and not chosen.
-    """
-    found: dict[str, Mapping[str, Any]] = {}
-    setting = chosen_setting(records, record) if chosen else None
-    waiting = [record["identity"]]
-    while waiting:
-        identity = waiting.pop(0)
-        built = identity.get("builds_on", {})
-        if setting is not None and "tune" in identity.get("attack", {}):
-            built = {role: key for role, key in built.items() if role.split(".")[0] == str(setting)}
-        for key in (identity.get("fit"), *built.values()):
-            fit = records.done("fit", key)
-            if fit is not None and key not in found:  # a cell names again what its fit builds on
-                found[key] = fit
-                waiting.append(fit["identity"])
-    return list(found.values())
-
-
-def chosen_setting(records: Records, record: Mapping[str, Any]) -> int | None:
-    """Returns which of the settings that were tried a tuned attack has chosen, 0 the given one; None for any other attack."""
-    attack = record["identity"].get("attack", {})
-    fit = records.done("fit", record["identity"].get("fit"))
-    if "tune" not in attack or fit is None:
-        return None
-    tried = [attack["params"], *attack["tune"]]
-    return tried.index(fit["info"]["notes"]["chosen"])
 
 
 def attack_facts(records: Records, key: str) -> tuple[bool | None, int | None]:

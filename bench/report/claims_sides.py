@@ -16,13 +16,13 @@ from .. import stats
 from ..config.claims import ClaimFigure
 from ..plan import Plan
 from .columns import HIGH, LOW, TRUTH, measure_columns, measure_names, metric_names
+from .flags import CHANCE
 from .frames import joined, select
 from .headline import by_seed
 from .reading import Array, Records
 from .targets import accuracy_per_image
 
 EXACT, SINGLE = "exact", "single"
-CHANCE = "accuracy at chance"
 VALUES = ("ok", "constant")
 """Statuses that leave a value: a constant wire carries exactly 0 nats."""
 

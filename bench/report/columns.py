@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,8 +133,23 @@ def describe(plan: Plan) -> dict[str, dict[str, tuple[str, str]]]:
         "attributes": meanings.ATTRIBUTES,
         "criterion": meanings.CRITERION,
         "claims": meanings.CLAIMS,
+        "tuned": meanings.TUNED,
         "per_image": meanings.PER_IMAGE | {n: (figure(n).unit, f"{figure(n).label} of this image") for n in metrics},
     }
+
+
+def column_words(suite: Mapping[str, Any]) -> dict[str, str]:
+    """Returns what the columns of a suite's metrics and measures are called where their names would tell a reader nothing.
+
+    A metric has a label, a column of a measure the beginning of its meaning.
+    """
+    out = {f.name: f.label for f in HEADLINE} | {"accuracy": "accuracy", USABLE: "usable information"}
+    for name in dict.fromkeys(str(m["name"]) for m in suite.get("metrics", [])):
+        if is_measure(name):
+            out |= {c: column.words for c, column in measure_columns(name).items() if c not in out}
+        else:
+            out[name] = figure(name).label
+    return out
 
 
 def interval(name: str, unit: str, meaning: str) -> dict[str, tuple[str, str]]:

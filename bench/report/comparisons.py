@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +10,7 @@ from ..errors import PluginError
 from ..plan import Plan
 from ..plugins import BACKBONES
 from ..stats import Interval
+from .adaptive import adaptive_pairs, unlike_settings
 from .flags import DEEPER, FALSE_SECURITY, WEAK_WHITE_BOX
 from .frames import joined
 from .headline import by_seed, leakage_difference
@@ -100,25 +100,15 @@ def deeper_leaks(plan: Plan, records: Records) -> dict[int, str]:
 
 def false_security(plan: Plan, records: Records) -> dict[int, str]:
     """Returns the rows of cells whose attack ignores the defense and leaks less than the same attack that does not."""
-    groups: dict[tuple[Any, ...], dict[bool, int]] = defaultdict(dict)
-    for i, row in enumerate(plan.cells):
-        if not records.done("cell", row["key"]):
-            continue
-        attack = plan.nodes["cell", row["key"]].identity["attack"]
-        params = attack.get("params", {})
-        if "adaptive" in params:
-            tried = [params, *attack.get("tune", [])]
-            others = json.dumps([{k: v for k, v in p.items() if k != "adaptive"} for p in tried], sort_keys=True)
-            place = tuple(row[n] for n in ("target", "knowledge", "attack_seed"))
-            groups[*place, attack["name"], others][bool(params["adaptive"])] = i
     flags: dict[int, str] = {}
-    for pair in groups.values():
-        if len(pair) == 2:
-            naive, adaptive = (_mse(plan, records, pair[which]) for which in (False, True))
-            gap = None if naive is None or adaptive is None else _gap(plan, records, pair[False], naive, adaptive)
-            if gap is not None and gap.high < 0:
-                hidden = f"{-gap.value:.3f} [{-gap.high:.3f}, {-gap.low:.3f}] of leakage hidden"
-                flags[pair[False]] = f"{FALSE_SECURITY}: {plan.cells[pair[False]]['attack']}, {hidden}"
+    for pair in adaptive_pairs(plan, records):
+        naive, adaptive = (_mse(plan, records, index) for index in pair)
+        gap = None if naive is None or adaptive is None else _gap(plan, records, pair[0], naive, adaptive)
+        if gap is not None and gap.high < 0:
+            hidden = f"{-gap.value:.3f} [{-gap.high:.3f}, {-gap.low:.3f}] of leakage hidden"
+            unlike = unlike_settings(plan, records, pair)
+            settings = f", in part perhaps by another chosen setting ({unlike})" if unlike else ""
+            flags[pair[0]] = f"{FALSE_SECURITY}: {plan.cells[pair[0]]['attack']}, {hidden}{settings}"
     return flags
 
 

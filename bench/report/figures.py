@@ -10,8 +10,9 @@ import pandas as pd
 
 from ..attack import Infers
 from ..plan import Plan
-from .columns import PLACE, TRUTH, describe, figure, judges, metric_names
+from .columns import PLACE, TRUTH, USABLE, column_words, describe, figure, judges, metric_names
 from .criterion import main_quantities, points
+from .curves import panels
 from .frames import select
 from .matrix import build_matrix
 from .picture_lines import ReadArtifact, picture_lines
@@ -25,6 +26,7 @@ from .plot_trade_off import front_of, trade_off
 from .reading import Records
 from .style import CSS_PER_INCH
 from .tables import Results
+from .usefulness import at_chance
 
 if TYPE_CHECKING:
     import torch
@@ -113,17 +115,17 @@ def draw_figures(
         )  # fmt: skip
         yield Drawn(
             f"convergence{suffix}", label, "metrics", "Convergence of the attacks",
-            "Each attack's own loss, or that of its training (first seed). A curve that still falls at its end means an "
-            "attack that could do more. Losses of different attacks have different units.",
-            convergence(_curves(plan, records, place), list(dict.fromkeys(summary["defense"]))),
+            "Each attack's own loss, or that of its training (first seed), of a tuned attack with the setting that it chose. A "
+            "loss that still falls at its end, or an accuracy that still rises, means an attack that could do more. Losses of "
+            "different attacks have different units.",
+            convergence(panels(plan, records, place), list(dict.fromkeys(summary["defense"]))),
         )  # fmt: skip
     yield from _criteria(plan, tables)
 
 
 def _criteria(plan: Plan, tables: Results) -> Iterator[Drawn]:
     """Yields the criterion of each dataset that has enough targets for a correlation."""
-    known = describe(plan)
-    units = {name: unit for name, (unit, _) in (known["cells"] | known["targets"]).items()}
+    axes = quantity_axes(plan)
     defenses = list(dict.fromkeys(row["defense"] for row in plan.targets))
     for dataset in dict.fromkeys(tables.criterion["dataset"]):
         rows = tables.criterion[tables.criterion["dataset"] == dataset]
@@ -135,8 +137,16 @@ def _criteria(plan: Plan, tables: Results) -> Iterator[Drawn]:
             f"criterion{'-' + _file(dataset) if several else ''}", "", "main",
             f"What predicts the strongest attack{' on ' + dataset if several else ''}",
             _criterion_caption(tables.criterion, dataset),
-            criterion(points(plan, tables.targets, tables.cells, dataset), rows, units, defenses),
+            criterion(points(plan, tables.targets, tables.cells, dataset), rows, axes, defenses),
         )  # fmt: skip
+
+
+def quantity_axes(plan: Plan) -> dict[str, str]:
+    """Returns what the axis of each quantity of the criterion says: words, and the unit."""
+    known = describe(plan)
+    units = {name: unit for name, (unit, _) in (known["cells"] | known["targets"]).items()}
+    words = column_words(plan.suite) | {USABLE: "usable information of the strongest other attack"}
+    return {name: f"{text} ({units[name]})" if units.get(name) else text for name, text in words.items()}
 
 
 def _criterion_caption(table: pd.DataFrame, dataset: str) -> str:
@@ -169,6 +179,9 @@ def _trade_off_caption(summary: pd.DataFrame) -> str:
         front = front_of(summary, level)
         if front:
             text += f" On the Pareto front at {level}: {', '.join(front)}."
+    chance = dict.fromkeys(str(r["defense"]) for r in summary.to_dict("records") if at_chance(r))
+    if chance:
+        text += f" On no front, since its accuracy is at chance: {', '.join(chance)}."
     return text
 
 
@@ -179,21 +192,6 @@ def _heatmap_caption(name: str) -> str:
 def _controls(cells: pd.DataFrame, dataset: str) -> dict[str, float]:
     rows = cells[(cells["knowledge"] == TRUTH) & (cells["dataset"] == dataset) & cells["leakage"].notna()]
     return {str(n): float(v) for n, v in zip(rows["attack"], rows["leakage"], strict=True)}
-
-
-def _curves(plan: Plan, records: Records, place: tuple[str, str, str]) -> dict[str, dict[str, list[list[float]]]]:
-    """Returns attack to defense to the curve of the attack itself, or of its fit where it has none (first seed)."""
-    out: dict[str, dict[str, list[list[float]]]] = {}
-    for cell in plan.cells:
-        record = records.done("cell", cell["key"])
-        if (cell["dataset"], cell["backbone"], cell["cut"]) != place or record is None:
-            continue
-        fit = records.done("fit", record["identity"].get("fit"))
-        curves = record["attack"].get("curves") or (fit["info"].get("curves") if fit else None) or {}
-        points = [p for p in next(iter(curves.values()), []) if p[1] > 0]
-        if points:
-            out.setdefault(cell["attack"], {}).setdefault(cell["defense"], points)
-    return out
 
 
 INFERS = get_args(Infers)

@@ -10,13 +10,17 @@ import pandas as pd
 
 from ..knowledge import level as level_of
 from .columns import PLACE
+from .flags import CHANCE
 from .tables import Results
-from .texts import number, one_seed, present, said, undistinguished
+from .texts import fixed, number, one_seed, present, said, undistinguished
+from .usefulness import LIMIT, useless
 
 Rows = list[dict[str, Any]]
 
 MOST = 5
 """Defenses that a finding names one by one."""
+
+POINTS = f"{100 * LIMIT:g} points of accuracy"
 
 
 @dataclass(frozen=True)
@@ -54,15 +58,15 @@ def find(tables: Results) -> list[Finding]:
     return out
 
 
-def claimed(claims: pd.DataFrame) -> list[tuple[str, str]]:
-    """Returns (statement, verdict) of every claim tested; where there are several places, the place is in the statement."""
+def verdicts(claims: pd.DataFrame) -> list[tuple[str, list[str]]]:
+    """Returns each verdict with the statements that it is on, and their place where there are several; the commonest first."""
     rows = claims.drop_duplicates([*PLACE, "claim"]).to_dict("records")
     many = len(claims[list(PLACE)].drop_duplicates()) > 1
-    out = []
+    out: dict[str, list[str]] = {}
     for row in rows:
         place = f" ({', '.join(str(row[n]) for n in PLACE)})" if many else ""
-        out.append((f"{row['says'].rstrip('.')}{place}", str(row["overall"])))
-    return out
+        out.setdefault(str(row["overall"]), []).append(f"{row['says'].rstrip('.')}{place}")
+    return sorted(out.items(), key=lambda item: -len(item[1]))
 
 
 def complete(rows: Rows) -> Rows:
@@ -95,8 +99,13 @@ def _text(rows: Rows) -> str:
         return f"{'Undefended' if rows[0] is control else rows[0]['defense']}: {_figures(rows[0])}."
     if not ranked:
         return f"Incomplete, so none is named the least.{f' Undefended: {_figures(control)}.' if control else ''}"
-    best = min(ranked, key=lambda r: r["leakage"])
-    text = f"Least leakage: {best['defense']} with {_figures(best)}"
+    useful = [r for r in ranked if not useless(r)]
+    if all(r is control for r in useful) and any(r is not control for r in ranked):
+        undefended = f" Undefended: {_figures(control)}." if control else ""
+        return f"No defense is named the least: each one is at chance or loses more than {POINTS}.{undefended}"
+    best = min(useful, key=lambda r: r["leakage"])
+    among = f" of those that lose at most {POINTS}" if len(useful) < len(ranked) else ""
+    text = f"Least leakage{among}: {best['defense']} with {_figures(best)}"
     # The least of many figures is small by chance too.
     text += ", not distinguishable from the undefended target." if undistinguished(best, "leakage_change") else "."
     if control is not None and control is not best:
@@ -111,9 +120,7 @@ def _cautions(rows: Rows) -> tuple[str, ...]:
         names = _list(alike, len(rows), "n.d. in the table")
         out.append(f"Leakage not distinguishable from that of the undefended target: {names}.")
     scored = [r for r in rows if present(r["leakage"])]
-    best = min(complete(scored), key=lambda r: r["leakage"], default=None)
-    if best and "accuracy at chance" in said(best, "flags"):
-        out.append(f"{best['defense']} no longer does its task: its accuracy is at chance.")
+    out += _left_out(complete(scored))
     missing = [r["defense"] for r in rows if not present(r["leakage"])]
     if missing:
         names = _list(missing, len(rows), "empty in the table")
@@ -128,6 +135,20 @@ def _cautions(rows: Rows) -> tuple[str, ...]:
             "these trainings and not to the defense. Only several seeds can tell."
         )
     return tuple(out)
+
+
+def _left_out(rows: Rows) -> list[str]:
+    """Returns which defenses are not named the best, however little they leak, and why."""
+    chance = [str(r["defense"]) for r in rows if useless(r) == CHANCE]
+    costly = [f"{r['defense']} ({fixed(100 * r['accuracy_drop'], 1)})" for r in rows if useless(r) not in ("", CHANCE)]
+    out = []
+    if chance:
+        names = _list(chance, len(rows), "flagged in the table")
+        out.append(f"Not named the least, since the task is not done any more (accuracy at chance): {names}.")
+    if costly:
+        names = _list(costly, len(rows), "their drop is in the table")
+        out.append(f"Not named the least, since it costs more than {POINTS} (points lost): {names}.")
+    return out
 
 
 def _figures(row: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ DIVERGED = "diverged"
 WEAK_WHITE_BOX = "white-box weaker than black-box"
 DEEPER = "a deeper cut leaks more"
 FALSE_SECURITY = "false security"
+CHANCE = "accuracy at chance"
 
 EXPLAINED: dict[str, str] = {
     NOT_CONVERGED: "The attack or its training was still improving when it stopped: a longer one may leak more.",
@@ -41,7 +42,7 @@ EXPLAINED: dict[str, str] = {
         "An attack that ignores the defense leaks less than the same attack that takes it into account, beyond the interval: "
         "who judges the defense by the former sees a protection that is not there."
     ),
-    "accuracy at chance": "The defended model does not do its task: its privacy costs everything.",
+    CHANCE: "The defended model does not do its task: its privacy costs everything.",
     "validation accuracy still rising": "Training ended early: a longer one may change accuracy and leakage.",
     "mutual information": (
         "The estimator cannot be believed here (at its ceiling, or its critic is too weak): only the bound is shown. "

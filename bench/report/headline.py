@@ -75,8 +75,13 @@ def note_on(difference: Interval | None, seeds: int) -> str:
     """
     if difference is None:
         return ""
-    alike = NOT_DISTINGUISHABLE if difference.low <= 0 <= difference.high else ""
+    alike = NOT_DISTINGUISHABLE if holds_zero(difference) else ""
     return joined((alike, ONE_SEED if seeds < 2 else ""))
+
+
+def holds_zero(difference: Interval | None) -> bool:
+    """Says whether a difference is not distinguishable from 0; one that is not known is no such verdict."""
+    return difference is not None and difference.low <= 0 <= difference.high
 
 
 def by_seed(rows: Sequence[tuple[int, Array]]) -> Array:

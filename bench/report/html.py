@@ -11,28 +11,30 @@ from .. import __version__
 from ..plan import Plan
 from . import gaps
 from .claims_text import HEAD as CLAIM_HEADS
-from .claims_text import claim_notes, claim_rows
-from .columns import TRUTH, metric_names
-from .findings import claimed, find
+from .claims_text import Line, claim_lines, general_notes
+from .columns import TRUTH, column_words, metric_names
+from .findings import find, verdicts
 from .flags import collect, explain
+from .page_matched import MATCHED, matched_groups
 from .page_tables import (
     CELLS,
-    MATCHED,
     READ,
     SUMMARY,
     WORST,
     cell_row,
     control_row,
     heads,
-    matched_groups,
     read_cell_row,
     read_row,
     summary_groups,
     worst_row,
 )
+from .page_tuned import TUNED, tuned_rows
+from .page_value import Value
 from .reading import Records
 from .style import joints
 from .tables import Results
+from .tuning import in_words
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def page(
         datasets=plan.datasets,
         counts=gaps.counts(plan, records),
         findings=find(tables),
-        verdicts=claimed(tables.claims),
+        verdicts=verdicts(tables.claims),
         summary_heads=heads(SUMMARY, plan),
         summary=summary_groups(tables.summary, flags),
         read_heads=heads(READ, plan),
@@ -91,9 +93,12 @@ def page(
         matched=matched_groups(tables.matched) if tables.matched["defense"].nunique() > 1 else [],
         worst_heads=heads(WORST, plan),
         worst=[worst_row(r) for r in tables.worst_case.to_dict("records")],
+        tuned_heads=heads(TUNED, plan),
+        tuned=tuned_rows(tables.tuned),
+        tuning=in_words(tables.tuned),
         claim_heads=CLAIM_HEADS,
-        claims=claim_rows(tables.claims),
-        claim_notes=claim_notes(tables.claims),
+        claims=[_claim_row(line) for line in claim_lines(tables.claims, column_words(plan.suite))],
+        claim_notes=general_notes(tables.claims),
         cell_heads=heads(cell_heads, plan),
         cells=[row_of(c) for c in cells if c["knowledge"] != TRUTH],
         controls=[control_row(c, many=len(plan.datasets) > 1) for c in cells if c["knowledge"] == TRUTH],
@@ -119,6 +124,16 @@ def _by_place(pictures: Sequence[Picture]) -> list[tuple[str, dict[str, list[Pic
     for picture in pictures:
         out.setdefault(picture.place, {}).setdefault(picture.group, []).append(picture)
     return list(out.items())
+
+
+def _claim_row(line: Line) -> list[Value]:
+    """Returns a row of the table of claims, notes under what they are about."""
+    return [
+        Value(line.claim, lines=line.common),
+        Value(line.measured, lines=line.notes, kind="wide"),
+        Value(line.verdict, lines=(line.why,) if line.why else ()),
+        Value(line.overall, kind="verdict"),
+    ]
 
 
 def _provenance(plan: Plan, records: Records) -> list[tuple[str, str]]:

@@ -13,16 +13,18 @@ import pandas as pd
 from ..labels import defense_of
 from ..plan import Plan
 from .columns import HIGH, LOW, PLACE
+from .flags import CHANCE
 from .frames import Row, make_frame
 from .headline import leakage_difference, note_on, values_over_seeds
 from .plot_trade_off import pareto
 from .reading import Array, Records
 from .texts import present, said
-
-DROPS = (0.01, 0.03, 0.05)
-"""Allowed drops of accuracy against none, in shares of images."""
+from .usefulness import DROPS, at_chance
 
 UNTESTED = "interpolated, not tested"
+
+AND = " and "
+"""Between the labels of two settings around an interpolated figure: no label holds a space."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,11 @@ class Setting:
         return 0.0 if self.label == "none" else float(self.row["accuracy_drop"])
 
     @property
+    def useful(self) -> bool:
+        """Whether it still does its task, whatever it loses."""
+        return not at_chance(self.row)
+
+    @property
     def seeds(self) -> int:
         return int(self.row["seeds"])
 
@@ -63,7 +70,8 @@ def build_matched(plan: Plan, records: Records, summary: pd.DataFrame) -> pd.Dat
     The settings of a defense are its rows in the suite (a sweep). Of those that lose at most the allowed drop against
     ``none``, the one with the least worst-case leakage stands for it. Between two measured settings that are neighbours in
     the one number in which they differ, leakage is interpolated linearly over the drop where that is lower, and marked. A
-    setting of which something is missing has no part, and ``incomplete`` counts these.
+    setting of which something is missing has no part, and ``incomplete`` counts these; one whose accuracy is at chance
+    stands for nothing and is on no front.
     """
     rows = [row for group in _groups(plan, records, summary) for row in _rows(plan, records, group)]
     figures = [p for n in ("leakage", "accuracy_drop", "leakage_above_best") for p in (n, n + LOW, n + HIGH)]
@@ -129,10 +137,10 @@ def _rows(plan: Plan, records: Records, group: _Group) -> list[Row]:
     families: dict[str, list[Setting]] = {name: [] for name in group.lacking}
     for setting in group.settings:
         families.setdefault(defense_of(setting.label), []).append(setting)
-    front = set(pareto([(s.leakage, _accuracy(s)) for s in group.settings if present(s.row["accuracy"])]))
+    front = set(pareto([(s.leakage, _accuracy(s)) for s in group.settings if s.useful and present(s.row["accuracy"])]))
     base = next((s for s in group.settings if s.label == "none"), None)
     chosen = {
-        (name, drop): min((s for s in some if s.drop <= drop), key=lambda s: s.leakage, default=None)
+        (name, drop): min((s for s in some if s.useful and s.drop <= drop), key=lambda s: s.leakage, default=None)
         for name, some in families.items()
         for drop in DROPS
     }
@@ -144,7 +152,7 @@ def _rows(plan: Plan, records: Records, group: _Group) -> list[Row]:
         place = {n: first[n] for n in (*PLACE, "knowledge")}
         shared: Row = {**place, "defense": name, "settings": len(some), "incomplete": group.lacking.get(name, 0)}
         shared["hypervolume"] = _hypervolume(some, base, len(plan.datasets[str(first["dataset"])]["classes"]))
-        shared["on_front"] = any((s.leakage, _accuracy(s)) in front for s in some)
+        shared["on_front"] = any(s.useful and (s.leakage, _accuracy(s)) in front for s in some)
         for drop in DROPS:
             mine = chosen[name, drop]
             best = min((s for (_, d), s in chosen.items() if d == drop and s), key=lambda s: s.leakage, default=None)
@@ -155,7 +163,9 @@ def _rows(plan: Plan, records: Records, group: _Group) -> list[Row]:
                 row |= {"accuracy_drop": 0.0} if mine.label == "none" else _copied(mine.row, "accuracy_drop")
             if mine is not None and best is not None and mine is not best:
                 row |= _compared(records, mine, best, "leakage_above_best")
-            between = _between(some, drop)
+            elif mine is None and any(s.drop <= drop for s in some):
+                row["note"] = CHANCE
+            between = _between([s for s in some if s.useful], drop)
             if between is not None and (mine is None or between[0] < mine.leakage):
                 row |= dict.fromkeys([c for c in row if c.startswith(("leakage", "accuracy_drop"))])
                 row |= {"leakage": between[0], "accuracy_drop": drop, "setting": between[1], "attack": ""}
@@ -195,7 +205,7 @@ def _between(settings: Sequence[Setting], drop: float) -> tuple[float, str] | No
         share = (drop - a.drop) / (b.drop - a.drop)
         value = a.leakage + share * (b.leakage - a.leakage)
         if best is None or value < best[0]:
-            best = value, f"between {a.label} and {b.label}"
+            best = value, f"between {a.label}{AND}{b.label}"
     return best
 
 

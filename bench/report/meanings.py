@@ -157,7 +157,8 @@ MATCHED = {
     "allowed_drop": ("share", "accuracy that may be lost against none"),
     "setting": (
         "",
-        "of those that lose no more (in the mean), the one with the least leakage; empty where there is none",
+        "of those that lose no more (in the mean) and are not at chance, the one with the least leakage; empty where there is "
+        "none",
     ),
     "attack": ("", "its worst attack"),
     "interpolated": (
@@ -171,13 +172,17 @@ MATCHED = {
         "",
         "leakage less that of the best defense at this drop, paired over images and seeds; empty for the best",
     ),
-    "note": ("", _NOTE.format("leakage_above_best") + "; 'interpolated, not tested'"),
+    "note": (
+        "",
+        _NOTE.format("leakage_above_best")
+        + "; 'interpolated, not tested'; 'accuracy at chance' where that leaves no setting",
+    ),
     "hypervolume": (
         "",
         "area that the settings dominate, in [0, 1]²: kept accuracy (a - 1/classes)/(a of none - 1/classes) by privacy, 1 less "
         "the leakage score; both clipped",
     ),
-    "on_front": ("", "whether a setting is on the Pareto front of all defenses"),
+    "on_front": ("", "whether a setting is on the Pareto front of all defenses; none whose accuracy is at chance is"),
     "incomplete": ("settings", "settings that lack something and have no part"),
 }
 
@@ -265,4 +270,21 @@ CLAIMS = {
     "accuracy": ("share", "accuracy of the defense"),
     "baseline_accuracy": ("share", "accuracy of the baseline"),
     "note": ("", "what a reader should know"),
+}
+
+TUNED = {
+    **_PLACE,
+    **_SEED,
+    **_ATTACK,
+    "key": ("", "key of the cell's record, which may serve several levels"),
+    "tried": ("settings", "settings that were to be tried, the given one among them"),
+    "given_mse": ("", "mean squared error of the given setting on images of aux_val, attacked as if they were private"),
+    "chosen_mse": ("", "the same of the chosen setting; private images had no say in the choice"),
+    "chosen": ("", "the chosen setting: the parameters in which the tried ones differ"),
+    "other": ("", "whether another setting than the given one was chosen"),
+    "note": (
+        "",
+        "what is missing, and where the same attack with adaptive true and false chose different settings, which its gap "
+        "then compares too",
+    ),
 }

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from ..plan import Plan
-from .columns import PLACE, describe
+from .columns import PLACE, describe, figure
 from .findings import grants
 from .flags import Raised, kind_of, raised_in
-from .frames import joined
-from .matched import DROPS
-from .texts import NOT_DISTINGUISHABLE, bracket, fixed, number, present, said, undistinguished
+from .page_value import Value
+from .texts import bracket, fixed, number, present, said, undistinguished
 
 SUMMARY = (
     ("defense", "defense"),
@@ -68,42 +66,12 @@ WORST = (
 """Column of the worst cases to its head."""
 
 
-MATCHED = (
-    ("defense", "defense"),
-    ("settings", "settings"),
-    *(
-        ("leakage", f"least leakage at a drop of at most {100 * drop:g} point{'s' if drop > 0.01 else ''}")
-        for drop in DROPS
-    ),
-    ("hypervolume", "hypervolume"),
-)
-"""Column of the defenses at equal accuracy to its head."""
-
-
-@dataclass(frozen=True)
-class Value:
-    """What a table's cell shows.
-
-    Attributes:
-        text: the value; '-' where there is none.
-        interval: its 95 % interval, or a note under the value.
-        kind: ``num`` (kept in one line), ``text`` or ``wide``.
-        links: numbers of flags.
-        bad: to be seen at once.
-    """
-
-    text: str
-    interval: str = ""
-    kind: str = "text"
-    links: tuple[int, ...] = ()
-    bad: bool = False
-
-
 def heads(columns: Sequence[tuple[str, str]], plan: Plan) -> list[tuple[str, str]]:
     """Returns (head, what a tooltip says) of columns."""
     known = describe(plan)
     meanings = (
         known["matched"]
+        | known["tuned"]
         | known["attributes"]
         | known["worst_case"]
         | known["targets"]
@@ -127,36 +95,6 @@ def summary_groups(summary: pd.DataFrame, flags: Sequence[Raised]) -> list[tuple
         title = f"{place}{row['knowledge']}, {grants(row['knowledge'])}"
         groups.setdefault(title, []).append(_summary_row(row, numbers))
     return list(groups.items())
-
-
-def matched_groups(matched: pd.DataFrame) -> list[tuple[str, list[list[Value]]]]:
-    """Returns (title, rows) per place and knowledge level: each defense with its best setting at each allowed drop."""
-    many = len(matched[list(PLACE)].drop_duplicates()) > 1
-    groups: dict[str, dict[str, list[Mapping[Any, Any]]]] = {}
-    for row in matched.to_dict("records"):
-        place = f"{', '.join(str(row[n]) for n in PLACE)}: " if many else ""
-        groups.setdefault(f"{place}{row['knowledge']}", {}).setdefault(str(row["defense"]), []).append(row)
-    return [(title, [_matched_row(rows) for rows in some.values()]) for title, some in groups.items()]
-
-
-def _matched_row(rows: Sequence[Mapping[Any, Any]]) -> list[Value]:
-    first = rows[0]
-    lacks = f"{first['incomplete']} incomplete" if first["incomplete"] else ""
-    name = Value(str(first["defense"]), joined([lacks, "on the front" if first["on_front"] else ""]), bad=bool(lacks))
-    found = [_at_drop(row) for row in rows]
-    return [name, Value(str(first["settings"]), kind="num"), *found, Value(number(first, "hypervolume", 3), kind="num")]
-
-
-def _at_drop(row: Mapping[Any, Any]) -> Value:
-    if not present(row["leakage"]):
-        return Value("-", "loses more")
-    alike = "" if present(row["leakage_above_best"]) or row["interpolated"] else "the least"
-    if present(row["leakage_above_best"]) and NOT_DISTINGUISHABLE in str(row["note"]):
-        alike = "n.d. from the least"
-    mark = "≈ " if row["interpolated"] else ""
-    setting = "" if str(row["setting"]) == str(row["defense"]) else str(row["setting"])
-    drop = f"drop {number(row, 'accuracy_drop', 3)}"
-    return Value(mark + number(row, "leakage", 3), joined([bracket(row, "leakage", 3), setting, drop, alike]), "num")
 
 
 def cell_row(row: Mapping[Any, Any]) -> list[Value]:
@@ -200,7 +138,7 @@ def worst_row(row: Mapping[Any, Any]) -> list[Value]:
     return [
         _place(row),
         Value(str(row["knowledge"])),
-        Value(str(row["metric"])),
+        Value(figure(str(row["metric"])).label),
         Value(said(row, "attack")),
         _figure(row, "value", digits),
         _figure(row, "envelope", digits),
@@ -234,7 +172,7 @@ def information(text: str) -> Value:
     for opening in (" [", " ("):
         value, found, rest = text.partition(opening)
         if found and ";" not in text:
-            return Value(value, opening.strip() + rest, "num")
+            return Value(value, opening.strip() + rest, kind="num")
     return Value(text)
 
 
@@ -244,7 +182,7 @@ def _figure(row: Mapping[Any, Any], name: str, digits: int, *, mark: bool = Fals
     if text == "-":
         return Value(text)
     note = f" {undistinguished(row, name)}" if mark else ""
-    return Value((text + note).rstrip(), bracket(row, name, digits), "num")
+    return Value((text + note).rstrip(), bracket(row, name, digits), kind="num")
 
 
 def _summary_row(row: Mapping[Any, Any], numbers: Mapping[str, int]) -> list[Value]:

@@ -1,12 +1,13 @@
-"""How each attack's own loss fell."""
+"""How each attack's own loss fell, and how accurate its readers became."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .canvas import axes_at, fitted, new, nothing
+from .curves import Panel
 from .legend import Legend
 from .style import GRID, NORMAL, PAGE_WIDTH, SMALL, marker_size, styles
 
@@ -17,42 +18,44 @@ if TYPE_CHECKING:
 HEIGHT = 2.1
 """Height of the data area in inches."""
 
-Curves = Mapping[str, Mapping[str, list[list[float]]]]
 
-
-def convergence(curves: Curves, defenses: Sequence[str]) -> Figure:
-    """Draws a panel per attack and a line per defense.
+def convergence(panels: Sequence[Panel], defenses: Sequence[str]) -> Figure:
+    """Draws a panel per attack and kind of curve, and a line per defense.
 
     Args:
-        curves: attack to defense to points of step and loss.
+        panels: curves that share an axis.
         defenses: all of the suite, in its order, so that each one looks as in the other figures.
     """
-    names = [a for a in curves if curves[a]]
-    if not names:
+    panels = [p for p in panels if p.lines]
+    if not panels:
         return nothing("no attack reported a curve")
     look = styles(defenses)
-    across = min(3, len(names))
+    across = min(3, len(panels))
     width = PAGE_WIDTH if across > 1 else 5.2
-    panel = (width - 0.15) / across - 0.7
-    titles = {n: fitted(n, panel, NORMAL) for n in names}
-    head = 0.12 + 0.16 * (max(t.count("\n") for t in titles.values()) + 1)
+    panel = (width - 0.15) / across - 0.75
+    titles = [fitted(p.attack, panel, NORMAL) for p in panels]
+    heads = [f"{title}\n{fitted(p.quantity, panel, SMALL)}" for title, p in zip(titles, panels, strict=True)]
+    head = 0.12 + 0.16 * (max(t.count("\n") for t in heads) + 1)
     line_height = head + HEIGHT + 0.5
-    legend = Legend([d for d in look if any(d in curves[a] for a in names)], width)
-    lines = math.ceil(len(names) / across)
+    legend = Legend([d for d in look if any(d in p.lines for p in panels)], width)
+    lines = math.ceil(len(panels) / across)
     fig = new(width, lines * line_height + 0.1 + legend.height)
-    for i, name in enumerate(names):
-        ax = axes_at(fig, 0.7 + (i % across) * (panel + 0.7), (i // across) * line_height + head, panel, HEIGHT)
-        for defense, points in curves[name].items():
+    for i, shown in enumerate(panels):
+        ax = axes_at(fig, 0.75 + (i % across) * (panel + 0.75), (i // across) * line_height + head, panel, HEIGHT)
+        for defense, points in shown.lines.items():
             steps, values = zip(*points, strict=True)
             colour, marker = look[defense]
             every = max(1, len(steps) // 6)
             marks = {"marker": marker, "markersize": marker_size(marker, 4), "markevery": every}
             ax.plot(steps, values, color=colour, linewidth=0.9, **marks)
-        _log_axis(ax, [p[1] for points in curves[name].values() for p in points])
-        ax.set_title(titles[name], fontsize=NORMAL, loc="left", pad=4)
+        if shown.share:
+            ax.set_ylim(0, 1.02)
+            ax.tick_params(labelsize=SMALL)
+        else:
+            _log_axis(ax, [p[1] for points in shown.lines.values() for p in points])
+        ax.set_title(heads[i], fontsize=SMALL, loc="left", pad=4)
         ax.set_xlabel("step or epoch", fontsize=NORMAL)
-        if i % across == 0:
-            ax.set_ylabel("the attack's own loss", fontsize=NORMAL)
+        ax.set_ylabel("share of images (up: better)" if shown.share else "loss (down: better)", fontsize=SMALL)
         ax.grid(color=GRID, linewidth=0.5)
     legend.draw(fig, look, lines * line_height + 0.05)
     return fig

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from .canvas import axes_at, fitted, new, nothing, text_height, text_width, write
+from .canvas import axes_at, fitted, fitted_words, new, nothing, text_height, text_width, write
 from .columns import HIGH, LOW
 from .criterion import Point
 from .legend import Legend
@@ -34,14 +34,14 @@ FILLS = ("full", "none", "left", "top", "right", "bottom")
 
 
 def criterion(
-    points: Sequence[Point], rows: pd.DataFrame, units: Mapping[str, str], defenses: Sequence[str] = ()
+    points: Sequence[Point], rows: pd.DataFrame, axes: Mapping[str, str], defenses: Sequence[str] = ()
 ) -> Figure:
     """Draws the quantities that have values; colour and shape tell defenses apart, and the fill tells cuts apart.
 
     Args:
         points: the targets of one dataset.
         rows: the criterion's rows of that dataset.
-        units: quantity to its unit.
+        axes: quantity to what its axis says, with the unit; its name where that is not known.
         defenses: all of the suite, in its order, so that each one looks as in the other figures.
     """
     shown = [r for r in rows.to_dict("records") if int(r["targets"]) + int(r["censored"]) > 0]
@@ -54,7 +54,8 @@ def criterion(
     panel = (PAGE_WIDTH - 0.15) / across - 0.75
     titles = [fitted(_title(r), panel, SMALL) for r in shown]
     head = 0.15 + max(text_height(t, SMALL) for t in titles)
-    line_height = head + HEIGHT + 0.5
+    labels = [fitted_words(axes.get(str(r["quantity"]), str(r["quantity"])), panel, SMALL) for r in shown]
+    line_height = head + HEIGHT + 0.35 + max(text_height(t, SMALL) for t in labels)
     legend = Legend(names, PAGE_WIDTH, NOTE)
     places = list(dict.fromkeys(p.place for p in points))
     fills = {place: FILLS[i % len(FILLS)] for i, place in enumerate(places)}
@@ -66,8 +67,7 @@ def criterion(
         ax = axes_at(fig, left, top, panel, HEIGHT)
         _panel(ax, points, str(row["quantity"]), look, fills)
         ax.set_title(title, fontsize=SMALL, loc="left", pad=4)
-        unit = units.get(str(row["quantity"]), "")
-        ax.set_xlabel(f"{row['quantity']} ({unit})" if unit else str(row["quantity"]), fontsize=SMALL)
+        ax.set_xlabel(labels[i], fontsize=SMALL)
         if i % across == 0:
             ax.set_ylabel("MSE of the strongest attack", fontsize=NORMAL)
     legend.draw(fig, look, lines * line_height + 0.05)

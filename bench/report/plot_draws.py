@@ -12,8 +12,8 @@ from ..knowledge import split_draws
 from .canvas import axes_at, new, nothing
 from .frames import select
 from .legend import Legend
-from .style import GRID, NORMAL, PAGE_WIDTH, SMALL, marker_size, styles
-from .texts import ends_of, said
+from .style import GRID, NORMAL, PAGE_WIDTH, SMALL, marker_size, ring, styles
+from .texts import ends_of, said, undistinguished
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +23,8 @@ PANEL = 2.8
 """Height of the data area in inches."""
 
 NOTE = "bars: 95 % intervals over images and seeds   hollow: incomplete, another attack may leak more"
+
+ALIKE = "ring: not distinguishable from the undefended target that sends as often"
 
 
 def levels_with_draws(summary: pd.DataFrame) -> dict[str, list[str]]:
@@ -48,7 +50,8 @@ def leakage_by_draws(summary: pd.DataFrame) -> Figure:
     lines = math.ceil(len(levels) / across)
     width = PAGE_WIDTH if across > 1 else 6.4
     panel_width = (width - 0.9 - 0.3 * (across - 1)) / across
-    legend = Legend([d for d in look if d in set(rows["defense"])], width, NOTE)
+    alike = any(undistinguished(r, "leakage_change") for r in rows.to_dict("records"))
+    legend = Legend([d for d in look if d in set(rows["defense"])], width, NOTE, marks={ALIKE: ring()} if alike else {})
     line_height = 0.35 + PANEL + 0.55
     fig = new(width, lines * line_height + 0.1 + legend.height)
     ends = [end for row in rows.to_dict("records") for end in ends_of(row, "leakage")]
@@ -78,6 +81,9 @@ def _panel(ax: Axes, rows: pd.DataFrame, names: list[str], look: Mapping[str, tu
             elif row["knowledge"] in names:
                 points.append((split_draws(str(row["knowledge"]))[1], float(row["leakage"]), ends_of(row, "leakage")))
         points.sort()
+        for row in rows[(rows["defense"] == defense) & rows["knowledge"].isin(names)].to_dict("records"):
+            if undistinguished(row, "leakage_change"):
+                ax.plot(split_draws(str(row["knowledge"]))[1], float(row["leakage"]), zorder=3, **ring())
         for count, _, ends in points:
             ax.plot([count, count], ends, color=colour, linewidth=0.8, alpha=0.45, zorder=2)
         for count, value in broken:

@@ -12,6 +12,7 @@ import pandas as pd
 from .canvas import axes_at, fitted, new, nothing, text_height, text_width, widest, write
 from .columns import HIGH, LOW, figure
 from .frames import numbers, select
+from .matrix import is_alike
 from .style import MUTED, NORMAL, PAGE_WIDTH, SMALL, wrapped
 from .texts import fixed
 
@@ -23,8 +24,14 @@ NARROWEST, WIDEST = 0.92, 1.25
 """Width of a cell in inches: the narrowest holds an interval."""
 
 GAP, HEAD = 0.25, 0.24
+BAR = 2.4
+"""Length of the bar of colours in inches."""
+
 MAP = "cividis"
 """Blue to yellow, rising evenly in lightness: it reads the same with every form of colour blindness and in print."""
+
+NOTE = "mean over images and seeds\n[95 % interval]"
+ALIKE_NOTE = "corner: not distinguishable from none under the same attack"
 
 
 def heatmap(matrix: pd.DataFrame, name: str) -> Figure:
@@ -45,8 +52,11 @@ def heatmap(matrix: pd.DataFrame, name: str) -> Figure:
     heights = [max(0.42, text_height(label, NORMAL) + 0.08) for label in labels]
     foot = max(text_height(c, NORMAL) for c in columns) + 0.12
     panel_height = HEAD + sum(heights) + foot + 0.12
-    width = max(left + 0.1 + max(_panel_width(p, cell) for p in panels), 5.2)
-    fig = new(width, HEAD + len(panels) * panel_height + 0.55)
+    bar = left + BAR + 0.3 + text_width("0.00", SMALL) / 2  # where the note beside the colours begins
+    width = max(left + 0.1 + max(_panel_width(p, cell) for p in panels), 5.2, bar + text_width(NOTE, SMALL) + 0.1)
+    alike = any(is_alike(row, name) for row in rows.values())
+    below = HEAD + len(panels) * panel_height
+    fig = new(width, below + (0.8 if alike else 0.55))
     write(fig, 0.1, 0.05, figure(name).axis, weight="bold")
     scale, extend = colour_scale(matrix, name)
     digits = decimals(numbers(matrix, name))
@@ -63,7 +73,9 @@ def heatmap(matrix: pd.DataFrame, name: str) -> Figure:
             ax.set_yticks((ends[:-1] + ends[1:]) / 2, labels if j == 0 else [""] * len(labels), fontsize=NORMAL)
             ax.tick_params(length=0)
             at += cell * len(some) + GAP
-    _colour_bar(fig, left, HEAD + len(panels) * panel_height + 0.05, scale, digits, extend)
+    _colour_bar(fig, left, below + 0.05, scale, digits, extend)
+    if alike:
+        _explain_corner(fig, max(0.1, min(left, width - 0.3 - text_width(ALIKE_NOTE, SMALL))), below + 0.55)
     return fig
 
 
@@ -145,6 +157,8 @@ def _panel(
             ax.add_patch(_box(k, ends[i], heights[i], facecolor=colour, edgecolor="white", linewidth=0.5))
             ink = ink_on(colour[:3])
             ax.text(k + 0.5, middle - 0.09, fixed(value, digits), ha="center", va="center", fontsize=NORMAL, color=ink)
+            if is_alike(row, name):
+                ax.add_patch(_corner(k + 1, ends[i], ink))
             ends_text = f"[{short(row[name + LOW], digits)}, {short(row[name + HIGH], digits)}]"
             ax.text(k + 0.5, middle + 0.09, ends_text, ha="center", va="center", fontsize=SMALL, color=ink)
     ax.set_xlim(0, len(found[0]))
@@ -166,19 +180,36 @@ def _box(k: int, top: float, height: float, **how: Any) -> Any:
     return Rectangle((k, top), 1, height, **how)
 
 
+def _corner(right: float, top: float, colour: str) -> Any:
+    """Returns the triangle in a cell's upper right corner, in the axes' units: cells across, inches down."""
+    from matplotlib.patches import Polygon
+
+    side = 0.11
+    return Polygon([(right - side, top), (right, top), (right, top + side)], facecolor=colour, linewidth=0, gid="alike")
+
+
+def _explain_corner(fig: Figure, left: float, top: float) -> None:
+    """Draws the corner's entry in the legend."""
+    from matplotlib.patches import Polygon
+
+    width, height = fig.get_size_inches()
+    ends = [(left, top + 0.03), (left + 0.11, top + 0.03), (left + 0.11, top + 0.14)]
+    fig.add_artist(Polygon([(x / width, 1 - y / height) for x, y in ends], facecolor="black", linewidth=0))
+    write(fig, left + 0.2, top, ALIKE_NOTE, SMALL, color=MUTED)
+
+
 def _colour_bar(fig: Figure, left: float, top: float, scale: tuple[float, float], digits: int, extend: str) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
     from matplotlib.ticker import MaxNLocator
 
-    note = "mean over images and seeds\n[95 % interval]"
     if scale[1] - scale[0] < 10.0**-digits:  # one value, or none: there is nothing to tell apart
-        write(fig, left, top, note, SMALL, color=MUTED)
+        write(fig, left, top, NOTE, SMALL, color=MUTED)
         return
-    ax = axes_at(fig, left, top, 2.4, 0.12)
+    ax = axes_at(fig, left, top, BAR, 0.12)
     bar = fig.colorbar(
         ScalarMappable(Normalize(*scale), MAP), cax=ax, orientation="horizontal", ticks=MaxNLocator(4),
         extend=extend, format=f"%.{digits}f" if digits < 3 else None,
     )  # fmt: skip
     bar.ax.tick_params(labelsize=SMALL, length=2)
-    write(fig, left + 2.4 + 0.3 + text_width("0.00", SMALL) / 2, top - 0.02, note, SMALL, color=MUTED)
+    write(fig, left + BAR + 0.3 + text_width("0.00", SMALL) / 2, top - 0.02, NOTE, SMALL, color=MUTED)

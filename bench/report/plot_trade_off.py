@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..labels import defense_of
 from .canvas import axes_at, new, nothing, text_width
+from .captions import caption_points
 from .columns import HIGH, LOW
 from .frames import numbers, select
 from .legend import Legend
-from .style import GRID, MUTED, NORMAL, PAGE_WIDTH, SMALL, dot, styles
-from .texts import ends_of, said
+from .style import GRID, MUTED, NORMAL, PAGE_WIDTH, SMALL, Look, dot, ring, shared_styles
+from .sweeps import Sweep, sweeps
+from .texts import ends_of, said, undistinguished
+from .usefulness import at_chance
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,8 +25,10 @@ if TYPE_CHECKING:
 PANEL = 3.4
 """Height of the data area in inches."""
 
-NOTE = "bars: 95 % intervals   dashes: Pareto front, what no other defense beats in both\ndots: from the truth"
-HOLLOW = "   hollow: incomplete, and so not on the front"
+NOTE = "bars: 95 % intervals   dots: from the truth\ndashes: Pareto front, what no other defense beats in both"
+JOINED = "thin line: settings of one sweep, in the order of the number beside them"
+HOLLOW = "hollow: incomplete, and so not on the front"
+ALIKE = "ring: its leakage is not distinguishable from that of none"
 
 
 def trade_off(summary: pd.DataFrame, controls: Mapping[str, float] | None = None) -> Figure:
@@ -39,37 +43,42 @@ def trade_off(summary: pd.DataFrame, controls: Mapping[str, float] | None = None
     if not levels:
         return nothing("no defense has both a leakage score and an accuracy")
     # Colours go by the whole suite, so that a defense looks alike where another one has failed.
-    look = styles(list(dict.fromkeys(summary["defense"])))
-    shown = [d for d in look if d in set(rows["defense"])]
+    look = shared_styles(list(dict.fromkeys(summary["defense"])))
+    swept = sweeps([d for d in look if d in set(rows["defense"])])
+    names = {label: sweep.title for sweep in swept for label in sweep.settings}
+    shown = {names.get(d, d): look[d] for d in look if d in set(rows["defense"])}
     across = min(2, len(levels))
     lines = math.ceil(len(levels) / across)
     width = PAGE_WIDTH if across > 1 else 6.4
     panel_width = (width - 0.75 - 0.15 - 0.3 * (across - 1)) / across
-    legend = Legend(shown, width, NOTE + ("" if all(_whole(r) for r in rows.to_dict("records")) else HOLLOW))
-    legend.height += 0.15  # the note's second line
+    notes = [NOTE, JOINED if swept else "", "" if all(_whole(r) for r in rows.to_dict("records")) else HOLLOW]
+    alike = any(undistinguished(r, "leakage_change") for r in rows.to_dict("records"))
+    legend = Legend(list(shown), width, "\n".join(n for n in notes if n), marks={ALIKE: ring()} if alike else {})
     line_height = 0.75 + PANEL + 0.55
     fig = new(width, lines * line_height + 0.15 + legend.height)
     limits = _limits(rows)
     for i, level in enumerate(levels):
         left = 0.75 + (i % across) * (panel_width + 0.3)
         ax = axes_at(fig, left, 0.75 + (i // across) * line_height, panel_width, PANEL)
-        _panel(ax, select(rows, rows["knowledge"] == level), look)
+        here = select(rows, rows["knowledge"] == level)
         ax.set_xlim(limits[0])
         ax.set_ylim(limits[1])
+        _panel(ax, here, look)
+        _join(ax, here, swept, look, (panel_width, PANEL))
         ax.set_title(level, fontsize=NORMAL, weight="bold", loc="left", pad=34)
         _mark_controls(ax, controls or {}, panel_width)
         if i % across:
             ax.tick_params(labelleft=False)
         else:
             ax.set_ylabel("accuracy, share of images (up: more useful)", fontsize=NORMAL)
-    legend.draw(fig, look, lines * line_height + 0.1)
+    legend.draw(fig, shown, lines * line_height + 0.1)
     return fig
 
 
 def front_of(summary: pd.DataFrame, level: str) -> list[str]:
-    """Returns the defenses on the Pareto front of a knowledge level, by leakage; incomplete rows are not on it."""
+    """Returns the defenses on a knowledge level's Pareto front, by leakage: incomplete rows and those at chance are not."""
     rows = select(summary, (summary["knowledge"] == level) & summary["leakage"].notna() & summary["accuracy"].notna())
-    whole = [r for r in rows.to_dict("records") if _whole(r)]
+    whole = [r for r in rows.to_dict("records") if _whole(r) and not at_chance(r)]
     points = [(float(r["leakage"]), float(r["accuracy"])) for r in whole]
     names = dict(zip(reversed(points), (str(r["defense"]) for r in reversed(whole)), strict=True))
     return [names[p] for p in pareto(points)]
@@ -84,7 +93,7 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return best
 
 
-def _panel(ax: Axes, rows: pd.DataFrame, look: Mapping[str, tuple[str, str]]) -> None:
+def _panel(ax: Axes, rows: pd.DataFrame, look: Mapping[str, Look]) -> None:
     points = []
     for row in rows.to_dict("records"):
         x, y = float(row["leakage"]), float(row["accuracy"])
@@ -94,15 +103,12 @@ def _panel(ax: Axes, rows: pd.DataFrame, look: Mapping[str, tuple[str, str]]) ->
             ax.plot(*at, color=look[row["defense"]][0], linewidth=0.8, alpha=0.45, zorder=2)
         style = dot(look[row["defense"]])
         if _whole(row):
-            points.append((x, y))
+            points += [] if at_chance(row) else [(x, y)]
         else:
             style |= {"markerfacecolor": "white", "markeredgecolor": style["color"], "markeredgewidth": 1.2}
         ax.plot(x, y, zorder=3, **style)
-    for name in dict.fromkeys(defense_of(str(d)) for d in rows["defense"]):
-        swept = [r for r in rows.to_dict("records") if defense_of(str(r["defense"])) == name]
-        if len(swept) > 1:  # the settings of one defense, from the most accurate on
-            at = sorted(((float(r["leakage"]), float(r["accuracy"])) for r in swept), key=lambda p: -p[1])
-            ax.plot(*zip(*at, strict=True), color=look[swept[0]["defense"]][0], linewidth=0.8, alpha=0.6, zorder=1)
+        if undistinguished(row, "leakage_change"):
+            ax.plot(x, y, zorder=3, **ring())
     front = pareto(points)
     # Steps, not straight lines: between two defenses there is nothing to choose.
     if front:
@@ -112,6 +118,22 @@ def _panel(ax: Axes, rows: pd.DataFrame, look: Mapping[str, tuple[str, str]]) ->
     ax.set_xlabel("worst-case leakage score (right: leaks more)", fontsize=NORMAL)
     ax.grid(color=GRID, linewidth=0.5)
     ax.tick_params(labelsize=SMALL)
+
+
+def _join(
+    ax: Axes, rows: pd.DataFrame, swept: Sequence[Sweep], look: Mapping[str, Look], size: tuple[float, float]
+) -> None:
+    """Joins the settings of each sweep in the order of its number, which stands beside them where there is room."""
+    at = {str(r["defense"]): (float(r["leakage"]), float(r["accuracy"])) for r in rows.to_dict("records")}
+    named = []
+    for sweep in swept:
+        there = [d for d in sweep.settings if d in at]
+        if len(there) > 1:
+            line = zip(*(at[d] for d in there), strict=True)
+            ax.plot(*line, color=look[there[0]][0], linewidth=0.8, alpha=0.6, zorder=1)
+        # The ends come first: where room is short they say which way the line runs.
+        named += [(*at[d], sweep.settings[d]) for d in (*there[:1], *there[:0:-1])]
+    caption_points(ax, size, named, [p for d, p in at.items() if not any(d in s.settings for s in swept)])
 
 
 def _limits(rows: pd.DataFrame) -> tuple[tuple[float, float], tuple[float, float]]:

@@ -124,9 +124,9 @@ class Records:
         return record if record is not None and record["status"] == "done" else None
 
     def scores(self, key: str, metric: str) -> Scores:
-        """Returns the scores of a done cell under one metric."""
+        """Returns the scores of a done cell under one metric; none where the suite does not have it."""
         self.get("cell", key)
-        return self._scores[key, metric]
+        return self._scores.get((key, metric), NOT_JUDGED)
 
     def state(self, kind: str, key: str) -> State:
         """Returns how a node stands; without a record, what it needs may say why."""

@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from .sweeps import sweeps
+
 # Okabe and Ito's palette, its yellow (unreadable on white) replaced by a dark brown: told apart with every common form
 # of colour blindness, and in print by their markers.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A4A12")
@@ -30,11 +32,25 @@ MUTED = "#555555"
 GRID = "#dddddd"
 
 
-def styles(names: Sequence[str]) -> dict[str, tuple[str, str]]:
+Look = tuple[str, str]
+"""A colour and a marker."""
+
+
+def styles(names: Sequence[str]) -> dict[str, Look]:
     """Returns name to (colour, marker); the order of the suite decides, 88 names differ."""
     return {
         n: (COLOURS[i % len(COLOURS)], MARKERS[(i + i // len(COLOURS)) % len(MARKERS)]) for i, n in enumerate(names)
     }
+
+
+def shared_styles(names: Sequence[str]) -> dict[str, Look]:
+    """Returns name to (colour, marker), where all settings of a sweep look like the first of them in :func:`styles`.
+
+    Everything else looks as it does there, so that figures can be read side by side.
+    """
+    first = {label: min(sweep.settings, key=list(names).index) for sweep in sweeps(names) for label in sweep.settings}
+    look = styles(names)
+    return {n: look[first.get(n, n)] for n in names}
 
 
 def marker_size(marker: str, size: float = 7) -> float:
@@ -47,6 +63,12 @@ def dot(look: tuple[str, str]) -> dict[str, Any]:
     size = marker_size(look[1])
     edge = {"markeredgecolor": "white", "markeredgewidth": 0.6}
     return {"color": look[0], "marker": look[1], "markersize": size, "linestyle": "none", **edge}
+
+
+def ring(size: float = 11) -> dict[str, Any]:
+    """Returns how the ring is drawn around a point that cannot be told apart from the undefended target."""
+    edge = {"markeredgecolor": MUTED, "markeredgewidth": 0.9}
+    return {"marker": "o", "markersize": size, "linestyle": "none", "markerfacecolor": "none", **edge}
 
 
 def wrapped(text: str, width: int = 22) -> str:

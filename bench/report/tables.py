@@ -18,6 +18,7 @@ from .matched import build_matched, build_pairs
 from .reading import Read, Records
 from .summary import build_summary
 from .targets import build_targets
+from .tuning import build_tuned
 from .worst_case import build_worst_case
 
 
@@ -36,6 +37,7 @@ class Results:
         per_image: a row per cell, knowledge level and private image.
         criterion: a row per dataset and quantity: does it predict how well the strongest attack does?
         claims: a row per claim of the suite and figure that decides it.
+        tuned: a row per cell of a tuned attack: what its choice of settings gained on the attacker's own images.
         suite: the resolved suite as plain values.
     """
 
@@ -49,6 +51,7 @@ class Results:
     per_image: pd.DataFrame
     criterion: pd.DataFrame
     claims: pd.DataFrame
+    tuned: pd.DataFrame
     suite: dict[str, Any]
 
 
@@ -68,6 +71,7 @@ def build_tables(plan: Plan, read: Read) -> tuple[Results, Records]:
         per_image=build_per_image(plan, records),
         criterion=build_criterion(plan, targets, cells),
         claims=build_claims(plan, records, targets, cells),
+        tuned=build_tuned(plan, records),
         suite=plan.suite,
     )
     return results, records

@@ -14,6 +14,7 @@ from ..plan import Plan
 from ..store import Store, write_text
 from ..store.atomic import write_bytes
 from .claims_text import claims_markdown
+from .columns import column_words
 from .exported import latex, markdown
 from .figures import Drawn, draw_figures
 from .frames import csv
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     import torch
 
 TABLES = (
-    "targets", "cells", "summary", "worst_case", "matched", "pairs", "attributes", "per_image", "criterion", "claims"
+    "targets", "cells", "summary", "worst_case", "matched", "pairs", "attributes", "per_image", "criterion", "claims",
+    "tuned",
 )  # fmt: skip
 """Tables that are written as CSV."""
 
@@ -56,14 +58,15 @@ def write_derived(
     written = []
     for name in TABLES:
         table = getattr(tables, name)
-        if name in ("claims", "attributes") and table.empty:
-            (folder / f"{name}.csv").unlink(missing_ok=True)  # most suites test no claims and read no attribute
+        if name in ("claims", "attributes", "tuned") and table.empty:
+            # Most suites test no claims, read no attribute and tune no attack.
+            (folder / f"{name}.csv").unlink(missing_ok=True)
             continue
         written.append(_text(folder / f"{name}.csv", csv(table)))
     written.append(_text(folder / "summary.md", markdown(tables.summary)))
     written.append(_text(folder / "summary.tex", latex(tables.summary)))
     if not tables.claims.empty:
-        written.append(_text(folder / "claims.md", claims_markdown(tables.claims)))
+        written.append(_text(folder / "claims.md", claims_markdown(tables.claims, column_words(plan.suite))))
     pictures: list[Picture] = []
     at = folder / "plots"
     for drawn in draw_figures(plan, tables, records, store.read_artifact, None if no_images else private):

@@ -17,9 +17,12 @@ from splitaudit.config.suite import Suite
 from splitaudit.plan import Plan
 from splitaudit.plugins import DEFENSES, METRICS
 from splitaudit.report.claims import COLUMNS, build_claims
+from splitaudit.report.claims_sentences import measured, needed
+from splitaudit.report.claims_sentences import verdict as verdict_of
 from splitaudit.report.claims_sides import Side
-from splitaudit.report.claims_text import claim_rows, claims_markdown
+from splitaudit.report.claims_text import claim_lines, claim_rows, claims_markdown
 from splitaudit.report.claims_verdict import compared, decide, weigh
+from splitaudit.report.findings import verdicts
 from splitaudit.report.meanings import CLAIMS
 
 BASE = {
@@ -145,7 +148,7 @@ def test_a_censored_figure_never_stands_as_a_value_but_its_limit_may_refute() ->
     assert math.isnan(row["value"])
     assert row["value_hi"] == pytest.approx(2.1 / 5.0)
     assert (row["defense_value_lo"], row["defense_value_hi"], row["baseline_value_lo"]) == (1.9, 2.1, 5.0)
-    assert "old >= 5.00" in claim_rows(pd.DataFrame([row]))[0][4]
+    assert "at least 5.00 with old (accuracy" in measured(row, {})
     assert row["verdict"] == "holds"
     assert "at_ceiling" in row["note"]
     information["mi_mine_status"]["new"] = "at_ceiling"
@@ -260,14 +263,19 @@ def test_the_texts_state_each_claim_once_with_its_figures_verdicts_and_accuracie
     found = results({"new": 1.5, "old": 1.0, "none": 0.1})
     plan = Plan({"metrics": [{"name": "mse", "params": {}}], "claims": [made.model_dump(mode="json")]}, targets=[PLACE])
     frame = build_claims(plan, *found)
-    first, second = claim_rows(frame)
-    assert first[0] == "s [p]"
+    first, second = claim_rows(frame, {"mse": "mean squared error"})
+    assert first[0] == "s (published: p)"
     assert first[-1] == "holds"
     assert second[0] == second[-1] == ""
-    assert "1.5 [1.5, 1.5]" in first
-    text = claims_markdown(frame)
-    assert text.count("s [p]") == 1
-    assert "- c, mse: a note" in text
+    assert second[1] == (
+        "Mean squared error under decoder: 1.524 with new, 1.016 with old. "
+        "The ratio (new / old) is 1.5 [1.5, 1.5]; the claim needs at least 1.3."
+    )
+    assert second[2] == "holds"
+    assert "computed as in the paper's code" in first[1]
+    text = claims_markdown(frame, {"mse": "mean squared error"})
+    assert text.count("s (published: p)") == 1
+    assert "- s, by mean squared error: a note" in text
 
 
 def test_a_limit_without_end_is_no_number_in_the_table() -> None:
@@ -284,7 +292,7 @@ def test_a_limit_without_end_is_no_number_in_the_table() -> None:
     frame = build_claims(plan, *found)
     assert frame.loc[0, "verdict"] == "does not hold"
     assert math.isnan(frame.loc[0, "value_hi"])
-    assert "[2.38, ?]" in claim_rows(frame)[0]
+    assert "The ratio (new / old) lies in [2.38, no limit]; the claim needs at most 0.5." in claim_rows(frame, {})[0][1]
 
 
 # -- several baselines ------------------------------------------------------------------------------------------------
@@ -398,7 +406,7 @@ def test_an_infinite_comparison_is_called_so_in_the_table() -> None:
     made = claim(at_most=0.5, figures=[{"column": "edge_flops"}])
     metrics = [{"name": "cost", "params": {}}]
     frame = build_claims(Plan({"metrics": metrics, "claims": [made.model_dump(mode="json")]}, targets=[PLACE]), *found)
-    assert "infinite" in claim_rows(frame)[0]
+    assert "The ratio (new / old) is infinite" in claim_rows(frame, {})[0][1]
 
 
 def test_a_constant_wire_carries_0_nats_which_is_a_value() -> None:
@@ -484,7 +492,8 @@ def test_a_value_without_an_interval_says_so_in_the_table() -> None:
     made = claim(at_most=0.5, figures=[{"column": "eiv_dims"}])
     found = results({"new": 1.0, "old": 1.0, "none": 1.0}, eiv_dims={"new": 4.0, "old": 10.0, "none": 12.0})
     frame = build_claims(Plan({"metrics": [], "claims": [made.model_dump(mode="json")]}, targets=[PLACE]), *found)
-    assert "0.4 (no interval)" in claim_rows(frame)[0]
+    assert "The ratio (new / old) is 0.4 (no interval)" in claim_rows(frame, {})[0][1]
+    assert claim_rows(frame, {})[0][2] == "not decided (without an interval nothing is decided)"
 
 
 # -- several seeds ----------------------------------------------------------------------------------------------------
@@ -626,11 +635,79 @@ def test_a_note_on_all_figures_of_a_claim_is_said_once() -> None:
     found = results({"new": 1.5, "old": 1.0, "none": 0.1}, val_rising={"new": True, "old": True})
     metrics = [{"name": "mse", "params": {}}]
     frame = build_claims(Plan({"metrics": metrics, "claims": [made.model_dump(mode="json")]}, targets=[PLACE]), *found)
-    text = claims_markdown(frame)
+    text = claims_markdown(frame, {})
     assert text.count("still rising") == 1
-    assert "- c: validation accuracy still rising: new, old\n" in text
-    assert "- c, mse: weak\n" in text
-    assert [row[2] for row in claim_rows(frame)] == ["trustworthy", "trustworthy, no vote"]
+    assert "- s: validation accuracy still rising: new, old\n" in text
+    assert "- s, by mse: weak\n" in text
+    assert [line.common for line in claim_lines(frame, {})] == [("validation accuracy still rising: new, old",), ()]
+    assert [line.why for line in claim_lines(frame, {})] == ["", "only shown: it has no vote"]
+
+
+ROW = rows_of(claim(), results({"new": 1.5, "old": 1.0, "none": 0.1}))[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, "The ratio (new / old) is 1.5 [1.5, 1.5]; the claim needs at least 1.3."),
+        ({"threshold": "<= 0.5"}, "the claim needs at most 0.5."),
+        ({"compare": "inverse ratio"}, "The ratio (old / new) is 1.5"),
+        ({"compare": "difference"}, "The difference (new less old) is +1.5 [+1.5, +1.5]"),
+        ({"interval": "exact"}, "The ratio (new / old) is 1.5, exactly"),
+        ({"attack": "rmle; decoder"}, "under rmle on new and decoder on old: 1.524 with new"),
+        ({"baseline": ""}, "1.524 with new (accuracy 0.900); there is nothing to compare it with."),
+        ({"defense_value": None, "baseline": ""}, "no figure with new (accuracy 0.900); there is nothing"),
+        (
+            {"defense_value": None, "defense_value_lo": 1.0, "defense_value_hi": 2.0},
+            "between 1.00 and 2.00 with new (accuracy",
+        ),
+    ],
+)
+def test_what_was_measured_is_a_sentence(change: dict[str, Any], said: str) -> None:
+    text = measured(ROW | change, {"mse": "mean squared error"})
+    assert said in text
+    assert text.startswith("Mean squared error")
+    assert text.endswith(".")
+    assert "nan" not in text
+    assert "None" not in text
+
+
+@pytest.mark.parametrize(
+    ("threshold", "words"),
+    [
+        (">= 1e-09", "more than 0"),
+        ("<= -1e-09", "less than 0"),
+        (">= -0.03", "at least -0.03"),
+        ("<= 0.5", "at most 0.5"),
+    ],
+)
+def test_what_a_claim_needs_is_said_in_words(threshold: str, words: str) -> None:
+    assert needed({"threshold": threshold}) == words
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"value_lo": 1.2, "value_hi": 1.6}, "the interval holds values on both sides of 1.3"),
+        ({"value_lo": -1.0, "value_hi": 1.0, "threshold": ">= 1e-09"}, "the interval holds values on both sides of 0"),
+        ({"value_lo": math.nan, "value_hi": math.nan}, "without an interval nothing is decided"),
+        ({"baseline": ""}, "no comparison"),
+        ({"note": "new is useless: no evidence"}, "the defense does not do its task, so it is no evidence"),
+        ({}, "it holds for this baseline, and something is missing: see the notes"),
+        ({"decides": False, "baseline": ""}, "no comparison; only shown: it has no vote"),
+    ],
+)
+def test_what_is_not_decided_says_why(change: dict[str, Any], why: str) -> None:
+    assert verdict_of(ROW | {"verdict": "not decided"} | change) == ("not decided", why)
+
+
+def test_the_verdicts_are_counted_each_with_its_statements() -> None:
+    frame = pd.DataFrame(
+        [ROW | {"claim": str(i), "says": f"s{i}.", "overall": "holds" if i else "not decided"} for i in range(3)]
+    )
+    assert verdicts(frame) == [("holds", ["s1", "s2"]), ("not decided", ["s0"])]
+    two = pd.concat([frame, frame.assign(cut="other")])
+    assert verdicts(two)[1] == ("not decided", ["s0 (d, b, c)", "s0 (d, b, other)"])
 
 
 def test_the_results_format_lists_every_column_of_the_claims() -> None:

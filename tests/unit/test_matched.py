@@ -11,7 +11,7 @@ from audited_records import Errors, audited
 
 from splitaudit.report.matched import DROPS, build_matched, build_pairs
 from splitaudit.report.meanings import MATCHED, PAIRS
-from splitaudit.report.page_tables import matched_groups
+from splitaudit.report.page_matched import matched_groups
 from splitaudit.report.summary import build_summary
 
 PAGE = Path(__file__).parents[2] / "docs" / "results-format.md"
@@ -156,7 +156,16 @@ def test_the_page_names_the_setting_and_marks_what_was_interpolated() -> None:
     noise = rows[1]
     assert noise[0].text == "noise"
     assert noise[4].text.startswith("≈ ")
-    assert f"between {HALF} and {TWO}" in noise[4].interval
+    assert noise[4].lines == ("sigma 0.5 to 2, interpolated", "drop 0.050")
+    assert noise[2].text.startswith("≈ ")
+
+
+def test_the_page_names_the_exact_setting_with_its_interval() -> None:
+    frame = matched(of({"none": 0.01, HALF: 0.1, ONE: 0.3}), {}, NOISE)
+    ((_, (none, noise)),) = matched_groups(frame)
+    assert noise[2].interval.startswith("[")
+    assert noise[2].lines == ("sigma 1", "drop 0.000", "the least")
+    assert none[2].lines == ("drop 0.000",), "without a parameter there is no setting to name"
 
 
 @pytest.mark.parametrize(("table", "meanings"), [("matched", MATCHED), ("pairs", PAIRS)])

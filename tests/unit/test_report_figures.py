@@ -14,9 +14,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from report_frames import ATTACKS, DEFENSES, SCALES, matrix_frame, problems, summary_frame, texts
 
-from splitaudit.report.canvas import fitted, text_width
-from splitaudit.report.criterion import Point
-from splitaudit.report.figures import _criterion_caption
+from splitaudit.plan import Plan
+from splitaudit.plugins import METRICS
+from splitaudit.report.canvas import fitted, fitted_words, text_width
+from splitaudit.report.columns import is_measure, measure_columns
+from splitaudit.report.criterion import Point, main_quantities
+from splitaudit.report.curves import Panel
+from splitaudit.report.figures import _criterion_caption, quantity_axes
 from splitaudit.report.plot_convergence import convergence, log_ticks
 from splitaudit.report.plot_cost import edge_cost
 from splitaudit.report.plot_criterion import ARROW, criterion
@@ -24,7 +28,7 @@ from splitaudit.report.plot_draws import leakage_by_draws, levels_with_draws
 from splitaudit.report.plot_heatmap import MAP, colour_scale, decimals, heatmap, ink_on, short
 from splitaudit.report.plot_pictures import reconstructions
 from splitaudit.report.plot_trade_off import front_of, trade_off
-from splitaudit.report.style import COLOURS, MUTED, PAGE_WIDTH, styles, wrapped
+from splitaudit.report.style import COLOURS, MUTED, PAGE_WIDTH, shared_styles, styles, wrapped
 
 CONTROLS = {"mean_colour": 0.769, "thumbnail-4": 0.923, "thumbnail-8": 0.963, "thumbnail-16": 0.987}
 CURVE = [[float(i), 0.1 / i] for i in range(1, 40)]
@@ -57,11 +61,13 @@ MANY = [
     for i, d in enumerate(DEFENSES[:8])
 ]
 MANY_ROWS = pd.DataFrame([CRITERION.iloc[0].to_dict() | {"quantity": q, "censored": 0} for q in QUANTITIES])
+WORDS = "code length of the wire, with neighbours as context (bits)"
 FEW = DEFENSES[:1], ATTACKS[:1]
 
 
-def curves(defenses: tuple[str, ...], attacks: tuple[str, ...]) -> dict[str, dict[str, list[list[float]]]]:
-    return {a: {d: [[s, v * (k + 1)] for s, v in CURVE] for k, d in enumerate(defenses)} for a in attacks}
+def curves(defenses: tuple[str, ...], attacks: tuple[str, ...], *, share: bool = False) -> list[Panel]:
+    lines = {d: [[s, v * (k + 1)] for s, v in CURVE] for k, d in enumerate(defenses)}
+    return [Panel(a, "accuracy of the stand-in on own images", share, lines) for a in attacks]
 
 
 FIGURES: dict[str, Callable[[], Figure]] = {
@@ -90,8 +96,9 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "cost of nothing": lambda: edge_cost(summary_frame().drop(columns=["edge_macs", "wire_bytes"]).iloc[:, :20]),
     "convergence": lambda: convergence(curves(DEFENSES, ATTACKS[1:]), DEFENSES),
     "convergence of one": lambda: convergence(curves(*FEW), DEFENSES),
-    "convergence of nothing": lambda: convergence({"prior": {}}, DEFENSES),
-    "criterion": lambda: criterion(TARGETS, CRITERION, {"bits": "bits"}, DEFENSES),
+    "convergence of nothing": lambda: convergence([Panel("prior", "", False, {})], DEFENSES),
+    "convergence of shares": lambda: convergence(curves(DEFENSES[:2], ATTACKS[:5], share=True), DEFENSES),
+    "criterion": lambda: criterion(TARGETS, CRITERION, {"bits": WORDS}, DEFENSES),
     "criterion at several cuts": lambda: criterion(MANY, MANY_ROWS, {}, DEFENSES),
     "pictures": lambda: reconstructions([(wrapped(d), PICTURES) for d in DEFENSES]),
     "pictures beside failures": lambda: reconstructions([("truth", PICTURES), ("a\nb", "failed: " + "because " * 40)]),
@@ -169,11 +176,11 @@ def test_numbers_stand_out_from_every_colour_of_a_heat_map(step: int) -> None:
 def test_a_defense_without_a_figure_keeps_the_colours_of_the_others() -> None:
     """Colours go by the suite, so that a figure without some defense can be compared with one that has it."""
     look = styles(DEFENSES)
-    drawn = convergence({"rmle": {DEFENSES[5]: CURVE}}, DEFENSES).axes[0].lines[0]
+    drawn = convergence([Panel("rmle", "loss", False, {DEFENSES[5]: CURVE})], DEFENSES).axes[0].lines[0]
     assert (drawn.get_color(), drawn.get_marker()) == look[DEFENSES[5]]
     points = trade_off(summary_frame(DEFENSES[:7], ("query",), missing=DEFENSES[1:5])).axes[0].lines
     assert {p.get_color() for p in points if p.get_marker() in "os^DvPX*<>h"} == {
-        look[d][0] for d in (DEFENSES[0], *DEFENSES[5:7])
+        shared_styles(DEFENSES[:7])[d][0] for d in (DEFENSES[0], *DEFENSES[5:7])
     }
 
 
@@ -198,6 +205,32 @@ def test_the_fill_of_a_marker_tells_cuts_apart_and_the_key_names_them() -> None:
     keys = [a for a in figure.artists if isinstance(a, Line2D) and a.get_color() == MUTED]
     assert [str(k.get_fillstyle()) for k in keys] == fills
     assert set(CUTS) <= {t.get_text() for t in figure.texts}
+
+
+def test_the_axes_of_a_criterion_say_what_is_measured_and_in_what_unit() -> None:
+    """They once bore the columns' names."""
+    metrics = ("mse", "accuracy", "mutual_information", "entropy", "effective_information_volume", "fisher_information")
+    plan = Plan({"metrics": [{"name": n, "params": {}} for n in metrics]})
+    axes = quantity_axes(plan)
+    for name in main_quantities(plan):
+        words = axes[name].rsplit(" (", 1)[0]
+        assert name not in words
+        assert "_" not in words
+        assert " " in words
+    assert axes["mi_mine_nats"].endswith(" (nats)")
+    assert axes["mi_upper_nats"] == "upper bound on the mutual information (nats)"
+    ax = criterion(
+        TARGETS, CRITERION, {"nats": "what a wire of many elements tells of an image (nats)"}, DEFENSES
+    ).axes[0]
+    assert ax.get_xlabel().replace("\n", " ") == "what a wire of many elements tells of an image (nats)"
+
+
+@pytest.mark.parametrize("text", ["a sentence of some words", "one", "", "x" * 70 + " and more"])
+def test_sentences_are_broken_between_words_and_fit(text: str) -> None:
+    found = fitted_words(text, 1.1, 8)
+    assert "".join(found.split()) == "".join(text.split())
+    assert text_width(found, 8) <= 1.1
+    assert "of some" in fitted_words("a sentence of some words", 1.1, 8)
 
 
 def test_a_criterion_says_the_correlation_within_cuts_only_where_it_is_another_one() -> None:
@@ -320,3 +353,13 @@ def test_a_line_of_draws_runs_from_the_fewest_on_and_levels_with_one_count_have_
     assert list(line.get_xdata()) == [1, 4, 16]
     known = frame.set_index("knowledge")["leakage"]
     assert list(line.get_ydata()) == [known[n] for n in ("query", "query:4", "query:16")]
+
+
+def test_every_column_is_called_something_that_can_stand_alone() -> None:
+    """What stands in a sentence or on an axis must not begin with 'the same': there is nothing before it."""
+    main = {n: c for m in METRICS.names() if is_measure(m) for n, c in measure_columns(m).items() if not c.detail}
+    quantity = {
+        n: c.words for n, c in main.items() if c.higher_means not in ("neither",) and not n.endswith(("_lo", "_hi"))
+    }
+    assert not [n for n, words in quantity.items() if words.startswith(("the same", "that ", "lower end", "upper end"))]
+    assert not [n for n, words in quantity.items() if n != "dfil_unbiased_mse" and "_" in words]

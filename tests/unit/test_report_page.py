@@ -272,4 +272,20 @@ def test_the_findings_begin_with_the_verdicts_on_claims(tmp_path: Path) -> None:
     html = (tmp_path / "report.html").read_text()
     claims = build_tables(plan, Store.open(tmp_path).read)[0].claims
     found = words(html.split('id="found"')[1].split('id="summary"')[0])
-    assert f"The error is above that of noise: {claims['overall'].iloc[0]} ." in found
+    assert f"{claims['overall'].iloc[0].capitalize()} : The error is above that of noise." in found
+    tested = words(html.split('<h2 id="claims">')[1].split("<h2")[0])
+    assert "The error is above that of noise (published: above)" in tested
+    assert " with siftfunnel (accuracy" in tested
+    assert "; the claim needs at least 1." in tested
+
+
+@pytest.mark.usefixtures("unrendered")
+@pytest.mark.parametrize("metrics", [["mse"], ["ssim", "accuracy"], ["ssim"]], ids="+".join)
+def test_a_suite_with_few_metrics_and_one_defense_has_its_report(metrics: list[str], tmp_path: Path) -> None:
+    """Without mse there is no leakage score, and the report once ended in a KeyError."""
+    raw = suite(metrics=metrics, seeds=[0], defenses=["none"], attacks=["prior", {"name": "decoder", "tune": 2}])
+    plan, _ = store_run(tmp_path, raw, images=False)
+    write_derived(tmp_path, plan, Store.open(tmp_path), None, no_images=True)
+    html = (tmp_path / "report.html").read_text()
+    assert ("there is no finding" in html) == ("mse" not in metrics)
+    assert 'id="tuned"' in html

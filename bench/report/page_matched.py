@@ -1,0 +1,61 @@
+"""The table of defenses at equal accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from .columns import PLACE
+from .frames import joined
+from .matched import AND
+from .page_value import Value
+from .sweeps import between_words, setting_words
+from .texts import NOT_DISTINGUISHABLE, bracket, number, present, said
+from .usefulness import DROPS
+
+MATCHED = (
+    ("defense", "defense"),
+    ("settings", "settings"),
+    *(
+        ("leakage", f"least leakage, drop of at most {100 * drop:g} point{'s' if drop > 0.01 else ''}")
+        for drop in DROPS
+    ),
+    ("hypervolume", "hypervolume"),
+)
+"""Column of the defenses at equal accuracy to its head."""
+
+
+def matched_groups(matched: pd.DataFrame) -> list[tuple[str, list[list[Value]]]]:
+    """Returns (title, rows) per place and knowledge level: each defense with its best setting at each allowed drop."""
+    many = len(matched[list(PLACE)].drop_duplicates()) > 1
+    groups: dict[str, dict[str, list[Mapping[Any, Any]]]] = {}
+    for row in matched.to_dict("records"):
+        place = f"{', '.join(str(row[n]) for n in PLACE)}: " if many else ""
+        groups.setdefault(f"{place}{row['knowledge']}", {}).setdefault(str(row["defense"]), []).append(row)
+    return [(title, [_matched_row(rows) for rows in some.values()]) for title, some in groups.items()]
+
+
+def _matched_row(rows: Sequence[Mapping[Any, Any]]) -> list[Value]:
+    first = rows[0]
+    lacks = f"{first['incomplete']} incomplete" if first["incomplete"] else ""
+    name = Value(str(first["defense"]), joined([lacks, "on the front" if first["on_front"] else ""]), bad=bool(lacks))
+    found = [_at_drop(row) for row in rows]
+    return [name, Value(str(first["settings"]), kind="num"), *found, Value(number(first, "hypervolume", 3), kind="num")]
+
+
+def _at_drop(row: Mapping[Any, Any]) -> Value:
+    if not present(row["leakage"]):
+        note = said(row, "note")
+        return Value("-", "loses more" if note == "-" else note)
+    drop = f"drop {number(row, 'accuracy_drop', 3)}"
+    if row["interpolated"]:
+        low, high = str(row["setting"]).removeprefix("between ").split(AND, 1)
+        setting = f"{between_words(low, high)}, interpolated"
+        return Value(f"≈ {number(row, 'leakage', 3)}", lines=(setting, drop), kind="num")
+    alike = "" if present(row["leakage_above_best"]) else "the least"
+    if present(row["leakage_above_best"]) and NOT_DISTINGUISHABLE in str(row["note"]):
+        alike = "n.d. from the least"
+    lines = tuple(t for t in (setting_words(str(row["setting"])), drop, alike) if t)
+    return Value(number(row, "leakage", 3), bracket(row, "leakage", 3), lines, "num")

@@ -1,0 +1,157 @@
+"""A difference inside its interval is marked in figures by the same paired intervals as in tables."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pandas as pd
+import pytest
+from audited_records import Errors, audited
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from report_frames import ATTACKS, DEFENSES, matrix_frame, problems, summary_frame, texts
+
+from splitaudit.report.captions import MARKER, caption_points
+from splitaudit.report.matrix import build_matrix, is_alike
+from splitaudit.report.plot_draws import leakage_by_draws
+from splitaudit.report.plot_heatmap import heatmap
+from splitaudit.report.plot_trade_off import trade_off
+from splitaudit.report.style import MUTED, PAGE_WIDTH, shared_styles
+from splitaudit.report.summary import build_summary
+
+ERRORS: Errors = {}
+for _seed in range(3):
+    ERRORS |= {
+        ("none", "a", _seed): 0.2 + _seed / 100,
+        ("far", "a", _seed): 0.9,
+        ("near", "a", _seed): 0.23 - _seed / 100,
+    }
+
+
+def rings(ax: Axes) -> list[tuple[float, float]]:
+    return [
+        (float(line.get_xdata()[0]), float(line.get_ydata()[0]))  # type: ignore[index,arg-type]
+        for line in ax.lines
+        if line.get_markerfacecolor() == "none" and line.get_markeredgecolor() == MUTED
+    ]
+
+
+def test_a_trade_off_rings_a_difference_that_holds_zero_and_no_other() -> None:
+    summary = build_summary(*audited(ERRORS))
+    rows = summary.set_index("defense")
+    assert rows.loc["near", "leakage_change_lo"] <= 0 <= rows.loc["near", "leakage_change_hi"]
+    assert rows.loc["far", "leakage_change_hi"] < 0
+    figure = trade_off(summary)
+    (found,) = rings(figure.axes[0])
+    assert found == pytest.approx((rows.loc["near", "leakage"], rows.loc["near", "accuracy"]))
+    assert any("ring: its leakage is not distinguishable" in t.get_text() for t in figure.texts)
+
+
+def test_without_such_a_difference_there_is_no_ring_and_no_entry_for_it() -> None:
+    figure = trade_off(build_summary(*audited({k: v for k, v in ERRORS.items() if k[0] != "near"})))
+    assert rings(figure.axes[0]) == []
+    assert not any("ring" in t.get_text() for t in figure.texts)
+
+
+def test_the_matrix_compares_an_attack_with_the_same_one_on_none() -> None:
+    errors = ERRORS | {("none", "weak", s): 0.9 for s in range(3)} | {("far", "weak", s): 0.2 for s in range(3)}
+    rows = {(r["defense"], r["attack"]): r for r in build_matrix(*audited(errors)).to_dict("records")}
+    for name in ("leakage", "mse", "equivalent_resolution"):
+        assert is_alike(rows["near", "a"], name)
+        assert not any(is_alike(rows[at], name) for at in (("far", "a"), ("none", "a"), ("far", "weak")))
+
+
+def test_what_is_missing_on_either_side_is_not_called_alike() -> None:
+    for gone in ("none", "near"):
+        rows = build_matrix(*audited(ERRORS | {(gone, "a", 1): None})).to_dict("records")
+        assert not any(is_alike(r, "leakage") for r in rows if r["defense"] == "near")
+
+
+def corners(figure: Figure) -> list[tuple[float, float]]:
+    """Returns (panel, column) of the marked cells."""
+    return [(i, p.get_xy()[1][0] - 1) for i, ax in enumerate(figure.axes) for p in ax.patches if p.get_gid() == "alike"]  # type: ignore[attr-defined]
+
+
+def test_a_heat_map_marks_the_cells_that_are_not_distinguishable_and_says_what_the_mark_means() -> None:
+    matrix = build_matrix(*audited(ERRORS))
+    figure = heatmap(matrix, "leakage")
+    assert len(corners(figure)) == 1
+    assert any("corner: not distinguishable from none" in t.get_text() for t in figure.texts)
+    far = heatmap(matrix[matrix["defense"] != "near"], "leakage")
+    assert corners(far) == []
+    assert not any("corner" in t.get_text() for t in far.texts)
+
+
+@pytest.mark.parametrize(
+    ("defenses", "attacks"), [(DEFENSES, ATTACKS), (DEFENSES[:1], ATTACKS[:1]), (DEFENSES[:2], ATTACKS[1:2])]
+)
+def test_a_marked_heat_map_of_any_size_fits_the_page(defenses: tuple[str, ...], attacks: tuple[str, ...]) -> None:
+    figure = heatmap(matrix_frame(defenses, attacks).assign(leakage_alike=True), "leakage")
+    assert float(figure.get_size_inches()[0]) <= PAGE_WIDTH + 1e-9
+    assert problems(figure) == []
+
+
+def alike(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(leakage_change_note="not distinguishable; one seed: training noise not included")
+
+
+def test_the_figure_of_draws_rings_them_too() -> None:
+    frame = alike(summary_frame(("none", "x"), ("query", "query:4")))
+    assert len(rings(leakage_by_draws(frame).axes[0])) == 4
+    assert rings(leakage_by_draws(frame.assign(leakage_change_note="")).axes[0]) == []
+
+
+@pytest.mark.parametrize("count", [1, 27, 60])
+def test_the_legend_of_many_defenses_stays_readable_with_its_marks(count: int) -> None:
+    names = ("none", *(f"some_defense_{i}" for i in range(count - 1)))
+    figure = trade_off(alike(summary_frame(names)))
+    assert problems(figure) == []
+    said = [t.get_text().replace("\n", "") for t in texts(figure)]
+    assert all(said.count(n) == 1 for n in names)
+
+
+# -- sweeps -----------------------------------------------------------------------------------------------------------
+
+SWEEP = [f"noise(sigma={s})" for s in (2, 0.5, 1)]
+
+
+def swept(**columns: Any) -> pd.DataFrame:
+    frame = summary_frame(("none", *SWEEP, "siftfunnel"), ("query",))
+    return frame.assign(leakage=[0.9, 0.3, 0.8, 0.5, 0.6], accuracy=[0.9, 0.6, 0.85, 0.88, 0.7], **columns)
+
+
+def test_a_sweep_is_one_look_one_entry_and_a_line_in_the_order_of_its_number() -> None:
+    figure = trade_off(swept())
+    ax = figure.axes[0]
+    (line,) = [a for a in ax.lines if len(a.get_xdata()) == 3 and a.get_linestyle() == "-"]  # type: ignore[arg-type]
+    assert list(line.get_xdata()) == [0.8, 0.5, 0.3], "by sigma: 0.5, 1, 2; accuracy would have given another order"  # type: ignore[arg-type]
+    colour, marker = shared_styles(["none", *SWEEP, "siftfunnel"])[SWEEP[0]]
+    assert sum(a.get_marker() == marker and a.get_color() == colour for a in ax.lines) == 3
+    said = [t.get_text().replace("\n", " ") for t in figure.texts]
+    assert "noise: sigma 0.5, 1, 2" in said
+    assert not any(s in said for s in SWEEP)
+    assert sorted(t.get_text() for t in ax.texts) == ["0.5", "1", "2"]
+
+
+def test_a_sweep_of_which_one_setting_is_left_is_a_point() -> None:
+    frame = swept()
+    frame.loc[frame["defense"].isin(SWEEP[1:]), "leakage"] = float("nan")
+    figure = trade_off(frame)
+    assert not [a for a in figure.axes[0].lines if len(a.get_xdata()) == 3 and a.get_linestyle() == "-"]  # type: ignore[arg-type]
+    assert SWEEP[0] in [t.get_text() for t in figure.texts]
+
+
+def test_captions_of_points_in_one_place_are_left_out_rather_than_overlap() -> None:
+    figure = Figure(figsize=(4, 4))
+    ax = figure.add_axes((0.125, 0.125, 0.75, 0.75))
+    ax.set_xlim(0, 3)
+    ax.set_ylim(0, 3)
+    near = [(1.5 + i * MARKER / 20, 1.5, f"name {i}") for i in range(9)]
+    caption_points(ax, (3, 3), [*near, (0.5, 0.02, "corner")], [(2.5, 2.5)])
+    names = [t.get_text() for t in ax.texts]
+    assert "corner" in names
+    assert 1 <= len(names) < 10
+    figure.draw_without_rendering()
+    boxes = [t.get_window_extent() for t in ax.texts]
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
