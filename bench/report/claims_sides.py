@@ -19,7 +19,7 @@ from .columns import HIGH, LOW, TRUTH, measure_columns, measure_names, metric_na
 from .flags import CHANCE
 from .frames import joined, select
 from .headline import by_seed
-from .reading import BUDGET, Array, Records
+from .reading import Array, Records, beyond_budget
 from .targets import accuracy_per_image
 from .texts import said
 
@@ -162,7 +162,9 @@ class Sides:
         known = {(r["attack"], r["knowledge"]) for r in done if not self._reads_labels(r["key"])}
         rows = select(self._skipped, self._skipped["defense"] == defense).to_dict("records")
         short = [
-            str(r["attack"]) for r in rows if BUDGET in said(r, "reason") and (r["attack"], r["knowledge"]) in known
+            str(r["attack"])
+            for r in rows
+            if beyond_budget(said(r, "reason")) and (r["attack"], r["knowledge"]) in known
         ]
         return list(dict.fromkeys(short))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -41,8 +42,7 @@ class State:
         return f"{self.status}, its budget is too small" if self.budget else self.status
 
 
-BUDGET = "a budget of"
-"""In the reason of a row that the plan skips since its level's queries pay for too little."""
+_BUDGET = re.compile(r"\b(a budget of|the budget pays for)\b")
 
 NOT_RUN = State("not run", "no record yet", owed=True)
 
@@ -159,12 +159,11 @@ class Records:
     def row_state(self, kind: str, row: Mapping[str, Any]) -> State:
         """Returns how a row of the plan's tables stands.
 
-        Behind a random defense an image costs as many queries as draws are received. An attack that is done on one target
-        and beyond the same budget on another is missing there: without it two worst cases would be compared that are not of
-        the same attacks.
+        An attack that is done on one target and beyond the same budget of queries on another is missing there: without it two
+        worst cases would be compared that are not of the same attacks.
         """
         if row["skip"]:
-            short = kind == "cell" and BUDGET in row["skip"] and _columns_of(row) in self._done
+            short = kind == "cell" and beyond_budget(row["skip"]) and _columns_of(row) in self._done
             return State("skipped", row["skip"], owed=short, budget=short)
         return self.state(kind, row["key"])
 
@@ -233,6 +232,11 @@ class Records:
                 images = int(self.plan.datasets[label]["sizes"]["measure"])
                 return key_of({"measure": self.plan.metrics[measure], "images": images})
         raise KeyError(f"dataset {data['name']} has no reference node")
+
+
+def beyond_budget(reason: str) -> bool:
+    """Says whether the reason of a skipped row is that its level's queries pay for too little."""
+    return _BUDGET.search(reason) is not None
 
 
 def _columns_of(row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -7,13 +7,18 @@ from typing import Any
 
 import pytest
 from audited_records import Errors, audited
+from report_run import suite
 
+from splitaudit.config import load_suite
+from splitaudit.data.base import DataContext
+from splitaudit.planner import make_plan
 from splitaudit.report import gaps
 from splitaudit.report.advantage import build_attributes
 from splitaudit.report.findings import complete, find
 from splitaudit.report.matched import build_matched
 from splitaudit.report.matrix import build_matrix
 from splitaudit.report.plot_heatmap import heatmap
+from splitaudit.report.reading import beyond_budget
 from splitaudit.report.summary import build_summary
 from splitaudit.report.tables import Results
 from splitaudit.report.worst_case import build_worst_case
@@ -67,6 +72,14 @@ def test_it_is_missing_only_where_another_target_of_the_place_and_level_has_it(
             if row["key"] == "missing":
                 plan.nodes["cell", "missing"] = plan.nodes["cell", f"{row['defense']}-decoder-0"]
     assert lacks(plan, records)["random"] == lack
+
+
+def test_the_plans_own_reason_is_known_as_that_of_a_budget() -> None:
+    made_up = suite(knowledge=["query:queries=4"], defenses=["none"], seeds=[0])
+    reasons = {c["attack"]: c["skip"] for c in make_plan(load_suite(made_up), DataContext(offline=True)).cells}
+    assert {a: beyond_budget(r) for a, r in reasons.items() if r} == {"decoder": True, "rmle": False}
+    assert beyond_budget(REASON)
+    assert beyond_budget("attack 'decoder' needs at least 8 own images with features, the budget pays for 7")
 
 
 def test_what_is_not_possible_for_another_reason_is_not_missing() -> None:
