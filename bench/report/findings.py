@@ -54,7 +54,8 @@ def find(tables: Results) -> list[Finding]:
             scored = [r for r in here if present(r["leakage"])]
             if scored:
                 label = "" if len(places) == 1 else ", ".join(place)
-                out.append(Finding(label, level, grants(level), _text(scored), _cautions(here)))
+                text = _text(scored, whole=len(complete(here)) == len(here))
+                out.append(Finding(label, level, grants(level), text, _cautions(here)))
     return out
 
 
@@ -92,25 +93,25 @@ def grants(level: str) -> str:
     return f"{text}; receives {given.draws} draws of each private image's features" if given.draws > 1 else text
 
 
-def _text(rows: Rows) -> str:
+def _text(rows: Rows, *, whole: bool) -> str:
+    """Returns the finding on rows with a leakage score; ``whole``: none of its place and level is incomplete."""
     control = next((r for r in rows if r["defense"] == "none"), None)
     ranked = complete(rows)
     if len(rows) == 1:
         return f"{'Undefended' if rows[0] is control else rows[0]['defense']}: {_figures(rows[0])}."
-    if not ranked:
-        return f"Incomplete, so none is named the least.{f' Undefended: {_figures(control)}.' if control else ''}"
+    undefended = f" Undefended: {_figures(control)}." if control else ""
+    if all(r is control for r in ranked):
+        return f"Incomplete, so none is named the least.{undefended}"
     useful = [r for r in ranked if not useless(r)]
-    if all(r is control for r in useful) and any(r is not control for r in ranked):
-        undefended = f" Undefended: {_figures(control)}." if control else ""
-        return f"No defense is named the least: each one is at chance or loses more than {POINTS}.{undefended}"
+    if all(r is control for r in useful):
+        each = "each one" if whole else "each one that is complete"
+        return f"No defense is named the least: {each} is at chance or loses more than {POINTS}.{undefended}"
     best = min(useful, key=lambda r: r["leakage"])
     among = f" of those that lose at most {POINTS}" if len(useful) < len(ranked) else ""
     text = f"Least leakage{among}: {best['defense']} with {_figures(best)}"
     # The least of many figures is small by chance too.
     text += ", not distinguishable from the undefended target." if undistinguished(best, "leakage_change") else "."
-    if control is not None and control is not best:
-        text += f" Undefended: {_figures(control)}."
-    return text
+    return text if control is best else text + undefended
 
 
 def _cautions(rows: Rows) -> tuple[str, ...]:

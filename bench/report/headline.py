@@ -12,7 +12,7 @@ from .. import stats
 from ..stats import Interval
 from .frames import joined
 from .reading import Array, Records, Reference
-from .texts import NOT_DISTINGUISHABLE, ONE_SEED
+from .texts import NOT_DISTINGUISHABLE, ONE_SEED, WORST_UNKNOWN
 
 
 def leakage(mse: Array, reference: Reference) -> Interval | None:
@@ -65,17 +65,19 @@ def why_not(reference: Reference, mse: Array | None = None) -> str:
     return ""
 
 
-def note_on(difference: Interval | None, seeds: int) -> str:
+def note_on(difference: Interval | None, seeds: int, *, known: bool = True) -> str:
     """Returns what is to be said of a difference between defenses: that its interval holds 0, or leaves something out.
 
     Args:
         difference: with its interval; None where there is none.
         seeds: trainings behind it. Of one training nobody can tell what chance did, so its difference is never simply
             distinguishable.
+        known: whether both sides are what they are said to be. Where an attack is missing on one, its worst case may be
+            another one, and no verdict is on the two.
     """
     if difference is None:
         return ""
-    alike = NOT_DISTINGUISHABLE if holds_zero(difference) else ""
+    alike = WORST_UNKNOWN if not known else NOT_DISTINGUISHABLE if holds_zero(difference) else ""
     return joined((alike, ONE_SEED if seeds < 2 else ""))
 
 

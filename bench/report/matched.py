@@ -15,7 +15,7 @@ from ..plan import Plan
 from .columns import HIGH, LOW, PLACE
 from .flags import CHANCE
 from .frames import Row, make_frame
-from .headline import leakage_difference, note_on, values_over_seeds
+from .headline import leakage_difference, note_on, values_over_seeds, why_not
 from .plot_trade_off import pareto
 from .reading import Array, Records
 from .texts import present, said
@@ -68,15 +68,16 @@ def build_matched(plan: Plan, records: Records, summary: pd.DataFrame) -> pd.Dat
     """Returns a row per place, knowledge level, defense and allowed drop of accuracy.
 
     The settings of a defense are its rows in the suite (a sweep). Of those that lose at most the allowed drop against
-    ``none``, the one with the least worst-case leakage stands for it. Between two measured settings that are neighbours in
-    the one number in which they differ, leakage is interpolated linearly over the drop where that is lower, and marked. A
-    setting of which something is missing has no part, and ``incomplete`` counts these; one whose accuracy is at chance
-    stands for nothing and is on no front.
+    ``none``, the one with the least worst-case leakage stands for it; ``best_measured`` names the least of these over all
+    defenses. Between two measured settings that are neighbours in the one number in which they differ, leakage is
+    interpolated linearly over the drop where that is lower, and marked. A setting of which something is missing has no part,
+    and ``incomplete`` counts these; one whose accuracy is at chance stands for nothing and is on no front. Neither is
+    interpolated across.
     """
     rows = [row for group in _groups(plan, records, summary) for row in _rows(plan, records, group)]
     figures = [p for n in ("leakage", "accuracy_drop", "leakage_above_best") for p in (n, n + LOW, n + HIGH)]
-    head = [*PLACE, "knowledge", "defense", "settings", "allowed_drop", "setting", "attack", "interpolated"]
-    return make_frame(rows, [*head, *figures, "note", "hypervolume", "on_front", "incomplete"])
+    head = [*PLACE, "knowledge", "defense", "settings", "allowed_drop", "best_measured", "setting", "attack"]
+    return make_frame(rows, [*head, "interpolated", *figures, "note", "hypervolume", "on_front", "incomplete"])
 
 
 def build_pairs(plan: Plan, records: Records, summary: pd.DataFrame) -> pd.DataFrame:
@@ -92,10 +93,15 @@ def build_pairs(plan: Plan, records: Records, summary: pd.DataFrame) -> pd.DataF
 
 @dataclass(frozen=True)
 class _Group:
-    """What may be compared: the settings of one place and knowledge level, and how many of each defense are incomplete."""
+    """What may be compared: the settings of one place and knowledge level.
+
+    Attributes:
+        settings: those of which nothing is missing.
+        lacking: defense to the parameters of its incomplete settings.
+    """
 
     settings: Sequence[Setting]
-    lacking: Mapping[str, int]
+    lacking: Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 def _groups(plan: Plan, records: Records, summary: pd.DataFrame) -> list[_Group]:
@@ -104,12 +110,13 @@ def _groups(plan: Plan, records: Records, summary: pd.DataFrame) -> list[_Group]
         cells.setdefault(tuple(str(cell[n]) for n in _CELL), []).append(cell)
     out = []
     for _, rows in summary.groupby([*PLACE, "knowledge"], sort=False):
-        settings, lacking = [], dict[str, int]()
+        settings, lacking = [], dict[str, list[Mapping[str, Any]]]()
         for row in rows.to_dict("records"):
             at = (*(str(row[n]) for n in _CELL[:-1]), str(row["worst_attack"]))
             found = _setting(records, row, cells.get(at, []), params)
             if found is None:
-                lacking[defense_of(str(row["defense"]))] = lacking.get(defense_of(str(row["defense"])), 0) + 1
+                label = str(row["defense"])
+                lacking.setdefault(defense_of(label), []).append(params.get(label, {}))
             else:
                 settings.append(found)
         out.append(_Group(settings, lacking))
@@ -149,14 +156,15 @@ def _rows(plan: Plan, records: Records, group: _Group) -> list[Row]:
         if not some:
             continue
         first = some[0].row
-        place = {n: first[n] for n in (*PLACE, "knowledge")}
-        shared: Row = {**place, "defense": name, "settings": len(some), "incomplete": group.lacking.get(name, 0)}
+        place, lacking = {n: first[n] for n in (*PLACE, "knowledge")}, group.lacking.get(name, ())
+        shared: Row = {**place, "defense": name, "settings": len(some), "incomplete": len(lacking)}
         shared["hypervolume"] = _hypervolume(some, base, len(plan.datasets[str(first["dataset"])]["classes"]))
         shared["on_front"] = any(s.useful and (s.leakage, _accuracy(s)) in front for s in some)
         for drop in DROPS:
             mine = chosen[name, drop]
             best = min((s for (_, d), s in chosen.items() if d == drop and s), key=lambda s: s.leakage, default=None)
             row: Row = {**shared, "allowed_drop": drop, "interpolated": False}
+            row["best_measured"] = best.label if best else ""
             if mine is not None:
                 row |= {"setting": mine.label, "attack": mine.row["worst_attack"]}
                 row |= {c: mine.row[c] for n in ("leakage",) for c in (n, n + LOW, n + HIGH)}
@@ -165,7 +173,7 @@ def _rows(plan: Plan, records: Records, group: _Group) -> list[Row]:
                 row |= _compared(records, mine, best, "leakage_above_best")
             elif mine is None and any(s.drop <= drop for s in some):
                 row["note"] = CHANCE
-            between = _between([s for s in some if s.useful], drop)
+            between = _between(some, lacking, drop)
             if between is not None and (mine is None or between[0] < mine.leakage):
                 row |= dict.fromkeys([c for c in row if c.startswith(("leakage", "accuracy_drop"))])
                 row |= {"leakage": between[0], "accuracy_drop": drop, "setting": between[1], "attack": ""}
@@ -186,21 +194,31 @@ def _compared(records: Records, a: Setting, b: Setting, name: str = "leakage_dif
     """Returns the leakage of a less that of b, paired over images and seeds, and whether they can be told apart."""
     if a.errors.shape != b.errors.shape:
         return {"note": "not over the same seeds"}
-    found = leakage_difference(a.errors, b.errors, records.reference(str(a.row["dataset"])))
+    reference = records.reference(str(a.row["dataset"]))
+    found = leakage_difference(a.errors, b.errors, reference)
     if found is None:
-        return {"note": ""}
+        return {"note": why_not(reference, a.errors)}
     return {name: found.value, name + LOW: found.low, name + HIGH: found.high, "note": note_on(found, a.seeds)}
 
 
-def _between(settings: Sequence[Setting], drop: float) -> tuple[float, str] | None:
-    """Returns the leakage at a drop of accuracy between two neighbouring settings, the least one, and what lies around it."""
+def _between(
+    settings: Sequence[Setting], lacking: Sequence[Mapping[str, Any]], drop: float
+) -> tuple[float, str] | None:
+    """Returns the leakage at a drop of accuracy between two neighbouring settings, the least one, and what lies around it.
+
+    Args:
+        settings: of one defense. Those at chance are no ends, and still lie between others.
+        lacking: parameters of its incomplete settings, which lie between others too.
+        drop: the drop of accuracy.
+    """
     best: tuple[float, str] | None = None
-    for a, b in itertools.combinations(settings, 2):
+    every = [*(s.params for s in settings), *lacking]
+    for a, b in itertools.combinations([s for s in settings if s.useful], 2):
         key = _one_number(a.params, b.params)
         if key is None or not min(a.drop, b.drop) < drop < max(a.drop, b.drop):
             continue
         low, high = sorted((a.params[key], b.params[key]))
-        if any(_one_number(a.params, c.params) == key and low < c.params[key] < high for c in settings if c is not a):
+        if any(_one_number(a.params, c) == key and low < c[key] < high for c in every):
             continue  # no neighbours
         share = (drop - a.drop) / (b.drop - a.drop)
         value = a.leakage + share * (b.leakage - a.leakage)

@@ -28,7 +28,7 @@ def build_matrix(plan: Plan, records: Records) -> pd.DataFrame:
     difference, paired over images and seeds, holds 0. It is empty for ``none`` and for controls, which do not look at the
     features. ``state`` is empty where every seed is done, else says in a word or two what is missing; figures are there only
     where every seed has them. ``control`` marks attacks that are not meant to beat the prior; ``infers`` says what an attack
-    finds (empty where nothing is attacked).
+    finds (empty where nothing is attacked); ``seeds`` counts the trainings behind a row.
     """
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for cell in plan.cells:
@@ -48,13 +48,14 @@ def build_matrix(plan: Plan, records: Records) -> pd.DataFrame:
     names = ("leakage", "equivalent_resolution", *metric_names(plan))
     figures = [p for n in names for p in (n, n + LOW, n + HIGH, n + ALIKE)]
     return make_frame(
-        rows, [*PLACE, "defense", "attack", "knowledge", "infers", "control", "state", "reason", *figures]
+        rows, [*PLACE, "defense", "attack", "knowledge", "infers", "control", "state", "reason", "seeds", *figures]
     )
 
 
 def _row(plan: Plan, records: Records, cells: Sequence[Mapping[str, Any]], known: dict[tuple[str, ...], Row]) -> Row:
     first = cells[0]
     row: Row = {n: first[n] for n in (*PLACE, "defense", "attack", "knowledge")}
+    row["seeds"] = len({c["seed"] for c in cells})
     states = [records.row_state("cell", c) for c in cells]
     row["state"], row["reason"] = missing(states)
     key = next((c["key"] for c in cells if c["key"]), None)
@@ -117,7 +118,9 @@ def missing(states: Sequence[State]) -> tuple[str, str]:
     # What went wrong comes before what was never meant to be.
     worst = min(bad, key=lambda s: ("failed", "not run", "skipped").index(s.status) - 2 * s.owed)
     word = worst.status
-    if worst.owed and worst.status == "skipped":
+    if worst.budget:
+        word = "budget\ntoo small"
+    elif worst.owed and worst.status == "skipped":
         word = worst.reason.split(":")[0]
     count = Counter(s.status for s in bad)[worst.status]
     return (word if count == len(states) else f"{count} of {len(states)}\n{word}"), worst.reason

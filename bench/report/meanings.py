@@ -99,7 +99,11 @@ SUMMARY = {
         "attacker, who cannot tell which one is best, need not reach it",
     ),
     **interval("leakage_change", "", "leakage less that of the undefended target, paired over images"),
-    "leakage_change_note": ("", _NOTE.format("leakage_change")),
+    "leakage_change_note": (
+        "",
+        f"{_NOTE.format('leakage_change')}; 'a worst case is not known' where this row or that of none is incomplete: no "
+        "interval tells then whether they differ",
+    ),
     **_ACCURACY,
     **interval("accuracy_drop", "share", "accuracy of the undefended target less this one's, paired over images"),
     "accuracy_drop_note": ("", _NOTE.format("accuracy_drop")),
@@ -155,6 +159,11 @@ MATCHED = {
     "defense": ("", "the defense with all its settings in the suite, as a label without parameters"),
     "settings": ("settings", "settings of it that are complete"),
     "allowed_drop": ("share", "accuracy that may be lost against none"),
+    "best_measured": (
+        "",
+        "label of the setting with the least measured leakage of all defenses at this drop: the one that the others are "
+        "compared with; empty where no setting loses so little",
+    ),
     "setting": (
         "",
         "of those that lose no more (in the mean) and are not at chance, the one with the least leakage; empty where there is "
@@ -163,19 +172,21 @@ MATCHED = {
     "attack": ("", "its worst attack"),
     "interpolated": (
         "",
-        "whether the figure lies between two measured settings that are neighbours in the one number in which they differ",
+        "whether the figure lies between two measured settings that are neighbours in the one number in which they differ: "
+        "none of the suite's lies between them, complete or not, at chance or not",
     ),
     **interval("leakage", "", "worst-case leakage score of the setting"),
     **interval("accuracy_drop", "share", "accuracy lost against none, paired over images and seeds"),
     **interval(
         "leakage_above_best",
         "",
-        "leakage less that of the best defense at this drop, paired over images and seeds; empty for the best",
+        "leakage less that of best_measured, paired over images and seeds; empty for that one itself, for what was "
+        "interpolated, and where the note says why",
     ),
     "note": (
         "",
         _NOTE.format("leakage_above_best")
-        + "; 'interpolated, not tested'; 'accuracy at chance' where that leaves no setting",
+        + "; 'interpolated, not tested'; 'accuracy at chance' where that leaves no setting; why there is no comparison",
     ),
     "hypervolume": (
         "",
@@ -278,13 +289,17 @@ TUNED = {
     **_ATTACK,
     "key": ("", "key of the cell's record, which may serve several levels"),
     "tried": ("settings", "settings that were to be tried, the given one among them"),
-    "given_mse": ("", "mean squared error of the given setting on images of aux_val, attacked as if they were private"),
+    "given_mse": (
+        "",
+        "mean squared error of the given setting on images of aux_val, attacked as if they were private; empty where the "
+        "budget of queries left nothing to compare settings on",
+    ),
     "chosen_mse": ("", "the same of the chosen setting; private images had no say in the choice"),
     "chosen": ("", "the chosen setting: the parameters in which the tried ones differ"),
     "other": ("", "whether another setting than the given one was chosen"),
     "note": (
         "",
-        "what is missing, and where the same attack with adaptive true and false chose different settings, which its gap "
-        "then compares too",
+        "what is missing, where the budget left nothing to compare settings on, and where the same attack with adaptive "
+        "true and false chose different settings, which its gap then compares too",
     ),
 }

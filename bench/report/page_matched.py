@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..labels import defense_of
 from .columns import PLACE
 from .frames import joined
 from .matched import AND
@@ -25,6 +26,8 @@ MATCHED = (
     ("hypervolume", "hypervolume"),
 )
 """Column of the defenses at equal accuracy to its head."""
+
+LEAST = "the least measured"
 
 
 def matched_groups(matched: pd.DataFrame) -> list[tuple[str, list[list[Value]]]]:
@@ -45,17 +48,26 @@ def _matched_row(rows: Sequence[Mapping[Any, Any]]) -> list[Value]:
     return [name, Value(str(first["settings"]), kind="num"), *found, Value(number(first, "hypervolume", 3), kind="num")]
 
 
+def _some(*lines: str) -> tuple[str, ...]:
+    return tuple(line for line in lines if line)
+
+
 def _at_drop(row: Mapping[Any, Any]) -> Value:
     if not present(row["leakage"]):
         note = said(row, "note")
         return Value("-", "loses more" if note == "-" else note)
-    drop = f"drop {number(row, 'accuracy_drop', 3)}"
+    drop, best = f"drop {number(row, 'accuracy_drop', 3)}", said(row, "best_measured")
     if row["interpolated"]:
         low, high = str(row["setting"]).removeprefix("between ").split(AND, 1)
         setting = f"{between_words(low, high)}, interpolated"
-        return Value(f"≈ {number(row, 'leakage', 3)}", lines=(setting, drop), kind="num")
-    alike = "" if present(row["leakage_above_best"]) else "the least"
-    if present(row["leakage_above_best"]) and NOT_DISTINGUISHABLE in str(row["note"]):
-        alike = "n.d. from the least"
-    lines = tuple(t for t in (setting_words(str(row["setting"])), drop, alike) if t)
+        # The least measured one gives way to what lies beside it: without its name the others' n.d. would be from nothing.
+        least = f"{LEAST}: {setting_words(best) or best}" if defense_of(best) == row["defense"] else ""
+        return Value(f"≈ {number(row, 'leakage', 3)}", lines=_some(setting, drop, least), kind="num")
+    if row["setting"] == best:
+        beside = LEAST
+    elif present(row["leakage_above_best"]):
+        beside = f"n.d. from {LEAST}" if NOT_DISTINGUISHABLE in said(row, "note") else ""
+    else:
+        beside = f"not compared: {said(row, 'note')}"
+    lines = _some(setting_words(str(row["setting"])), drop, beside)
     return Value(number(row, "leakage", 3), bracket(row, "leakage", 3), lines, "num")

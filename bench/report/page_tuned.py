@@ -36,7 +36,7 @@ def tuned_rows(tuned: pd.DataFrame) -> list[list[Value]]:
 
 
 def _tuned_row(row: Mapping[Any, Any], levels: str, *, many: bool) -> list[Value]:
-    known, other = present(row["given_mse"]), present(row["other"]) and bool(row["other"])
+    given = present(row["other"]) and not bool(row["other"])
     seed = f"seed {row['seed']}" + (f", attack seed {row['attack_seed']}" if row["attack_seed"] else "")
     return [
         Value(str(row["defense"]), ", ".join([*(str(row[n]) for n in PLACE if many), seed])),
@@ -45,6 +45,6 @@ def _tuned_row(row: Mapping[Any, Any], levels: str, *, many: bool) -> list[Value
         Value(str(row["tried"]), kind="num"),
         Value(number(row, "given_mse", 5), kind="num"),
         Value(number(row, "chosen_mse", 5), kind="num"),
-        Value(said(row, "chosen"), "as given" if known and not other else ""),
+        Value(said(row, "chosen"), "as given" if given else ""),
         Value(said(row, "note"), kind="wide" if row["note"] else "text"),
     ]

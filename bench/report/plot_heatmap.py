@@ -14,7 +14,7 @@ from .columns import HIGH, LOW, figure
 from .frames import numbers, select
 from .matrix import is_alike
 from .style import MUTED, NORMAL, PAGE_WIDTH, SMALL, wrapped
-from .texts import fixed
+from .texts import ONE_SEED, fixed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,6 +32,7 @@ MAP = "cividis"
 
 NOTE = "mean over images and seeds\n[95 % interval]"
 ALIKE_NOTE = "corner: not distinguishable from none under the same attack"
+ALONE_NOTE = f"for corners {ONE_SEED}"
 
 
 def heatmap(matrix: pd.DataFrame, name: str) -> Figure:
@@ -54,9 +55,10 @@ def heatmap(matrix: pd.DataFrame, name: str) -> Figure:
     panel_height = HEAD + sum(heights) + foot + 0.12
     bar = left + BAR + 0.3 + text_width("0.00", SMALL) / 2  # where the note beside the colours begins
     width = max(left + 0.1 + max(_panel_width(p, cell) for p in panels), 5.2, bar + text_width(NOTE, SMALL) + 0.1)
-    alike = any(is_alike(row, name) for row in rows.values())
+    alike = [row for row in rows.values() if is_alike(row, name)]
+    corner = "\n".join((ALIKE_NOTE, ALONE_NOTE) if any(row["seeds"] == 1 for row in alike) else (ALIKE_NOTE,))
     below = HEAD + len(panels) * panel_height
-    fig = new(width, below + (0.8 if alike else 0.55))
+    fig = new(width, below + (0.65 + text_height(corner, SMALL) if alike else 0.55))
     write(fig, 0.1, 0.05, figure(name).axis, weight="bold")
     scale, extend = colour_scale(matrix, name)
     digits = decimals(numbers(matrix, name))
@@ -75,7 +77,7 @@ def heatmap(matrix: pd.DataFrame, name: str) -> Figure:
             at += cell * len(some) + GAP
     _colour_bar(fig, left, below + 0.05, scale, digits, extend)
     if alike:
-        _explain_corner(fig, max(0.1, min(left, width - 0.3 - text_width(ALIKE_NOTE, SMALL))), below + 0.55)
+        _explain_corner(fig, max(0.1, min(left, width - 0.3 - text_width(corner, SMALL))), below + 0.55, corner)
     return fig
 
 
@@ -188,14 +190,14 @@ def _corner(right: float, top: float, colour: str) -> Any:
     return Polygon([(right - side, top), (right, top), (right, top + side)], facecolor=colour, linewidth=0, gid="alike")
 
 
-def _explain_corner(fig: Figure, left: float, top: float) -> None:
+def _explain_corner(fig: Figure, left: float, top: float, note: str) -> None:
     """Draws the corner's entry in the legend."""
     from matplotlib.patches import Polygon
 
     width, height = fig.get_size_inches()
     ends = [(left, top + 0.03), (left + 0.11, top + 0.03), (left + 0.11, top + 0.14)]
     fig.add_artist(Polygon([(x / width, 1 - y / height) for x, y in ends], facecolor="black", linewidth=0))
-    write(fig, left + 0.2, top, ALIKE_NOTE, SMALL, color=MUTED)
+    write(fig, left + 0.2, top, note, SMALL, color=MUTED)
 
 
 def _colour_bar(fig: Figure, left: float, top: float, scale: tuple[float, float], digits: int, extend: str) -> None:

@@ -70,7 +70,7 @@ def _row(plan: Plan, records: Records, indices: Sequence[int], compared: Mapping
         row |= spread("equivalent_resolution", resolution(errors[worst], reference))
         row |= spread("leakage_envelope", leakage(np.min(np.stack(list(errors.values())), axis=0), reference))
         row |= _metrics(plan, records, cells, worst, reference)
-        row |= _change(plan, records, first, place, errors[worst], reference)
+        row |= _change(plan, records, row, errors[worst], reference)
     row |= _targets(plan, records, targets, place, reference)
     flags = [f for i in indices if (f := compared.get(i, ""))]
     flags += [
@@ -85,7 +85,7 @@ def _counts(
     plan: Plan, records: Records, cells: Sequence[Mapping[str, Any]], targets: Sequence[Mapping[str, Any]]
 ) -> Row:
     states = [records.row_state("cell", c) for c in cells]
-    owed = [f"{c['attack']}, seed {c['seed']}: {s.status}" for c, s in zip(cells, states, strict=True) if s.owed]
+    owed = [f"{c['attack']}, seed {c['seed']}: {s.words}" for c, s in zip(cells, states, strict=True) if s.owed]
     for target in targets:
         if records.done("target", target["key"]):
             owed += measure_reasons(plan, records, target["key"], owed_only=True)
@@ -119,20 +119,15 @@ def _metrics(plan: Plan, records: Records, cells: Sequence[Mapping[str, Any]], w
     return row
 
 
-def _change(
-    plan: Plan,
-    records: Records,
-    first: Mapping[str, Any],
-    place: Mapping[str, Any],
-    errors: Array,
-    reference: Reference,
-) -> Row:
-    if place["defense"] == "none":
+def _change(plan: Plan, records: Records, row: Mapping[str, Any], errors: Array, reference: Reference) -> Row:
+    """Returns the change against ``none`` of a row with its errors; without a verdict where either is incomplete."""
+    if row["defense"] == "none":
         return {}
-    control = {**place, "defense": "none"}
-    cells = [
-        c for c in plan.cells if c["knowledge"] == first["knowledge"] and all(c[n] == v for n, v in control.items())
-    ]
+    control = {**{n: row[n] for n in PLACE}, "defense": "none"}
+    cells, targets = (
+        [r for r in rows if all(r[n] == v for n, v in wanted.items())]
+        for rows, wanted in ((plan.cells, {**control, "knowledge": row["knowledge"]}), (plan.targets, control))
+    )
     known = _errors(records, cells, {c["seed"] for c in cells})
     if not known:
         return {}
@@ -140,9 +135,9 @@ def _change(
     if best.shape != errors.shape:
         return {}
     difference = leakage_difference(errors, best, reference)
-    return spread("leakage_change", difference) | {
-        "leakage_change_note": note_on(difference, len({c["seed"] for c in cells}))
-    }
+    whole = not row["incomplete"] and not _counts(plan, records, cells, targets)["incomplete"]
+    note = note_on(difference, len({c["seed"] for c in cells}), known=whole)
+    return spread("leakage_change", difference) | {"leakage_change_note": note}
 
 
 def _targets(

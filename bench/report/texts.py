@@ -15,6 +15,9 @@ NOT_DISTINGUISHABLE = "not distinguishable"
 ONE_SEED = "one seed: training noise not included"
 """In a note on a difference: its interval is over images only, so it may belong to one training, not to the defense."""
 
+WORST_UNKNOWN = "a worst case is not known"
+"""In a note on a difference of worst cases: one side is incomplete, so nothing says whether they can be told apart."""
+
 
 def present(value: Any) -> bool:
     """Says whether a table's value is there."""

@@ -31,6 +31,9 @@ COLUMNS = (
 
 AS_GIVEN = "attacked as given: there is nothing to try here"
 
+UNCOMPARED = "the budget left nothing to compare settings on"
+"""In the note on a cell that attacks as given for that reason."""
+
 
 def build_tuned(plan: Plan, records: Records) -> pd.DataFrame:
     """Returns a row per cell of an attack that was to be tuned; none where no cell of the suite is tuned.
@@ -52,15 +55,18 @@ def in_words(tuned: pd.DataFrame) -> str:
     """Returns in a sentence in how many cells tuning chose another setting, and what that gained on own images."""
     # One cell may serve several levels of knowledge.
     known = tuned.dropna(subset=["given_mse", "chosen_mse"]).drop_duplicates("key")
+    count = len({k for k, note in zip(tuned["key"], tuned["note"], strict=True) if UNCOMPARED in str(note)})
+    cells = f"{count} cell{'s' if count > 1 else ''}"
+    without = f" In {cells} the budget of queries left nothing to compare settings on." if count else ""
     if known.empty:
-        return "No tuned attack is done."
+        return without.strip() or "No tuned attack is done."
     other = known[known["other"].astype(bool)]
     text = f"Another setting than the given one was chosen in {len(other)} of {len(known)} cells"
     if other.empty:
-        return f"{text}."
+        return f"{text}.{without}"
     fall = 100 * (1 - other["chosen_mse"] / other["given_mse"])
     ends = dict.fromkeys((f"{fall.min():.0f}", f"{fall.max():.0f}"))
-    return f"{text}; there the error on own images fell by {' to '.join(ends)} %."
+    return f"{text}; there the error on own images fell by {' to '.join(ends)} %.{without}"
 
 
 def _asked(label: str) -> bool:
@@ -80,6 +86,9 @@ def _row(plan: Plan, records: Records, labels: Mapping[str, Any], unlike: str) -
     lost = f"{state.status}: {state.reason}" if state.status != "done" and state.reason else ""
     if fit is None or setting is None:
         return row | {"chosen": "", "note": lost or state.status}
-    errors = fit["info"]["notes"]["aux_val_mse"]
-    row |= {"given_mse": errors[0], "chosen_mse": errors[setting], "other": setting != 0}
-    return row | {"chosen": words_of_setting(record, setting), "note": joined([lost, unlike])}
+    row |= {"chosen": words_of_setting(record, setting), "other": setting != 0}
+    errors = fit["info"]["notes"].get("aux_val_mse")
+    if not errors:
+        return row | {"note": joined([lost, UNCOMPARED, unlike])}
+    row |= {"given_mse": errors[0], "chosen_mse": errors[setting]}
+    return row | {"note": joined([lost, unlike])}

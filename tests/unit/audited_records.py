@@ -19,17 +19,17 @@ PRIOR = np.ones(N)
 THUMBNAILS = {1: 0.9 * PRIOR, 2: 0.6 * PRIOR, 4: 0.1 * PRIOR}
 METRICS = {"mse": "k-mse", "accuracy": "k-accuracy"}
 
-Errors = dict[tuple[str, str, int], float | None]
-"""(defense, attack, seed) to the mean error; None: the attack failed."""
+Errors = dict[tuple[str, str, int], Any]
+"""(defense, attack, seed) to the mean error, or errors (N,); None: the attack failed; a text: why the plan skips it."""
 
 
 def audited(
     errors: Errors, accuracy: dict[str, float] | None = None, params: dict[str, dict[str, Any]] | None = None
 ) -> tuple[Plan, Records]:
-    """Returns plan and records of cells with errors per image: the mean error times common noise.
+    """Returns plan and records of cells with errors per image: those given, or the mean error, times common noise.
 
     Args:
-        errors: (defense, attack, seed) to the mean error.
+        errors: (defense, attack, seed) to the error, or to what became of it.
         accuracy: of defenses; 0.75 where it is not given.
         params: parameters of defenses.
     """
@@ -65,12 +65,13 @@ def audited(
                 "warnings": [],
                 "timing": {},
             }
+        row = {**labels, "attack": attack, "knowledge": "query", "attack_seed": 0, "target": target}
+        if isinstance(mean, str):
+            plan.cells.append({**row, "key": None, "skip": mean})
+            continue
         identity = {"attack": {"name": attack}, "knowledge": {"edge": "query"}, "fit": None}
         plan.nodes["cell", cell] = Node("cell", cell, identity)
-        plan.cells.append(
-            {**labels, "attack": attack, "knowledge": "query", "attack_seed": 0, "target": target, "key": cell}
-            | {"skip": None}
-        )
+        plan.cells.append({**row, "key": cell, "skip": None})
         record: dict[str, Any] = {"status": "failed", "error": {"type": "E", "message": "no memory"}, "scores": {}}
         if mean is not None:
             values = (mean * NOISE).tolist()
@@ -79,6 +80,13 @@ def audited(
             record |= {"warnings": [], "timing": {}}
         found["cell", cell] = record
     return plan, Records(plan, lambda kind, key: found.get((kind, key)))
+
+
+def at_chance(records: Records, target: str) -> None:
+    """Flags the accuracy of a target as at chance: ``DEFENSE-SEED``."""
+    record = records.get("target", target)
+    assert record is not None
+    record["measurements"]["accuracy"]["flags"] = ["accuracy at chance (1/2)"]
 
 
 def reference() -> dict[str, Any]:

@@ -50,6 +50,7 @@ def matrix_frame(
         bad = "skipped" if level == "query" and attack.startswith("rmle") else bad
         row: dict[str, Any] = {**PLACE, "defense": defense, "attack": attack, "knowledge": level}
         row |= {"control": attack == "prior", "state": state if state is not None else bad, "reason": ""}
+        row["seeds"] = 3
         for name, scale in SCALES.items():
             value = scale * (0.001 if attack == "prior" else draw.uniform(0.3, 0.99))
             missing = bool(row["state"])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from audited_records import Errors, audited
+from audited_records import Errors, at_chance, audited
 
 from splitaudit.report.matched import DROPS, build_matched, build_pairs
 from splitaudit.report.meanings import MATCHED, PAIRS
@@ -102,6 +102,37 @@ def test_a_setting_between_two_others_is_never_skipped() -> None:
     assert found["setting"] == f"between {HALF} and {ONE}"
 
 
+def without(broken: str, why: str) -> pd.DataFrame:
+    """Returns the table of three settings, of which one is at chance or incomplete; its error is far off the others' line."""
+    errors = of({"none": 0.01, HALF: 0.1, ONE: 0.9, TWO: 0.6})
+    if why == "incomplete":
+        errors[broken, "decoder", 0] = None
+    plan, records = audited(errors, {"none": 0.75, HALF: 0.75, ONE: 0.6, TWO: 0.5}, NOISE)
+    if why == "at chance":
+        at_chance(records, f"{broken}-0")
+    return build_matched(plan, records, build_summary(plan, records))
+
+
+@pytest.mark.parametrize("why", ["at chance", "incomplete"])
+def test_nothing_is_interpolated_across_a_setting_that_has_no_part(why: str) -> None:
+    found = at(without(ONE, why), "noise", 0.05)
+    assert (found["setting"], found["interpolated"]) == (HALF, False)
+
+
+@pytest.mark.parametrize("why", ["at chance", "incomplete"])
+def test_nothing_is_interpolated_towards_a_setting_that_has_no_part(why: str) -> None:
+    found = at(without(TWO, why), "noise", 0.05)
+    assert found["setting"] == f"between {HALF} and {ONE}"
+    errors, accuracy = of({"none": 0.01, HALF: 0.1, TWO: 0.6}), {"none": 0.75, HALF: 0.75, TWO: 0.5}
+    if why == "incomplete":
+        errors[TWO, "decoder", 0] = None
+    plan, records = audited(errors, accuracy, NOISE)
+    if why == "at chance":
+        at_chance(records, f"{TWO}-0")
+    found = at(build_matched(plan, records, build_summary(plan, records)), "noise", 0.05)
+    assert (found["setting"], found["interpolated"]) == (HALF, False)
+
+
 def test_what_lacks_an_attack_has_no_part_and_is_counted() -> None:
     errors = of({"none": 0.01, HALF: 0.1, ONE: 0.5})
     errors[ONE, "decoder", 0] = None
@@ -113,6 +144,7 @@ def test_what_lacks_an_attack_has_no_part_and_is_counted() -> None:
 def test_defenses_are_compared_with_the_best_on_the_same_images_and_seeds() -> None:
     frame = matched(of({"none": 0.01, "a": 0.3, "b": 0.302, "c": 0.1}, seeds=3), {})
     best, near, far = (at(frame, name, 0.05) for name in ("b", "a", "c"))
+    assert set(frame["best_measured"]) == {"b"}
     assert pd.isna(best["leakage_above_best"])
     assert near["leakage_above_best"] == pytest.approx(0.002, abs=5e-4)
     assert far["leakage_above_best"] == pytest.approx(0.2, abs=0.02)
@@ -156,7 +188,7 @@ def test_the_page_names_the_setting_and_marks_what_was_interpolated() -> None:
     noise = rows[1]
     assert noise[0].text == "noise"
     assert noise[4].text.startswith("≈ ")
-    assert noise[4].lines == ("sigma 0.5 to 2, interpolated", "drop 0.050")
+    assert noise[4].lines == ("sigma 0.5 to 2, interpolated", "drop 0.050", "the least measured: sigma 0.5")
     assert noise[2].text.startswith("≈ ")
 
 
@@ -164,8 +196,30 @@ def test_the_page_names_the_exact_setting_with_its_interval() -> None:
     frame = matched(of({"none": 0.01, HALF: 0.1, ONE: 0.3}), {}, NOISE)
     ((_, (none, noise)),) = matched_groups(frame)
     assert noise[2].interval.startswith("[")
-    assert noise[2].lines == ("sigma 1", "drop 0.000", "the least")
+    assert noise[2].lines == ("sigma 1", "drop 0.000", "the least measured")
     assert none[2].lines == ("drop 0.000",), "without a parameter there is no setting to name"
+
+
+def test_the_least_measured_is_said_to_be_that_beside_a_smaller_interpolated_figure() -> None:
+    few, more = swept("sweep", "k", [0.5, 1.0])
+    errors = of({"none": 0.1, few: 0.3, more: 0.9, "other": 0.4, "alike": 0.4}, seeds=3)
+    frame = matched(errors, {more: 0.42}, {few: {"k": 0.5}, more: {"k": 1.0}})
+    assert at(frame, "sweep", 0.05)["leakage"] < at(frame, "other", 0.05)["leakage"]
+    assert set(frame["best_measured"]) == {"other"}
+    page = {row[0].text: row[4].lines[-1] for row in matched_groups(frame)[0][1]}
+    assert page == {
+        "none": "drop 0.000",
+        "sweep": "drop 0.050",
+        "other": "the least measured",
+        "alike": "n.d. from the least measured",
+    }
+
+
+def test_what_is_not_compared_is_not_called_the_least() -> None:
+    frame = matched(of({"none": 0.1, "a": 0.3, "b": 0.4}), {})
+    frame.loc[frame["defense"] == "a", ["leakage_above_best", "note"]] = [float("nan"), "not over the same seeds"]
+    page = {row[0].text: row[2].lines[-1] for row in matched_groups(frame)[0][1]}
+    assert page == {"none": "drop 0.000", "a": "not compared: not over the same seeds", "b": "the least measured"}
 
 
 @pytest.mark.parametrize(("table", "meanings"), [("matched", MATCHED), ("pairs", PAIRS)])

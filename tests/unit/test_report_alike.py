@@ -5,20 +5,23 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
-from audited_records import Errors, audited
+from audited_records import GROUPS, Errors, audited
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from report_frames import ATTACKS, DEFENSES, matrix_frame, problems, summary_frame, texts
 
 from splitaudit.report.captions import MARKER, caption_points
+from splitaudit.report.headline import holds_zero
 from splitaudit.report.matrix import build_matrix, is_alike
 from splitaudit.report.plot_draws import leakage_by_draws
 from splitaudit.report.plot_heatmap import heatmap
 from splitaudit.report.plot_trade_off import trade_off
 from splitaudit.report.style import MUTED, PAGE_WIDTH, shared_styles
 from splitaudit.report.summary import build_summary
+from splitaudit.stats import Interval
 
 ERRORS: Errors = {}
 for _seed in range(3):
@@ -54,6 +57,37 @@ def test_without_such_a_difference_there_is_no_ring_and_no_entry_for_it() -> Non
     assert not any("ring" in t.get_text() for t in figure.texts)
 
 
+@pytest.mark.parametrize("broken", ["none", "near"])
+def test_where_either_worst_case_is_not_known_there_is_no_ring(broken: str) -> None:
+    errors = ERRORS | {(d, "strong", s): 0.9 for d in ("none", "near", "far") for s in range(3)}
+    assert len(rings(trade_off(build_summary(*audited(errors))).axes[0])) == 1
+    summary = build_summary(*audited(errors | {(broken, "strong", 0): None}))
+    assert rings(trade_off(summary).axes[0]) == []
+    twice = pd.concat([summary, summary.assign(knowledge="query:4")], ignore_index=True)
+    assert rings(leakage_by_draws(twice).axes[0]) == []
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "alike"),
+    [(0.0, 0.1, True), (-0.1, 0.0, True), (-0.1, 0.1, True), (0.001, 0.1, False), (-0.1, -0.001, False)],
+)
+def test_an_interval_holds_zero_or_it_does_not(low: float, high: float, alike: bool) -> None:
+    assert holds_zero(Interval((low + high) / 2, low, high)) == alike
+    assert not holds_zero(None)
+
+
+def test_corners_resample_dependent_images_together() -> None:
+    """One group of four is far off and the rest nearly alike: twelve single images would make that a difference."""
+    errors = 0.5 + np.where(np.array(GROUPS) == 0, 0.2, -0.005)
+    for groups, alike in ((GROUPS, True), (None, False)):
+        plan, records = audited({("none", "a", 0): 0.5, ("x", "a", 0): errors})
+        record = records.get("reference", "r")
+        assert record is not None
+        record["private"]["groups"] = groups
+        row = build_matrix(plan, records).to_dict("records")[1]
+        assert [is_alike(row, name) for name in ("mse", "leakage")] == [alike, alike]
+
+
 def test_the_matrix_compares_an_attack_with_the_same_one_on_none() -> None:
     errors = ERRORS | {("none", "weak", s): 0.9 for s in range(3)} | {("far", "weak", s): 0.2 for s in range(3)}
     rows = {(r["defense"], r["attack"]): r for r in build_matrix(*audited(errors)).to_dict("records")}
@@ -83,11 +117,22 @@ def test_a_heat_map_marks_the_cells_that_are_not_distinguishable_and_says_what_t
     assert not any("corner" in t.get_text() for t in far.texts)
 
 
+def test_a_corner_of_one_training_says_that_its_noise_is_not_in_it() -> None:
+    for seeds, said in ((1, True), (3, False)):
+        errors: Errors = {(d, "a", s): 0.2 for d in ("none", "same") for s in range(seeds)}
+        figure = heatmap(build_matrix(*audited(errors)), "leakage")
+        assert len(corners(figure)) == 1
+        assert any("for corners one seed: training noise not included" in t.get_text() for t in figure.texts) == said
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
 @pytest.mark.parametrize(
     ("defenses", "attacks"), [(DEFENSES, ATTACKS), (DEFENSES[:1], ATTACKS[:1]), (DEFENSES[:2], ATTACKS[1:2])]
 )
-def test_a_marked_heat_map_of_any_size_fits_the_page(defenses: tuple[str, ...], attacks: tuple[str, ...]) -> None:
-    figure = heatmap(matrix_frame(defenses, attacks).assign(leakage_alike=True), "leakage")
+def test_a_marked_heat_map_of_any_size_fits_the_page(
+    defenses: tuple[str, ...], attacks: tuple[str, ...], seeds: int
+) -> None:
+    figure = heatmap(matrix_frame(defenses, attacks).assign(leakage_alike=True, seeds=seeds), "leakage")
     assert float(figure.get_size_inches()[0]) <= PAGE_WIDTH + 1e-9
     assert problems(figure) == []
 

@@ -16,9 +16,10 @@ from splitaudit.report.comparisons import false_security
 from splitaudit.report.fits import chosen_fit
 from splitaudit.report.html import page as page_of
 from splitaudit.report.meanings import TUNED
+from splitaudit.report.page_tuned import tuned_rows
 from splitaudit.report.reading import Records, Scores
 from splitaudit.report.tables import build_tables
-from splitaudit.report.tuning import AS_GIVEN, build_tuned, in_words
+from splitaudit.report.tuning import AS_GIVEN, UNCOMPARED, build_tuned, in_words
 from splitaudit.store import Store
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -93,6 +94,29 @@ def test_what_could_not_be_compared_says_why(stored: tuple[Plan, Store]) -> None
     assert len(decoder) == 4
     assert decoder["given_mse"].isna().all()
     assert all("out of cheese" in note for note in decoder["note"])
+
+
+def test_where_the_budget_affords_no_comparison_the_given_setting_stands_and_the_report_is_made(
+    stored: tuple[Plan, Store],
+) -> None:
+    plan, store = stored
+
+    def read(kind: str, key: str) -> dict[str, Any] | None:
+        record = store.read(kind, key)
+        if record and kind == "fit" and record["status"] == "done" and "tune" in record["identity"]["attack"]:
+            record["info"]["notes"] = {"tried": 0, "chosen": record["identity"]["attack"]["params"]}
+        return record
+
+    tables, records = build_tables(plan, read)
+    rmle = tables.tuned[tables.tuned["attack"].str.startswith("rmle")]
+    assert set(rmle["note"]) == {UNCOMPARED}
+    assert rmle["given_mse"].isna().all()
+    assert rmle["chosen_mse"].isna().all()
+    assert not rmle["other"].astype(bool).any()
+    assert (rmle["chosen"] != "").all()
+    assert in_words(tables.tuned) == "In 4 cells the budget of queries left nothing to compare settings on."
+    assert any(row[6].interval == "as given" and row[7].text == UNCOMPARED for row in tuned_rows(tables.tuned))
+    assert UNCOMPARED in page_of(plan, tables, records, [], no_images=True, outdated=0)
 
 
 def test_adaptive_and_not_in_different_settings_are_said_to_be_so(stored: tuple[Plan, Store]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from audited_records import Errors, audited
+from audited_records import Errors, at_chance, audited
 
 from splitaudit.report.figures import _trade_off_caption
 from splitaudit.report.findings import Finding, find
@@ -17,10 +17,12 @@ from splitaudit.report.page_matched import matched_groups
 from splitaudit.report.plot_trade_off import front_of
 from splitaudit.report.summary import build_summary
 from splitaudit.report.tables import Results
-from splitaudit.report.usefulness import DROPS, LIMIT, at_chance, useless
+from splitaudit.report.usefulness import DROPS, LIMIT, useless
+from splitaudit.report.usefulness import at_chance as said_at_chance
 
 ERRORS: Errors = {("none", "a", 0): 0.1, ("costly", "a", 0): 0.8, ("broken", "a", 0): 0.9, ("good", "a", 0): 0.3}
 ACCURACY = {"costly": 0.58, "broken": 0.5}
+NOTE = "leakage_change_note"
 METRICS = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
 
 
@@ -28,9 +30,7 @@ def flagged(errors: Errors = ERRORS, accuracy: dict[str, float] | None = None) -
     """Returns plan and records in which the accuracy of ``broken`` is at chance."""
     plan, records = audited(errors, accuracy if accuracy is not None else ACCURACY)
     if any(defense == "broken" for defense, _, _ in errors):
-        record = records.get("target", "broken-0")
-        assert record is not None
-        record["measurements"]["accuracy"]["flags"] = ["accuracy at chance (1/2)"]
+        at_chance(records, "broken-0")
     return plan, records
 
 
@@ -54,6 +54,39 @@ def test_where_none_is_useful_no_defense_is_named_and_the_undefended_target_is()
     assert "Undefended: a leakage score of" in text
 
 
+def test_what_is_only_incomplete_is_not_said_to_be_useless() -> None:
+    incomplete: Errors = {**ERRORS, ("good", "strong", 0): None}
+    text = told(build_summary(*flagged(incomplete))).text
+    assert text.startswith(
+        "No defense is named the least: each one that is complete is at chance or loses more than 5 points"
+    )
+    without = build_summary(*flagged({**{k: v for k, v in ERRORS.items() if k[0] != "good"}, ("good", "a", 0): None}))
+    assert told(without).text.startswith("No defense is named the least: each one that is complete is")
+
+
+def test_where_only_the_undefended_target_is_complete_it_is_not_named_the_least() -> None:
+    errors: Errors = {("none", "a", 0): 0.1, ("x", "a", 0): 0.3, ("x", "strong", 0): None}
+    plan, records = audited(errors)
+    for _ in range(2):
+        text = told(build_summary(plan, records)).text
+        assert text.startswith("Incomplete, so none is named the least. Undefended: a leakage score of")
+        at_chance(records, "none-0")
+
+
+@pytest.mark.parametrize("broken", ["none", "x"])
+def test_without_a_known_worst_case_on_both_sides_nothing_is_said_to_be_alike(broken: str) -> None:
+    """The change against the undefended target holds 0, under the attacks that are done."""
+    errors: Errors = {(d, "weak", s): 0.5 + s / (100 if d == "none" else 90) for d in ("none", "x") for s in range(3)}
+    assert "not distinguishable" in str(build_summary(*audited(errors)).set_index("defense").loc["x", NOTE])
+    errors |= {(d, "strong", s): 0.6 for d in ("none", "x") for s in range(3)} | {(broken, "strong", 0): None}
+    summary = build_summary(*audited(errors))
+    row = summary.set_index("defense").loc["x"]
+    assert row["leakage_change_lo"] <= 0 <= row["leakage_change_hi"]
+    assert row[NOTE] == "a worst case is not known"
+    finding = told(summary)
+    assert "not distinguishable" not in " ".join((finding.text, *finding.cautions))
+
+
 def test_where_all_are_useful_nothing_is_left_out() -> None:
     some: Errors = {("none", "a", 0): 0.1, ("good", "a", 0): 0.3, ("better", "a", 0): 0.4}
     finding = told(build_summary(*audited(some)))
@@ -75,7 +108,7 @@ def test_the_limit_is_the_largest_of_the_table_at_equal_accuracy(drop: float | N
 
 def test_the_undefended_target_costs_nothing_but_may_be_at_chance() -> None:
     assert useless({"defense": "none", "accuracy_drop": None, "flags": ""}) == ""
-    assert at_chance({"defense": "none", "flags": "not converged; accuracy at chance (1/8)"})
+    assert said_at_chance({"defense": "none", "flags": "not converged; accuracy at chance (1/8)"})
 
 
 def test_what_is_at_chance_is_on_no_front_and_the_caption_says_so() -> None:
