@@ -46,9 +46,7 @@ def trained_before(defense: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def acting(defense: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Returns the other parts: those that are trained, fitted or applied when the target itself is made."""
-    return (
-        list(defense["parts"]) if defense.get("when", "train+infer") == "train+infer" else _split(defense["parts"])[1]
-    )
+    return list(defense["parts"]) if defense.get("when", "train+infer") == "train+infer" else _split(defense["parts"])[1]
 
 
 def _split(parts: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -358,7 +358,7 @@ def test_more_received_draws_leak_no_less_at_the_same_budget(
             {"name": "noise", "params": {"sigma": 0.3}, "when": "infer"},
             {"name": "dropout", "params": {"rate": 0.5}, "when": "infer"},
         ],
-        "attacks": ["linear", "nearest", {"name": "decoder", "params": {**SMALL, "epochs": 20}, "tune": 2}],
+        "attacks": ["linear", "nearest", {"name": "decoder", "params": {**SMALL, "epochs": 8}, "tune": 2}],
         "knowledge": levels,
         "metrics": ["mse"],
     }
