@@ -65,7 +65,7 @@ class Composed(Defense):
 
     def task_loss(self, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         for part in self._each():
-            if type(part).task_loss is not Defense.task_loss:
+            if part.replaces_task_loss:
                 return part.task_loss(logits, y)
         return super().task_loss(logits, y)
 

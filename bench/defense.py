@@ -86,6 +86,10 @@ class Defense(nn.Module):
     """When the defense acts unless a suite says otherwise. Anything else than ``train+infer`` says that it starts from the
     trained network of the same seed (undefended, or trained with the parts before it), and is never trained along with it."""
 
+    governs_training: ClassVar[bool] = False
+    """Says that what it promises holds only if every step on ``client_train`` is its own (in ``during``): nothing may be
+    learned from these images afterwards."""
+
     claims: ClassVar[Mapping[str, Literal["up", "down"]]] = {}
     """What its source says of it against ``none``: column of a table to where it moves, ``mse`` up, say. Suites with
     ``declared_claims: true`` test it."""
@@ -109,6 +113,11 @@ class Defense(nn.Module):
     def stochastic(self) -> bool:
         """Says whether ``protect`` draws randomness with these parameters."""
         return False
+
+    @property
+    def replaces_task_loss(self) -> bool:
+        """Says whether the task loss is another one than cross-entropy; of a composition only one part's may be."""
+        return type(self).task_loss is not Defense.task_loss
 
     @classmethod
     def neutral(cls) -> dict[str, Any] | None:

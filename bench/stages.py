@@ -9,13 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
 from .defense import Defense
 from .plugins import DEFENSES
 from .split import Split
 
 
 class Trained(Defense):
-    """A part whose work was done in an earlier training: its architecture stays, nothing else happens any more.
+    """A part whose work was done in an earlier training: its architecture stays, and the task loss, where the cloud is trained.
+
+    Its penalties are gone: they shape the edge, which does not move any more.
 
     Args:
         part: the defense that the network was trained with.
@@ -28,6 +32,13 @@ class Trained(Defense):
 
     def wrap(self, split: Split) -> Split:
         return self._part[0].wrap(split)
+
+    @property
+    def replaces_task_loss(self) -> bool:
+        return self._part[0].replaces_task_loss
+
+    def task_loss(self, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return self._part[0].task_loss(logits, y)
 
 
 def shapes_training(cls: type[Defense]) -> bool:
@@ -46,7 +57,9 @@ def trained_before(defense: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def acting(defense: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Returns the other parts: those that are trained, fitted or applied when the target itself is made."""
-    return list(defense["parts"]) if defense.get("when", "train+infer") == "train+infer" else _split(defense["parts"])[1]
+    return (
+        list(defense["parts"]) if defense.get("when", "train+infer") == "train+infer" else _split(defense["parts"])[1]
+    )
 
 
 def _split(parts: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

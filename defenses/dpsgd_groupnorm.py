@@ -76,6 +76,8 @@ class DpSgdGroupNorm(Defense):
         "Abadi et al., CCS 2016; opacus 1.6 (Yousefpour et al., arXiv 2109.12298); group norm, Wu and He, ECCV 2018"
     )
 
+    governs_training = True
+
     spent: torch.Tensor
 
     @classmethod

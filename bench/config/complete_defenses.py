@@ -64,10 +64,16 @@ def _complete(spec: DefenseSpec, params: dict[str, Any], problems: list[str]) ->
         )
     if staged and in_training:
         both = [n for n in in_training if not shapes_training(parts[n])]
+        strict = [n for n in in_training if parts[n].governs_training]
         if both:
             problems.append(
                 f"defense '{spec.name}': {' and '.join(both)} acts both in training and on the wire, so a network that is "
                 f"trained with it cannot be what the rest ({when}) starts from. Leave it out."
+            )
+        elif strict and (later or when == "infer+cloud"):
+            problems.append(
+                f"defense '{spec.name}': what {' and '.join(strict)} promises of the training images ends where "
+                f"{'the cloud is trained' if when == 'infer+cloud' else ' and '.join(later)} on them afterwards. Leave it out."
             )
         elif list(parts)[: len(in_training)] != in_training:
             problems.append(

@@ -7,15 +7,21 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 import splitaudit
 from splitaudit.api import run
 from splitaudit.config import load_suite
+from splitaudit.defenses.adversarial import Adversarial
 from splitaudit.errors import ConfigError
 from splitaudit.labels import plugin_labels
 from splitaudit.options import Options
 from splitaudit.plugins import DEFENSES, add_plugin_file
+from splitaudit.stages import acting, trained_before
 from splitaudit.store import Store
+from splitaudit.targets import make_defense
+from splitaudit.testing.data import part
+from splitaudit.testing.targets import home_of
 
 PLUGIN = '''
 """Defenses that start from the trained undefended network."""
@@ -168,12 +174,38 @@ def test_what_shapes_the_training_comes_first_and_the_rest_starts_from_its_netwo
     assert set(cells["status"]) == {"done"}
 
 
+def test_of_what_was_trained_before_nothing_is_left_but_architecture_and_task_loss() -> None:
+    parts = [
+        {"name": "label_smoothing", "params": {"alpha": 0.3}},
+        {"name": "adversarial", "params": {}},
+        {"name": "noise", "params": {"sigma": 1.0}},
+    ]
+    defense = {"parts": parts, "when": "infer+cloud"}
+    assert trained_before(defense) == parts[:2]
+    assert acting(defense) == parts[2:]
+    made = make_defense(parts, trained_before(defense))
+    split = home_of(Adversarial).split(part("client_train", 8), seed=0)
+    made.prepare(split)
+    assert not list(made.parameters()), "no decoder of adversarial's is built"
+    logits, y = torch.randn(8, 10, generator=torch.Generator().manual_seed(0)), torch.arange(8)
+    assert torch.equal(made.task_loss(logits, y), F.cross_entropy(logits, y, label_smoothing=0.3))
+    x, z = torch.rand(8, 3, 16, 16), torch.rand(8, *split.feature_shape())
+    made.train()
+    made.protect(z, torch.Generator().manual_seed(0))
+    assert made.extra_loss(x, z, y, logits) is None
+    assert [(p.name, p.params.dump()) for p in made.parts] == [  # type: ignore[union-attr,operator]
+        (p["name"], DEFENSES.get(p["name"]).Params(**p["params"]).dump()) for p in parts
+    ]
+
+
 @pytest.mark.parametrize(
     ("defense", "expected"),
     [
         ({"name": "local/later.Lead", "when": "train+infer"}, "starts from a trained network"),
         ("local/later.Lead+nopeek", "write 'nopeek+local/later.Lead'"),
         ("vib+local/later.Lead", "vib acts both in training and on the wire"),
+        ("dpsgd_groupnorm+pca", "ends where pca"),
+        ({"name": "dpsgd_groupnorm+noise", "when": "infer+cloud"}, "ends where the cloud is trained"),
         ({"name": "nopeek", "when": "infer"}, "so on a network that is trained already it would equal 'none'"),
         ({"name": "noise", "sweep": {"sigma": 0.5}}, "sweep: sigma: got 0.5, expected a list of values"),
         ({"name": "noise", "sweep": {"sigma": []}}, "sweep: sigma: got an empty list"),
