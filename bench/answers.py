@@ -6,41 +6,35 @@ from collections.abc import Callable
 
 import torch
 
-KEPT = 2**28
-"""Values of answers that are kept for one part, at most; 1 GiB. The first answer is always kept."""
-
 
 class Answers:
-    """Answers to own images that were asked once, or a few times in turn, and are used again from then on.
+    """Several answers to each of the same images, shown in turn and then again: the next when all images were shown once.
+
+    One turn is held at a time, whatever the size of the features; a turn that comes again is made again.
 
     Args:
-        most: answers of each image that the budget pays for.
-        answer: from the number of a turn to the features of all images (N, ...); None: no more can be paid. Asked for
-            when an image's turn comes; the first is asked at once.
+        turns: answers to each image that the budget pays for.
+        answer: from the number of a turn to the features of all images (N, ...), the same each time; None: it cannot be
+            paid any more. The first is asked for at once, the others when their turn comes.
     """
 
-    def __init__(self, most: int, answer: Callable[[int], torch.Tensor | None]) -> None:
-        self._answer: Callable[[int], torch.Tensor | None] | None = answer
+    def __init__(self, turns: int, answer: Callable[[int], torch.Tensor | None]) -> None:
         first = answer(0)
         if first is None:
             raise ValueError("the first answer is not paid")
-        self._turns = [first]
-        self._most = max(1, min(most, KEPT // max(1, first.numel())))
-        self._shown = torch.zeros(len(first), dtype=torch.int64, device=first.device)
+        self._current, self._turn, self._turns = first, 0, turns
+        self._answer = answer if turns > 1 else None  # and with it what answers are made from
+        self._shown = 0
 
     def __call__(self, index: torch.Tensor) -> torch.Tensor:
-        """Returns features (N, ...) of the images at given indices, each with its next answer."""
-        index = index.to(self._shown.device)
-        wanted = self._shown[index]
-        self._shown[index] += 1
-        while self._answer is not None and len(wanted) and len(self._turns) <= int(wanted.max()):
-            more = None if len(self._turns) == self._most else self._answer(len(self._turns))
-            if more is None:
-                self._answer = None  # and with it what answers are made from
-            else:
-                self._turns.append(more)
-        turn = wanted % len(self._turns)
-        found = self._turns[0][index]
-        for number in range(1, len(self._turns)):
-            found[turn == number] = self._turns[number][index[turn == number]]
-        return found
+        """Returns features (N, ...) of the images at given indices."""
+        turn = self._shown // len(self._current) % self._turns
+        if self._answer is not None and turn != self._turn:
+            found = self._answer(turn)
+            if found is None:
+                self._turns, turn = turn, 0
+                found = self._answer(0)
+            if found is not None:
+                self._turn, self._current = turn, found
+        self._shown += len(index)
+        return self._current[index]

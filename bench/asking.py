@@ -9,11 +9,11 @@ from typing import Any
 from .errors import KnowledgeError
 from .knowledge import AdversaryKnowledge
 
-LEAST = 8
-"""Pairs of an image and its features below which no attack is trained."""
+VERSION = 1
+"""Raised when a budget buys other answers; part of the keys of what has a budget."""
 
-LATER = 64
-"""Images, at most, for which pairs leave the budget something, so that settings can be rehearsed."""
+LEAST = 8
+"""Own images with features below which no attack is trained."""
 
 
 @dataclass(frozen=True)
@@ -39,35 +39,30 @@ class Asked:
         return Asked(queries, answered)
 
 
-@dataclass(frozen=True)
-class Division:
-    """How many images of each part a budget pays for, one answer each.
+def divided(images: int, train: int, val: int) -> tuple[int, int]:
+    """Returns how many images of ``aux_train`` and of ``aux_val`` a budget pays for.
 
-    An eighth goes to ``aux_val`` (two images at least), an eighth but no more than :data:`LATER` images is left for
-    rehearsals, the rest goes to ``aux_train``.
+    An eighth goes to ``aux_val``, two images at least, and more where ``aux_train`` leaves more. What the first share has
+    beyond ``train`` is there for further answers to the same images.
 
-    Attributes:
-        train: images of ``aux_train`` and mirrored ones.
+    Args:
+        images: that the budget pays for.
+        train: images of ``aux_train`` that are wanted, mirrored ones too.
         val: images of ``aux_val``.
-        later: images that are left.
     """
+    held_out = min(val, max(2, images // 8, images - train))
+    return images - held_out, held_out
 
-    train: int
-    val: int
-    later: int
 
-    @classmethod
-    def of(cls, budget: int, draws: int, val: int) -> Division:
-        """Returns the division of a budget.
+def draws_each(budget: int, images: int, draws: int) -> int:
+    """Returns how often an own image is sent to a random defense: as many images as possible come before more draws.
 
-        Args:
-            budget: images that may be sent.
-            draws: how often each is sent for one answer.
-            val: images of ``aux_val``.
-        """
-        pairs = budget // draws
-        held_out, later = min(val, max(2, pairs // 8)), min(LATER, pairs // 8)
-        return cls(pairs - held_out - later, held_out, later)
+    Args:
+        budget: images that may be sent.
+        images: own images that there are, mirrored ones too.
+        draws: of each private image that are received; more of an own one are of no use.
+    """
+    return max(1, min(budget // max(1, images), draws))
 
 
 class Ledger:
@@ -106,37 +101,26 @@ class Ledger:
             )
         self.queries += images
 
-    def pay(self, question: str, images: int) -> None:
-        """Counts a question for some images, but for those that it was answered for before."""
-        known = self._answered.get(question, 0)
-        self.count(max(0, images - known))
+    def pay(self, question: str, images: int, each: int = 1) -> None:
+        """Counts a question for some images, each sent ``each`` times, but for those that it was answered for before."""
+        known = self.answered(question)
+        self.count(each * max(0, images - known))
         self._answered[question] = max(images, known)
 
-    def pays(self, question: str) -> int:
+    def pays(self, question: str, each: int = 1) -> int:
         """Returns for how many images a question can be asked; there must be a budget."""
-        return (self.left or 0) + self._answered.get(question, 0)
+        return (self.left or 0) // each + self.answered(question)
+
+    def answered(self, question: str) -> int:
+        """Returns for how many images a question was answered."""
+        return self._answered.get(question, 0)
 
 
-def draws_each(knowledge: AdversaryKnowledge, stochastic: bool) -> int:
-    """Returns how often an own image is sent for one pair: as often as each private image was received."""
-    return knowledge.draws if stochastic else 1
-
-
-def shortage(knowledge: AdversaryKnowledge, stochastic: bool) -> str | None:
-    """Returns why a budget pays for too few pairs (one clause), or None where it does not or there is none.
-
-    Args:
-        knowledge: that an attack is given.
-        stochastic: whether the defense draws randomness.
-    """
-    if knowledge.edge != "query" or knowledge.queries is None:
+def shortage(knowledge: AdversaryKnowledge) -> str | None:
+    """Returns why a budget pays for too few images (one clause), or None where it does not or there is none."""
+    if knowledge.edge != "query" or knowledge.queries is None or knowledge.queries >= LEAST:
         return None
-    draws = draws_each(knowledge, stochastic)
-    pairs = knowledge.queries // draws
-    if pairs >= LEAST:
-        return None
-    each = f" of {draws} queries each" if draws > 1 else ""
-    return f"needs at least {LEAST} own images with features, a budget of {knowledge.queries} queries pays for {pairs}{each}"
+    return f"needs at least {LEAST} own images with features, the budget pays for {knowledge.queries}"
 
 
 def fits_before(identity: Mapping[str, Any]) -> list[str]:

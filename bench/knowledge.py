@@ -60,7 +60,8 @@ class AdversaryKnowledge(BaseModel):
             aux=aux,
             aux_count=None if aux == "none" else self.aux_count,
             labels=self.labels and uses.labels and aux != "none",
-            queries=self.queries if edge == "query" else None,
+            # Who has the weights needs no query, also not for what an attack builds on.
+            queries=self.queries if self.edge == edge == "query" else None,
             draws=self.draws if uses_draws else 1,
         )
 
@@ -85,8 +86,8 @@ def level(name: str) -> AdversaryKnowledge:
     """Returns a named level.
 
     ``query:16`` is ``query`` with 16 received draws of each private image, ``query:aux=2000`` with no more than 2,000
-    auxiliary training images, ``query:queries=5000`` with a budget of 5,000 images for the edge; ``query:16,aux=2000`` has
-    two of them.
+    auxiliary training images, ``query:queries=5000`` with a budget of 5,000 images for the edge (at levels that query);
+    ``query:16,aux=2000`` has two of them.
 
     Raises:
         ConfigError: for an unknown name, or a limit that is none; with a line for each.
@@ -97,6 +98,13 @@ def level(name: str) -> AdversaryKnowledge:
             0,
             f"knowledge '{name}' is not known.{did_you_mean(base, PRESETS)} Known: {', '.join(PRESETS)}; each also with "
             f"{_WRITTEN}.",
+        )
+    elif "queries" in limits and PRESETS[base].edge != "query":
+        why = (
+            "has the edge's weights and needs no query" if PRESETS[base].edge == "weights" else "may not query the edge"
+        )
+        problems.append(
+            f"knowledge '{name}': queries: who is at '{base}' {why}, so a budget limits nothing. Leave it out."
         )
     if problems:
         raise ConfigError(problems)

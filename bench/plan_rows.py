@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .asking import VERSION as BUDGET
 from .asking import shortage
 from .attack import Attack, LabelAttack
 from .canonical import key_of
@@ -119,7 +120,7 @@ class RowBuilder:
                     granted = level(knowledge)
                     if not random:
                         granted = granted.model_copy(update={"draws": 1})  # all draws are the same
-                    lacks = _lack(made, granted) or _short(made, granted, random)
+                    lacks = _lack(made, granted)
                     if reason is None and lacks:
                         reason = f"attack '{attack.name}' {lacks}"
                     reason = reason or refusal
@@ -212,7 +213,7 @@ class RowBuilder:
         return self._add(
             "cell",
             {
-                **self._seen(sight, made),
+                **self._seen(sight, made.granted(sight.granted)),
                 "attack": attack_identity(name, made),
                 **({"attribute": made.attribute} if isinstance(made, LabelAttack) else {}),
                 "fit": own and own.key,
@@ -240,14 +241,16 @@ class RowBuilder:
         fits = self._fits_of(sight, made, chain, made.fit_scope)
         needs = tuple(f.name for f in fits.values())
         title = f"fit of {name} on {sight.row['defense']}, seed {sight.row['seed']}"
-        seen = self._seen(sight, made)
+        knowledge = made.granted(sight.granted)
+        if made.fit_scope == "images":
+            knowledge = of_images_alone(knowledge)
+        seen = self._seen(sight, knowledge)
         if made.fit_scope == "images":
             seen["target"] = None
-            seen["knowledge"] = of_images_alone(made.granted(sight.granted)).dump()
             title = f"fit of {name} on auxiliary images"
         else:
             needs = (sight.target.name, *needs)
-        after = [] if seen["knowledge"]["queries"] is None else _asking(chain, fits)
+        after = [] if knowledge.queries is None else _asking(chain, fits)
         needs += tuple(f.name for f in after)
         full = {**seen, "attack": identity_, **_built(fits), **({"after": [f.key for f in after]} if after else {})}
         chain[at] = self._add("fit", full, needs, title)
@@ -257,9 +260,8 @@ class RowBuilder:
         """Returns role to the node of each fit that an attack (or its fit of a scope) builds on."""
         return {role: self._fit(sight, name, other, chain) for role, (name, other) in lenders(made, scope).items()}
 
-    def _seen(self, sight: _Sight, made: Attack) -> dict[str, Any]:
-        """Returns what an attack sees of a target, as part of an identity."""
-        knowledge = made.granted(sight.granted)
+    def _seen(self, sight: _Sight, knowledge: AdversaryKnowledge) -> dict[str, Any]:
+        """Returns what an attack that is given some knowledge sees of a target, as part of an identity."""
         aux = None
         if knowledge.aux != "none":
             aux = self._aux_identity(sight.dataset if knowledge.aux == "same" or self.other is None else self.other)
@@ -270,6 +272,7 @@ class RowBuilder:
             "seed": sight.seed,
             "threads": self.suite.threads,
             "view": VIEW,
+            **({} if knowledge.queries is None else {"budget": BUDGET}),
         }
 
     def _add(self, kind: Kind, identity_: dict[str, Any], needs: Iterable[Name], title: str) -> Node:
@@ -347,19 +350,11 @@ def _tunable(made: Attack, granted: AdversaryKnowledge) -> Attack:
 
 
 def _lack(made: Attack, granted: AdversaryKnowledge) -> str | None:
-    """Returns what a level lacks for an attack and all that it builds on, in one clause."""
-    lacks = granted.lacks(made.requires)
+    """Returns what a level lacks for an attack and all that it builds on, a budget that pays for enough too, in one clause."""
+    lacks = granted.lacks(made.requires) or (shortage(granted) if made.requires.edge == "query" else None)
     for _, other in lenders(made).values():
         lacks = lacks or _lack(other, granted)
     return lacks
-
-
-def _short(made: Attack, granted: AdversaryKnowledge, random: bool) -> str | None:
-    """Returns why a budget of queries pays for too little for an attack or what it builds on, in one clause."""
-    short = shortage(made.granted(granted), random) if made.requires.edge == "query" else None
-    for _, other in lenders(made).values():
-        short = short or _short(other, granted, random)
-    return short
 
 
 def _asking(chain: Chain, but: Mapping[str, Node]) -> list[Node]:

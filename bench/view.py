@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from .answers import Answers
-from .asking import Asked, Division, Ledger, draws_each, shortage
+from .asking import Asked, Ledger, divided, draws_each, shortage
 from .composed import Composed
 from .data.base import Part
 from .defense import Defense
@@ -61,7 +60,8 @@ class Pairs:
     def batch(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns images in [0, 1] (N, C, H, W) and freshly defended features (N, ...) at the given indices.
 
-        Where several draws of each private image are received, these are averages of as many, as :attr:`View.average` is.
+        Where several draws of each private image are received, these are averages of as many, as :attr:`View.average` is;
+        of fewer where a budget of queries pays for no more.
         """
         return to_float(self._images[index]), self._draw(index)
 
@@ -143,9 +143,12 @@ class View:
     def average(self) -> torch.Tensor:
         """The received draws of each private image, averaged where they show the edge's output, (N, *wire_shape).
 
-        With one draw it is :attr:`z`. Elements that no draw shows are as the first draw has them.
+        With one draw it is :attr:`z`. Elements that no draw shows are as the first draw has them. Where elements are hidden,
+        an average of more draws than own pairs are of would show what no pair does: it is of as many.
         """
-        return self.averaged([self._received[:, i] for i in range(self._received.shape[1])])
+        masked = self.knowledge.queries is not None and self.visible(self.z) is not None
+        count = self._received.shape[1]
+        return self.averaged([self._received[:, i] for i in range(min(count, self._each) if masked else count)])
 
     def __len__(self) -> int:
         return len(self._received)
@@ -166,9 +169,8 @@ class View:
         return self._ledger.asked
 
     def affordable(self, most: int) -> int:
-        """Returns how many own images a rehearsal can show: ``most``, or what a budget of queries leaves beside the pairs."""
-        left = self._ledger.left
-        return most if left is None else min(most, self._division.later, left // self._draws_each)
+        """Returns how many of the first images of ``aux_val`` a rehearsal can show: ``most``, or what a budget pays for."""
+        return most if self.knowledge.queries is None else min(most, self._paid("val", len(self.aux_val)))
 
     @property
     def feature_shape(self) -> tuple[int, ...]:
@@ -290,7 +292,7 @@ class View:
         """Queries the defended edge with an auxiliary part (``"train"`` or ``"val"``).
 
         The pairs are of the part's first images, in its order: all of them, or with a budget of queries as many as
-        :class:`splitaudit.asking.Division` pays for. The mirrored images come after all others.
+        it pays for (:func:`splitaudit.asking.divided`). The mirrored images come after all others.
 
         Args:
             part: which part.
@@ -307,8 +309,7 @@ class View:
         if not self.stochastic:
             # One answer per image says everything: later batches repeat it and are no new queries.
             self._ledger.count(len(images))
-        with torch.no_grad():
-            clean = torch.cat([self._model.clean(to_float(b)) for b in images.split(batch)])
+        clean = self._clean(images, batch)
         draws = self._wire_draws()
         if not self.stochastic:
             clean = torch.cat([self._model.protect(z, draws) for z in clean.split(batch)]).detach()
@@ -336,26 +337,24 @@ class View:
     def rehearsal(self, images: torch.Tensor, role: str) -> View:
         """Returns a view in which images of the attacker's own are the private ones, to choose settings on.
 
-        Their features are queries and are counted here, with a budget only once for the same images and role; everything else
-        is as in this view. Needs access to the edge.
+        Their features are queries and are counted here; with a budget those of the first images of ``aux_val`` are those of
+        ``pairs("val")`` and cost nothing more. Everything else is as in this view. Needs access to the edge.
 
         Args:
             images: own images in [0, 1], (N, C, H, W).
             role: names the draws of the defense's randomness; a role gives the same ones each time.
         """
         self._grant("queries", self.knowledge.edge in ("query", "weights"))
-        received = []
-        if self.knowledge.queries is not None:
-            shown = hashlib.sha256(images.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
-            self._ledger.pay(f"rehearsal {role} {shown}", len(images) * self._draws_each)
-        for number in range(self._draws_each):
-            if self.knowledge.queries is None:
+        drawn = None if self.knowledge.queries is None else self._known(images)
+        if drawn is None:
+            received = []
+            for number in range(self._each):
                 self._ledger.count(len(images))
-            with torch.no_grad():
-                draws = self.generator(f"{role} {number}")
-                received.append(torch.cat([self._model.wire(b, draws) for b in images.split(256)]))
-        drawn = torch.stack(received, 1)
-        if len(received) < self.knowledge.draws:  # a defense that does not draw sends the same each time
+                with torch.no_grad():
+                    draws = self.generator(f"{role} {number}")
+                    received.append(torch.cat([self._model.wire(b, draws) for b in images.split(256)]))
+            drawn = torch.stack(received, 1)
+        if not self.stochastic:  # it sends the same each time
             drawn = drawn.expand(-1, self.knowledge.draws, *drawn.shape[2:])
         other = object.__new__(type(self))
         other.__dict__ |= {**self.__dict__, "_received": drawn, "curves": {}, "notes": {}}
@@ -398,40 +397,69 @@ class View:
             )
 
     @property
-    def _draws_each(self) -> int:
-        return draws_each(self.knowledge, self.stochastic)
+    def _each(self) -> int:
+        """How often an own image is sent for one pair: as often as each private image was received, or as the budget pays."""
+        if not self.stochastic or self.knowledge.queries is None:
+            return self.knowledge.draws if self.stochastic else 1
+        images = 0 if self._aux is None else 2 * len(self._aux[0]) + len(self._aux[1])
+        return draws_each(self.knowledge.queries, images, self.knowledge.draws)
 
-    @property
-    def _division(self) -> Division:
-        return Division.of(self.knowledge.queries or 0, self._draws_each, len(self.aux_val))
+    def _question(self, part: str, turn: int = 0) -> str:
+        return f"{part} {turn} x{self._each}"
+
+    def _paid(self, part: str, wanted: int) -> int:
+        """Returns for how many images of a part, of those wanted, the budget pays; answers that are at hand cost nothing."""
+        train = wanted if part == "train" else self._ledger.answered(self._question("train")) or 2 * len(self.aux_train)
+        shares = divided((self.knowledge.queries or 0) // self._each, train, len(self.aux_val))
+        share = shares[0 if part == "train" else 1]
+        return min(wanted, share, self._ledger.pays(self._question(part), self._each))
 
     def _paid_pairs(self, part: str, images: torch.Tensor, batch: int) -> Pairs:
-        """Returns pairs of as many images as the budget pays for; answers that are at hand cost nothing."""
-        ledger, each = self._ledger, self._draws_each
-        share = self._division.train if part == "train" else self._division.val
-        n = min(len(images), share, ledger.pays(f"{part} 0") // each)
-        few = shortage(self.knowledge, self.stochastic)
+        """Returns pairs of as many images as the budget pays for."""
+        ledger, each, n = self._ledger, self._each, self._paid(part, len(images))
+        few = shortage(self.knowledge)
         if few or n < 2:
             raise KnowledgeError(f"the attack {few or f'has {ledger.left} of {ledger.budget} queries left'}")
         images = images[:n].to(self.device)
-        with torch.no_grad():
-            clean = torch.cat([self._model.clean(to_float(b)) for b in images.split(batch)])
+        clean = self._clean(images, batch)
 
         def answer(turn: int) -> torch.Tensor | None:
-            question = f"{part} {turn}"
-            if turn and ledger.pays(question) < n * each:
+            question = self._question(part, turn)
+            if ledger.pays(question, each) < n:
                 return None
-            ledger.pay(question, n * each)
-            # A generator for each turn: another stage that asks the same gets the same answers.
-            draws = self.generator(f"answers {question}")
-            return torch.cat([self._sent(z, draws) for z in clean.split(256)])
+            ledger.pay(question, n, each)
+            return torch.cat([self.averaged(z) for z in self._answers(part, turn, clean)])
 
+        share = divided((self.knowledge.queries or 0) // each, n, len(self.aux_val))[0]
         return Pairs(images, Answers(share // n if self.stochastic and part == "train" else 1, answer))
+
+    def _known(self, images: torch.Tensor) -> torch.Tensor | None:
+        """Returns the answers (N, draws, ...) to the first images of ``aux_val``; None of others, or of more than is paid."""
+        n = 0 if self._aux is None else self._paid("val", len(self._aux[1]))
+        if self._aux is None or len(images) > n:
+            return None
+        own = self._aux[1].images[:n].to(self.device)
+        shown = to_float(own[: len(images)])
+        if shown.shape != images.shape or not torch.allclose(shown, images.to(self.device)):
+            return None
+        self._ledger.pay(self._question("val"), n, self._each)
+        return torch.cat([torch.stack(z, 1) for z in self._answers("val", 0, self._clean(own))])[: len(images)]
+
+    def _clean(self, images: torch.Tensor, batch: int = 256) -> torch.Tensor:
+        with torch.no_grad():
+            return torch.cat([self._model.clean(to_float(b)) for b in images.split(batch)])
+
+    def _answers(self, part: str, turn: int, clean: torch.Tensor) -> Iterator[list[torch.Tensor]]:
+        """Yields every draw (N, ...) that answers a question, 256 images at a time; the same in each stage that asks it."""
+        draws = [self.generator(f"answers {part} {turn} draw {number}") for number in range(self._each)]
+        with torch.no_grad():
+            for z in clean.split(256):
+                yield [self._model.protect(z, d) for d in draws]
 
     def _sent(self, clean: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
         """Returns what is sent for clean features (N, ...): the average of as many draws as are received."""
         with torch.no_grad():
-            return self.averaged([self._model.protect(clean, draws) for _ in range(self._draws_each)])
+            return self.averaged([self._model.protect(clean, draws) for _ in range(self._each)])
 
     def _wire_draws(self) -> torch.Generator:
         if not hasattr(self, "_draws"):

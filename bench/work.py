@@ -189,7 +189,7 @@ class Worker:
         twin = self._twin(job)
         if twin is not None:
             self.store.write_artifact("fit", job.key, self.store.read_artifact("fit", twin["key"]))
-            return {"artifact": True, "info": {**twin["info"], "taken_from": twin["key"]}, "timing": twin["timing"]}
+            return {"artifact": True, "info": {**twin["info"], "taken_from": twin["key"]}}
         attack, view, _ = self._attack(job)
         fitted = attack.fit(view)
         for name, tensor in fitted.items():
@@ -240,7 +240,7 @@ class Worker:
             "attack": {**twin["attack"], "taken_from": twin["key"]},
             "scores": scores,
             "warnings": twin["warnings"],
-            "timing": {**twin["timing"], "score_s": scored},
+            "timing": {"score_s": scored},
         }
 
     def _score(self, job: Job) -> dict[str, Any]:

@@ -112,7 +112,11 @@ class TargetRecord(Record):
 class FitRecord(Record):
     """A piece of work that several targets or cells share. Artifact: its tensors."""
 
-    info: dict[str, JsonValue] = Field(default_factory=dict, description="convergence curve, queries spent")
+    info: dict[str, JsonValue] = Field(
+        default_factory=dict,
+        description="convergence curve, queries spent; `taken_from`: the key of the fit on another target with the same wire "
+        "whose result this is, at no time of its own",
+    )
 
 
 class CellRecord(Record):
@@ -120,7 +124,9 @@ class CellRecord(Record):
 
     scores: dict[str, Score] = Field(default_factory=dict, description="name of the metric to its values")
     attack: dict[str, JsonValue] = Field(
-        default_factory=dict, description="convergence curve, queries spent, whether it converged"
+        default_factory=dict,
+        description="convergence curve, queries spent, whether it converged; `taken_from`: the key of the cell on another "
+        "target with the same wire whose reconstructions these are, at no time of its own",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import torch
 
 from splitaudit.answers import Answers
 from splitaudit.api import load_results, plan_suite, run
-from splitaudit.asking import LATER, LEAST, Asked, Division, Ledger, shortage
+from splitaudit.asking import LEAST, Asked, Ledger, divided, draws_each, shortage
+from splitaudit.asking import VERSION as BUDGET
 from splitaudit.attack import Attack, LabelAttack
+from splitaudit.defenses.dropout import Dropout, DropoutParams
 from splitaudit.defenses.noise import Noise, NoiseParams
-from splitaudit.errors import KnowledgeError
+from splitaudit.errors import ConfigError, KnowledgeError
 from splitaudit.knowledge import AdversaryKnowledge, level
 from splitaudit.options import Options
 from splitaudit.plugins import ATTACKS
@@ -21,21 +24,23 @@ from splitaudit.store import Store
 from splitaudit.testing import attacked, control_target
 from splitaudit.testing.attacking import TINY, untrained
 from splitaudit.testing.data import SHAPE, part
-from splitaudit.view import View
+from splitaudit.view import View, to_float
 
 SMALL = {"width": 8, "depth": 1, "epochs": 3, "batch": 8}
 READER = {"width": 4, "epochs": 2, "batch": 8}
 
 
-def view_of(budget: int | None, draws: int = 1, sigma: float = 0.0, before: Asked | None = None, seed: int = 0) -> View:
-    model = control_target("orthogonal", Noise(NoiseParams(sigma=sigma)) if sigma else None)
+def view_of(
+    budget: int | None, draws: int = 1, sigma: float = 0.0, before: Asked | None = None, defense: Any = None
+) -> View:
+    model = control_target("orthogonal", Noise(NoiseParams(sigma=sigma)) if sigma else defense)
     return View(
         knowledge=AdversaryKnowledge(edge="query", aux="same", queries=budget, draws=draws),
         received=torch.empty(0, draws, *model.feature_shape),
         image_shape=SHAPE,
         model=model,
         aux=(part("aux_train", 64, SHAPE), part("aux_val", 32, SHAPE)),
-        seed=seed,
+        seed=0,
         before=before,
         blank=lambda s: untrained(model, s),
     )
@@ -49,32 +54,47 @@ def every(pairs: Any) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("budget", "draws", "val", "division"),
+    ("images", "train", "val", "shares"),
     [
-        (8, 1, 32, (5, 2, 1)),
-        (80, 1, 32, (60, 10, 10)),
-        (80, 4, 32, (16, 2, 2)),
-        (10_000, 1, 400, (9_536, 400, LATER)),
-        (80, 1, 4, (66, 4, 10)),
+        (8, 128, 32, (6, 2)),
+        (80, 128, 32, (70, 10)),
+        (80, 64, 32, (64, 16)),  # what training does not want
+        (160, 128, 32, (128, 32)),  # all that there is
+        (10_000, 128, 400, (9_600, 400)),
+        (80, 128, 4, (76, 4)),
     ],
 )
-def test_a_budget_is_divided_among_training_validation_and_what_comes_later(
-    budget: int, draws: int, val: int, division: tuple[int, int, int]
+def test_a_budget_is_divided_among_training_and_validation(
+    images: int, train: int, val: int, shares: tuple[int, int]
 ) -> None:
-    found = Division.of(budget, draws, val)
-    assert (found.train, found.val, found.later) == division
-    assert draws * sum(division) <= budget
+    assert divided(images, train, val) == shares
+
+
+@pytest.mark.parametrize(
+    ("budget", "images", "draws", "each"), [(76, 140, 16, 1), (280, 140, 16, 2), (10_000, 140, 16, 16), (9, 0, 4, 4)]
+)
+def test_a_budget_buys_more_images_before_it_buys_more_draws_of_each(
+    budget: int, images: int, draws: int, each: int
+) -> None:
+    assert draws_each(budget, images, draws) == each
 
 
 def test_a_budget_that_pays_for_too_little_is_known_before_the_run() -> None:
-    query = level("query:4,queries=31")
-    assert shortage(query, True) == (
-        f"needs at least {LEAST} own images with features, a budget of 31 queries pays for 7 of 4 queries each"
+    assert shortage(level("query:4,queries=7")) == (
+        f"needs at least {LEAST} own images with features, the budget pays for 7"
     )
-    assert shortage(query, False) is None, "a defense that draws nothing answers once"
-    assert shortage(level("query:4,queries=32"), True) is None
-    assert shortage(level("white-box:queries=1"), True) is None, "no budget limits who has the weights"
-    assert shortage(level("query"), True) is None
+    assert shortage(level("query:4,queries=8")) is None, "images are sent once before they are sent again"
+    assert shortage(level("query")) is None
+
+
+def test_no_budget_binds_who_has_the_weights_nor_what_an_attack_of_theirs_builds_on() -> None:
+    with pytest.raises(ConfigError, match="has the edge's weights and needs no query, so a budget limits nothing"):
+        level("white-box:16,queries=100")
+    with pytest.raises(ConfigError, match="may not query the edge, so a budget limits nothing"):
+        level("query-free:queries=100")
+    granted = AdversaryKnowledge(edge="weights", aux="same", queries=1)
+    assert shortage(granted) is None
+    assert ATTACKS.get("decoder")(ATTACKS.get("decoder").Params()).granted(granted).queries is None
 
 
 # -- pairs ----------------------------------------------------------------------------------------------------------------
@@ -83,14 +103,15 @@ def test_a_budget_that_pays_for_too_little_is_known_before_the_run() -> None:
 def test_pairs_are_the_first_images_of_the_part_as_many_as_the_budget_pays_for() -> None:
     view, free = view_of(80), view_of(None)
     pairs, all_ = view.pairs("train", flips=True), free.pairs("train", flips=True)
-    assert (len(pairs), len(view.pairs("val")), view.queries, view.affordable(64)) == (60, 10, 70, 10)
+    assert (len(pairs), len(view.pairs("val")), view.queries, view.affordable(64)) == (70, 10, 80, 10)
     assert all(torch.equal(a, b) for a, b in zip(pairs.batch(every(pairs)), all_.batch(every(pairs)), strict=True))
-    assert view.queries == 70, "one answer says everything"
+    assert view.queries == 80, "one answer says everything"
     assert free.affordable(64) == 64
 
 
-def test_with_a_budget_that_pays_for_all_there_is_as_much_as_without() -> None:
-    view, free = view_of(10_000), view_of(None)
+@pytest.mark.parametrize("budget", [160, 10_000])
+def test_with_a_budget_that_pays_for_all_there_is_as_much_as_without(budget: int) -> None:
+    view, free = view_of(budget), view_of(None)
     for which in ("train", "val"):
         a, b = (v.pairs(which, flips=which == "train") for v in (view, free))
         assert len(a) == len(b)
@@ -99,7 +120,7 @@ def test_with_a_budget_that_pays_for_all_there_is_as_much_as_without() -> None:
 
 
 def test_draws_of_a_random_defense_are_made_as_often_as_the_budget_pays_and_then_used_again() -> None:
-    view = view_of(230, sigma=0.5)  # 170 for training: 64 images twice
+    view = view_of(170, sigma=0.5)  # 32 for validation, 138 for training: 64 images twice
     pairs = view.pairs("train")
     assert (len(pairs), view.queries) == (64, 64)
     first, second, third, fourth = (pairs.batch(every(pairs))[1] for _ in range(4))
@@ -117,12 +138,12 @@ def pairs_scale(view: View) -> torch.Tensor:
 
 
 def test_an_answer_is_the_average_of_as_many_draws_as_are_received_and_each_is_paid() -> None:
-    one, four = view_of(80, sigma=0.5), view_of(320, draws=4, sigma=0.5)
+    one, four = view_of(160, sigma=0.5), view_of(640, draws=4, sigma=0.5)
     spread = []
     for view in (one, four):
         pairs = view.pairs("train")
         spread.append(float((pairs.batch(every(pairs))[1] - view_of(None).pairs("train").batch(every(pairs))[1]).std()))
-    assert (one.queries, four.queries) == (60, 240)
+    assert (one.queries, four.queries) == (64, 256)
     assert spread[1] == pytest.approx(spread[0] / 2, rel=0.1)
 
 
@@ -133,9 +154,9 @@ def test_what_an_earlier_stage_has_asked_is_answered_again_at_no_cost_and_shares
     later = view_of(80, sigma=0.5, before=fit.asked)
     pairs = later.pairs("train")
     assert torch.equal(pairs.batch(every(pairs))[1], answers)
-    assert (later.queries, later.queries_left) == (0, 20)
-    with pytest.raises(KnowledgeError, match="asked for 21 queries, of its budget of 80 are 20 left"):
-        later.query(torch.rand(21, *SHAPE))
+    assert (later.queries, later.queries_left) == (0, 16)
+    with pytest.raises(KnowledgeError, match="asked for 17 queries, of its budget of 80 are 16 left"):
+        later.query(torch.rand(17, *SHAPE))
 
 
 def test_pairs_are_of_what_other_questions_have_left() -> None:
@@ -146,10 +167,28 @@ def test_pairs_are_of_what_other_questions_have_left() -> None:
         view.pairs("val")
 
 
-def test_images_have_their_next_answer_each_whatever_the_batches() -> None:
+def test_answers_are_shown_in_turn() -> None:
     answers = Answers(3, lambda turn: torch.arange(4.0)[:, None] + 10 * turn)
-    shown = [answers(torch.tensor(i)).flatten().tolist() for i in ([0, 1], [0, 2], [0, 1, 2, 3], [0])]
-    assert shown == [[0, 1], [10, 2], [20, 11, 12, 3], [0]]
+    shown = [answers(torch.tensor(i)).flatten().tolist() for i in ([0, 1], [3, 2], [0, 1, 2, 3], [3, 2, 1, 0], [0])]
+    assert shown == [[0, 1], [3, 2], [10, 11, 12, 13], [23, 22, 21, 20], [0]]
+
+
+def test_one_answer_is_held_at_a_time_and_the_rest_are_shown_until_one_cannot_be_paid() -> None:
+    """So that the size of the features limits nothing: the budget does."""
+    held: list[weakref.ref[torch.Tensor]] = []
+
+    def answer(turn: int) -> torch.Tensor | None:
+        if turn == 5:
+            return None
+        made = torch.full((2, 1), float(turn))
+        held.append(weakref.ref(made))
+        return made
+
+    answers, shown = Answers(10**9, answer), []
+    for _ in range(12):
+        shown.append(int(answers(torch.arange(2))[0]))
+        assert sum(h() is not None for h in held) == 1
+    assert shown == [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1]
 
 
 def test_stages_that_know_of_each_other_add_their_queries_and_share_answers() -> None:
@@ -158,6 +197,44 @@ def test_stages_that_know_of_each_other_add_their_queries_and_share_answers() ->
     ledger = Ledger(10, both)
     ledger.pay("train 0", 6)
     assert (ledger.queries, ledger.left) == (1, 1)
+
+
+def test_answered_are_images_however_often_each_is_sent_and_the_question_says_how_often() -> None:
+    view = view_of(10_000, draws=4, sigma=0.5)
+    view.pairs("val")
+    assert view.asked == Asked(4 * 32, {"val 0 x4": 32})
+    ledger = Ledger(40, Asked(20, {"val 0 x4": 5}))
+    assert ledger.pays("val 0 x4", 4) == 10
+    ledger.pay("val 0 x4", 10, 4)
+    assert (ledger.queries, ledger.left) == (20, 0)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.5])
+def test_settings_are_rehearsed_on_the_answers_to_validation_images_and_cost_no_more(sigma: float) -> None:
+    view = view_of(1300, draws=16, sigma=sigma)  # 8 draws of each image
+    own = to_float(view.aux_val.images)[: view.affordable(12)]
+    seen = view.rehearsal(own, "tuning")
+    spent = view.queries
+    pairs = view.pairs("val")
+    assert (len(own), spent) == (12, (8 if sigma else 1) * 32)
+    assert torch.allclose(seen.average, pairs.batch(every(pairs))[1][:12], atol=1e-6)
+    assert seen.draws.shape[:2] == (12, 8 if sigma else 16)
+    view.rehearsal(own, "again")
+    assert view.queries == spent
+
+
+def test_a_rehearsal_on_other_images_is_paid_with_every_draw() -> None:
+    view = view_of(1300, draws=16, sigma=0.5)
+    seen = view.rehearsal(torch.rand(5, *SHAPE), "own")
+    assert (seen.draws.shape[:2], view.queries) == ((5, 8), 40)
+
+
+def test_where_elements_are_hidden_no_more_draws_are_averaged_than_own_pairs_are_of() -> None:
+    for defense, count in ((Dropout(DropoutParams(rate=0.5)), 2), (Noise(NoiseParams(sigma=0.5)), 4)):
+        view = view_of(320, draws=4, defense=defense)
+        view._received = torch.rand(3, 4, *view.feature_shape)
+        expected = view.averaged([view._received[:, i] for i in range(count)])
+        assert torch.equal(view.average, expected)
 
 
 class AsksTwice(Attack):
@@ -221,7 +298,7 @@ def suite(tiny: dict[str, Any]) -> dict[str, Any]:
             {"name": "recognise", "params": {**READER, "through": ["linear", "decoder"], "settings": {}}},
             {"name": "refine", "params": {"steps": 2, "decoder": SMALL}},
         ],
-        "knowledge": ["query:queries=30", "query:4,queries=31", "white-box:queries=30"],
+        "knowledge": ["query:queries=30", "query:4,queries=31", "query:4,queries=7"],
         "metrics": ["mse"],
     }
 
@@ -233,17 +310,67 @@ def test_no_cell_spends_more_than_its_budget_and_what_cannot_be_is_skipped_in_th
     assert run(suite, out=tmp_path, options=options).exit_code == 0
     cells = load_results(tmp_path).cells
     cells = cells[cells["knowledge"].str.contains("queries")]
-    done = cells[(cells["status"] == "done") & ~cells["attack"].str.startswith("refine")]
+    done = cells[cells["status"] == "done"]
     budget = done["knowledge"].str.extract(r"queries=(\d+)")[0].astype(int)
     assert (done["queries"] > 0).all()
     assert (done["queries"] <= budget).all()
     assert len(set(done["defense"])) == 2
     assert len(set(done["attack"])) == 7
-    short = cells[cells["knowledge"] == "query:4,queries=31"]
-    noisy = short["defense"] != "none"
-    assert (short.loc[noisy, "status"] == "skipped").all()
-    ours = short[noisy & ~short["attack"].str.startswith("refine")]
-    assert ours["reason"].str.contains("a budget of 31 queries pays for 7 of 4 queries each").all()
+    assert len(done) == 2 * 2 * 7, "the same attacks at both levels, whether or not the defense is random"
+    short = cells[cells["knowledge"] == "query:4,queries=7"]
+    assert (short["status"] == "skipped").all()
+    ours = short[~short["attack"].str.startswith("refine")]
+    assert ours["reason"].str.contains("needs at least 8 own images with features, the budget pays for 7").all()
+
+
+class Borrows(Attack):
+    """Asks nothing itself: what it builds on does."""
+
+    source = "toy"
+    requires = AdversaryKnowledge(aux="same")
+    uses = AdversaryKnowledge(edge="query", aux="same")
+
+    def builds_on(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        return {"decoder": ("decoder", SMALL)}
+
+    def reconstruct(self, view: View, fitted: dict[str, torch.Tensor]) -> torch.Tensor:
+        return view.prior.expand(len(view), -1, -1, -1)
+
+
+def test_what_an_attack_builds_on_must_be_paid_too(
+    tiny: dict[str, Any], images: Path, tmp_path: Path, undrawn: None
+) -> None:
+    ATTACKS.register("toys/borrows")(Borrows)
+    tiny |= {"attacks": ["toys/borrows"], "knowledge": ["query:queries=7", "query:queries=8"]}
+    rows = plan_suite(tiny, out=tmp_path, options=Options(offline=True, data_root=images)).plan.cells
+    skips = {r["knowledge"]: r["skip"] for r in rows}
+    assert "the budget pays for 7" in str(skips["query:queries=7"])
+    assert skips["query:queries=8"] is None
+
+
+def test_more_received_draws_leak_no_less_at_the_same_budget(
+    tiny: dict[str, Any], images: Path, tmp_path: Path, undrawn: None
+) -> None:
+    """Who receives more can do all that one who receives less can: nothing is skipped, nothing is thrown away."""
+    levels = ["query:queries=76", *(f"query:{k},queries=76" for k in (4, 8, 16))]
+    tiny |= {
+        "defenses": [
+            {"name": "noise", "params": {"sigma": 0.3}, "when": "infer"},
+            {"name": "dropout", "params": {"rate": 0.5}, "when": "infer"},
+        ],
+        "attacks": ["linear", "nearest", {"name": "decoder", "params": {**SMALL, "epochs": 8}, "tune": 2}],
+        "knowledge": levels,
+        "metrics": ["mse"],
+    }
+    run(tiny, out=tmp_path, options=Options(executor="serial", offline=True, data_root=images, images=False))
+    cells = load_results(tmp_path).cells
+    cells = cells[cells["knowledge"].isin(levels)]
+    assert (cells["status"] == "done").all()
+    for _, rows in cells.groupby(["defense", "attack"]):
+        found = rows.set_index("knowledge")
+        one = found.loc[levels[0]]
+        for name in levels[1:]:
+            assert found.loc[name, "leakage"] >= one["leakage_lo"]
 
 
 def test_a_tuned_attack_tries_all_settings_on_one_set_of_answers(
@@ -261,7 +388,8 @@ def test_a_tuned_attack_tries_all_settings_on_one_set_of_answers(
     spent = {n.key: store.read("fit", n.key)["info"]["queries"] for n in fits}  # type: ignore[index]
     assert [spent[n.key] > 0 for n in trained] == [True, False, False]
     (tuning,) = (n for n in fits if "tune" in n.identity["attack"])
-    assert spent[tuning.key] == 3, "an eighth of the budget, however many settings are rehearsed"
+    assert spent[tuning.key] == 0, "they are rehearsed on the answers to aux_val"
+    assert store.read("fit", tuning.key)["info"]["notes"]["tried"] == 3  # type: ignore[index]
 
 
 def test_a_run_refuses_what_fit_and_attack_together_ask_beyond_the_budget(
@@ -282,4 +410,16 @@ def test_without_a_budget_no_key_says_what_was_asked_before(
 ) -> None:
     suite |= {"knowledge": ["query", "query:4"]}
     plan = plan_suite(suite, out=tmp_path, options=Options(offline=True, data_root=images)).plan
-    assert not any("after" in n.identity for n in plan.nodes.values())
+    assert not any({"after", "budget"} & n.identity.keys() for n in plan.nodes.values())
+
+
+def test_keys_with_a_budget_say_by_which_rules_it_was_spent(
+    suite: dict[str, Any], images: Path, tmp_path: Path
+) -> None:
+    suite |= {"knowledge": ["query:queries=30"]}
+    plan = plan_suite(suite, out=tmp_path, options=Options(offline=True, data_root=images)).plan
+    nodes = [n for n in plan.nodes.values() if n.kind in ("fit", "cell")]
+    asking = [n for n in nodes if n.identity["knowledge"]["queries"] is not None]
+    assert {n.identity.get("budget") for n in asking} == {BUDGET}
+    assert len(asking) < len(nodes)
+    assert not any("budget" in n.identity for n in nodes if n not in asking)

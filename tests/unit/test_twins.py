@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pandas as pd
 import pytest
 import torch
 
@@ -102,6 +103,36 @@ def test_what_is_taken_over_is_what_the_attack_finds_itself(
     (key,) = taken(tmp_path / "both", "cell")
     guess = [Store(tmp_path / out).read_artifact("cell", key)["guess"] for out in ("both", "alone")]
     assert torch.equal(*guess)
+
+
+class Bright(Attack):
+    """Goes beyond [0, 1], of which a warning is stored."""
+
+    source = "toy"
+    requires = AdversaryKnowledge(aux="same")
+
+    def fit(self, view: View) -> dict[str, torch.Tensor]:
+        return {}
+
+    def reconstruct(self, view: View, fitted: dict[str, torch.Tensor]) -> torch.Tensor:
+        return view.prior.expand(len(view), -1, -1, -1) + 1
+
+
+def test_what_is_taken_over_has_its_warnings_and_the_time_that_it_took_itself(
+    suite: dict[str, Any], options: Options, tmp_path: Path, undrawn: None
+) -> None:
+    ATTACKS.register("toys/bright")(Bright)
+    run(suite | {"defenses": NOISE, "attacks": ["toys/bright"]}, out=tmp_path, options=options)
+    store = Store(tmp_path)
+    for kind, part, spent in (("fit", "info", set()), ("cell", "attack", {"score_s"})):
+        (found,) = (r for r in store.records(kind) if "taken_from" in r[part])  # type: ignore[arg-type]
+        assert found["timing"].keys() == spent
+    (other,) = (r for r in store.records("cell") if "taken_from" not in r["attack"])
+    assert other["warnings"]
+    assert found["warnings"] == other["warnings"]
+    cells = load_results(tmp_path).cells.set_index("defense")
+    assert cells.loc["noise@infer", "timing_attack_s"] > 0
+    assert pd.isna(cells.loc["noise@infer+cloud", "timing_attack_s"])
 
 
 @pytest.mark.full
