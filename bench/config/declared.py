@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 from ..labels import plugin_labels
 from ..metric import Measure
 from ..plugins import DEFENSES, METRICS
-from .claims import Claim
+from .claims import Claim, ClaimFigure
 from .suite import Suite
 
 LEAST = 1e-9
@@ -28,10 +29,12 @@ def declared_claims(suite: Suite) -> list[Claim]:
     for spec, label in zip(suite.defenses, plugin_labels(DEFENSES, suite.defenses), strict=True):
         for column, moves in {} if "+" in spec.name else DEFENSES.get(spec.name).claims.items():
             if column in columns:
+                figure = _figure(column, columns)
+                what = columns[column].removeprefix("upper bound on the ") if figure.high else columns[column]
                 found.append(
                     Claim(
                         name=re.sub(r"[^a-z0-9]+", "-", f"{label} {column}".lower()).strip("-"),
-                        says=f"With {label} the {columns[column]} is {changes[moves]} than without a defense.",
+                        says=f"With {label} the {what} is {changes[moves]} than without a defense.",
                         published="the direction",
                         defense=label,
                         against=["none"],
@@ -39,10 +42,18 @@ def declared_claims(suite: Suite) -> list[Claim]:
                         at_least=LEAST if moves == "up" else None,
                         at_most=-LEAST if moves == "down" else None,
                         usable_drop=None,
-                        figures=[{"column": column}],  # type: ignore[list-item]
+                        figures=[figure],
                     )
                 )
     return found
+
+
+def _figure(column: str, measured: Collection[str]) -> ClaimFigure:
+    """Returns what decides on a column: an upper bound alone says little, so the lower one is looked at too."""
+    lower = column.replace("_upper_", "_lower_")
+    if lower != column and lower in measured:
+        return ClaimFigure(column=lower, high=column)
+    return ClaimFigure(column=column)
 
 
 def measured_columns(suite: Suite) -> dict[str, str]:

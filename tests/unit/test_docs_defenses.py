@@ -9,7 +9,7 @@ from splitaudit.config import load_suite
 from splitaudit.plugins import DEFENSES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "defenses.md").read_text(encoding="utf-8")
-ROWS = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+?) \| (.+?) \|$", PAGE, re.M)
+ROWS = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", PAGE, re.M)
 BUILT_IN = [n for n in DEFENSES.names() if "/" not in n and n != "none"]
 
 

@@ -1,0 +1,92 @@
+"""The page on defenses: its figures and verdicts are those of the reference runs, which have every built-in defense."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from splitaudit.plugins import DEFENSES
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "defenses.md").read_text(encoding="utf-8")
+REFERENCE = ROOT / "results" / "reference" / "defenses"
+LEVELS = ("white-box", "query", "query-free")
+BUILT_IN = [n for n in DEFENSES.names() if "/" not in n]
+
+
+def measured() -> dict[str, str]:
+    """Returns defense to its row in the page's table of figures."""
+    summary = pd.read_csv(REFERENCE / "summary.csv").set_index(["defense", "knowledge"])
+    none = summary.loc[("none", "white-box")]
+    out = {}
+    for defense in dict.fromkeys(summary.index.get_level_values("defense")):
+        row = summary.loc[(defense, "white-box")]
+        leakage = [
+            f"{summary.loc[(defense, k), 'leakage']:.3f} {summary.loc[(defense, k), 'worst_attack']}" for k in LEVELS
+        ]
+        cells = [
+            f"`{defense}`",
+            f"{100 * row['accuracy']:.1f}",
+            *leakage,
+            f"{row['edge_macs'] / none['edge_macs']:.2f}",
+            f"{row['edge_parameters'] / none['edge_parameters']:.3g}",
+            f"{row['wire_bytes'] / none['wire_bytes']:.3f}",
+        ]
+        out[str(defense)] = f"| {' | '.join(cells)} |"
+    return out
+
+
+def side(row: Any, of: str) -> str:
+    """Returns a figure, or the bounds of what has no figure."""
+    value = row[f"{of}_value"]
+    return f"{row[f'{of}_value_lo']:.3g} to {row[f'{of}_value_hi']:.3g}" if pd.isna(value) else f"{value:.3g}"
+
+
+def verdicts() -> dict[str, str]:
+    """Returns claim to its row in the page's table of claims."""
+    out = {}
+    for _, row in pd.read_csv(REFERENCE / "claims.csv").iterrows():
+        moves = "lower" if str(row["threshold"]).startswith("<") else "higher"
+        what = "information" if row["figure"].startswith("mi_") else "error"
+        change = f"[{row['value_lo']:+.2g}, {row['value_hi']:+.2g}]"
+        cells = [f"`{row['defense']}`", f"{what} {moves}", side(row, "baseline"), side(row, "defense"), change]
+        out[row["claim"]] = f"| {' | '.join([*cells, row['overall']])} |"
+    return out
+
+
+def at_equal_accuracy() -> dict[str, str]:
+    """Returns defense to its row in the page's table at equal accuracy."""
+    rows = pd.read_csv(REFERENCE / "strengths-matched.csv")
+    out = {}
+    for defense, some in rows.groupby("defense", sort=False):
+        cells = []
+        for _, row in some.sort_values("allowed_drop").iterrows():
+            if pd.isna(row["leakage"]):
+                cells.append("loses more")
+            else:
+                cells.append(f"{'≈ ' if row['interpolated'] else ''}{row['leakage']:.3f}")
+        out[str(defense)] = f"| {' | '.join([f'`{defense}`', *cells, f'{some.hypervolume.iloc[0]:.3f}'])} |"
+    return out
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_the_reference_run_has_every_built_in_defense(name: str) -> None:
+    assert name in measured()
+
+
+@pytest.mark.parametrize("row", measured().values(), ids=measured())
+def test_figures_of_a_defense_are_those_of_the_reference_run(row: str) -> None:
+    assert row in PAGE
+
+
+@pytest.mark.parametrize("row", verdicts().values(), ids=verdicts())
+def test_verdicts_on_claims_are_those_of_the_reference_run(row: str) -> None:
+    assert row in PAGE
+
+
+@pytest.mark.parametrize("row", at_equal_accuracy().values(), ids=at_equal_accuracy())
+def test_leakage_at_equal_accuracy_is_that_of_the_reference_run(row: str) -> None:
+    assert row in PAGE
