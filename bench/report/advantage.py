@@ -72,13 +72,10 @@ def build_attributes(plan: Plan, records: Records) -> pd.DataFrame:
     selected with the truth in hand; one that lacks a seed has no part, and ``incomplete`` names it.
     """
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    reads = {
-        c["attack"]: read_attribute(plan, c["key"]) for c in plan.cells if c["key"] and records.infers(c) == "label"
-    }
     for cell in plan.cells:
-        if cell["attack"] in reads and (cell["key"] or records.row_state("cell", cell).owed):
+        if cell["key"] and plan.nodes["cell", cell["key"]].infers == "label":
             place = tuple(cell[n] for n in (*PLACE, "defense", "knowledge"))
-            groups.setdefault((*place, reads[cell["attack"]]), []).append(cell)
+            groups.setdefault((*place, read_attribute(plan, cell["key"])), []).append(cell)
     rows = [_best(records, cells, at[-1]) for at, cells in groups.items()] if ACCURACY in plan.metrics else []
     figures = [p for n in (ACCURACY, "label_advantage") for p in (n, n + LOW, n + HIGH)]
     return make_frame(rows, [*PLACE, "defense", "knowledge", "attribute", "attack", *figures, "constant", "incomplete"])

@@ -19,9 +19,8 @@ from .columns import HIGH, LOW, TRUTH, measure_columns, measure_names, metric_na
 from .flags import CHANCE
 from .frames import joined, select
 from .headline import by_seed
-from .reading import Array, Records, beyond_budget
+from .reading import Array, Records
 from .targets import accuracy_per_image
-from .texts import said
 
 EXACT, SINGLE = "exact", "single"
 VALUES = ("ok", "constant")
@@ -78,9 +77,8 @@ class Sides:
     ) -> None:
         self.plan, self.records = plan, records
         self.targets, self.cells = (_at(f, place) for f in (targets, cells))
-        # Without a key a row was never to be run: the attack or defense cannot exist there, or a budget is too small.
-        rows = select(self.cells, self.cells["knowledge"] != TRUTH)
-        self.cells, self._skipped = (select(rows, mask) for mask in (rows["key"] != "", rows["key"] == ""))
+        # Without a key a row was never to be run: the attack or defense cannot exist there.
+        self.cells = select(self.cells, (self.cells["knowledge"] != TRUTH) & (self.cells["key"] != ""))
         columns = {n: column for m in measure_names(plan) for n, column in measure_columns(m).items()}
         self._statuses = {n: column.status for n, column in columns.items()}
         self._exact = {n for n, column in columns.items() if column.higher_means == "more cost" and not column.timing}
@@ -151,22 +149,8 @@ class Sides:
         if not rows:
             return Side(None, note=f"{figure.column} of {strongest} on '{defense}' is not complete")
         missing = [a for a in found if a not in errors]
-        if figure.attack is None:
-            missing += [a for a in self._beyond_budget(defense) if a not in found]
         unsure = f"strongest attack not known, not complete: {', '.join(f'{a} on {defense}' for a in missing)}"
         return _of_images(rows, 0, strongest, unsure if missing else "")
-
-    def _beyond_budget(self, defense: str) -> list[str]:
-        """Returns the attacks on images that are beyond a budget on this defense, and done at the same level on another."""
-        done = select(self.cells, self.cells["status"] == "done").to_dict("records")
-        known = {(r["attack"], r["knowledge"]) for r in done if not self._reads_labels(r["key"])}
-        rows = select(self._skipped, self._skipped["defense"] == defense).to_dict("records")
-        short = [
-            str(r["attack"])
-            for r in rows
-            if beyond_budget(said(r, "reason")) and (r["attack"], r["knowledge"]) in known
-        ]
-        return list(dict.fromkeys(short))
 
     def _reads_labels(self, key: Any) -> bool:
         name: Any = ("cell", str(key))

@@ -39,16 +39,13 @@ class Skip:
         reason: why.
         rows: how many rows of the tables.
         where: what they are.
-        owed: something failed, or a budget of queries pays for it on other targets; False where the combination was never
-            meant to be.
-        budget: it is owed for that last reason.
+        owed: something failed; False where the combination was never meant to be.
     """
 
     reason: str
     rows: int
     where: tuple[str, ...]
     owed: bool
-    budget: bool = False
 
 
 def failures(plan: Plan, records: Records) -> list[Failure]:
@@ -71,18 +68,16 @@ def failures(plan: Plan, records: Records) -> list[Failure]:
 
 def skips(plan: Plan, records: Records) -> list[Skip]:
     """Returns the skipped rows by reason, those that are owed first."""
-    found: dict[tuple[bool, bool, str], list[str]] = {}
+    found: dict[tuple[bool, str], list[str]] = {}
     for kind, rows in (("target", plan.targets), ("cell", plan.cells)):
         for row in rows:
             state = records.row_state(kind, row)
             if state.status == "skipped":
                 reason = state.reason.removeprefix("target skipped: ")
-                found.setdefault((not state.owed, state.budget, reason), []).append(
-                    _where(row, reason, defense=state.budget)
-                )
+                found.setdefault((not state.owed, reason), []).append(_where(row, reason))
     return [
-        Skip(reason, len(where), tuple(dict.fromkeys(where)), not planned, budget)
-        for (planned, budget, reason), where in sorted(found.items(), key=lambda f: f[0][:2])
+        Skip(reason, len(where), tuple(dict.fromkeys(where)), not planned)
+        for (planned, reason), where in sorted(found.items(), key=lambda f: f[0][0])
     ]
 
 
@@ -106,8 +101,7 @@ def counts(plan: Plan, records: Records) -> list[tuple[str, dict[str, int]]]:
         numbers = {
             "done": sum(s.status == "done" for s in states),
             "failed": sum(s.status == "failed" for s in states),
-            "skipped because something failed": sum(s.status == "skipped" and s.owed and not s.budget for s in states),
-            "skipped for their budget, done on other targets": sum(s.budget for s in states),
+            "skipped because something failed": sum(s.status == "skipped" and s.owed for s in states),
             "not run": sum(s.status == "not run" for s in states),
             "skipped as not possible": sum(s.status == "skipped" and not s.owed for s in states),
         }
@@ -163,14 +157,13 @@ def _parts(record: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]
             yield f"{name} of {row}", found
 
 
-def _where(row: Mapping[str, Any], reason: str, *, defense: bool = False) -> str:
-    """Returns as much of a row's place as its reason depends on; ``defense``: on that too, though it says only the attack."""
+def _where(row: Mapping[str, Any], reason: str) -> str:
+    """Returns as much of a row's place as its reason depends on."""
     target = f"{row['defense']}, {row['cut']}, seed {row['seed']}"
     if reason.startswith("target failed"):
         return target
     if reason.startswith("fit failed"):
         return f"{row['attack']} on {target}"
     if reason.startswith("attack ") and "attack" in row:
-        on = f" on {row['defense']}" if defense else ""
-        return f"{row['attack']}{on} at {row['knowledge']}"
+        return f"{row['attack']} at {row['knowledge']}"
     return f"{row['defense']} at {row['cut']}"

@@ -118,9 +118,7 @@ def missing(states: Sequence[State]) -> tuple[str, str]:
     # What went wrong comes before what was never meant to be.
     worst = min(bad, key=lambda s: ("failed", "not run", "skipped").index(s.status) - 2 * s.owed)
     word = worst.status
-    if worst.budget:
-        word = "budget\ntoo small"
-    elif worst.owed and worst.status == "skipped":
+    if worst.owed and worst.status == "skipped":
         word = worst.reason.split(":")[0]
     count = Counter(s.status for s in bad)[worst.status]
     return (word if count == len(states) else f"{count} of {len(states)}\n{word}"), worst.reason

@@ -79,7 +79,10 @@ CELLS = {
     "queries": ("images", "images that the attacker sent through the edge, fit and attack together"),
     "converged": ("", "whether the attack and its fit say they converged; empty where they say nothing"),
     **_FLAGS,
-    "timing_attack_s": ("s", "reconstruction of all private images"),
+    "timing_attack_s": (
+        "s",
+        "reconstruction of all private images; empty where it was taken over from another target with the same wire",
+    ),
     "timing_fit_s": ("s", "the fit that the attack uses, which other cells may share"),
     "timing_score_s": ("s", "computing the metrics"),
 }

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..canonical import key_of
 from ..plan import Plan
-from .columns import PLACE, judges
+from .columns import judges
 
 Array = NDArray[np.float64]
 Read = Callable[[str, str], dict[str, Any] | None]
@@ -26,23 +24,13 @@ class State:
     Attributes:
         status: ``done``, ``failed``, ``skipped`` or ``not run``.
         reason: why it is not done; empty where there is nothing to say.
-        owed: there ought to be a result and there is none: failed, not run, skipped because something failed, or beyond a
-            budget of queries that pays for it on another target.
-        budget: it is owed for that last reason.
+        owed: there ought to be a result and there is none: failed, not run, or skipped because something failed.
     """
 
     status: str
     reason: str = ""
     owed: bool = False
-    budget: bool = False
 
-    @property
-    def words(self) -> str:
-        """The status, with why it is owed where the status alone does not say that."""
-        return f"{self.status}, its budget is too small" if self.budget else self.status
-
-
-_BUDGET = re.compile(r"\b(a budget of|the budget pays for)\b")
 
 NOT_RUN = State("not run", "no record yet", owed=True)
 
@@ -157,19 +145,10 @@ class Records:
         return NOT_RUN
 
     def row_state(self, kind: str, row: Mapping[str, Any]) -> State:
-        """Returns how a row of the plan's tables stands.
-
-        An attack that is done on one target and beyond the same budget of queries on another is missing there: without it two
-        worst cases would be compared that are not of the same attacks.
-        """
+        """Returns how a row of the plan's tables stands."""
         if row["skip"]:
-            short = kind == "cell" and beyond_budget(row["skip"]) and _columns_of(row) in self._done
-            return State("skipped", row["skip"], owed=short, budget=short)
+            return State("skipped", row["skip"])
         return self.state(kind, row["key"])
-
-    def infers(self, row: Mapping[str, Any]) -> str | None:
-        """Returns what the attack of a row of cells finds; of a row that is skipped what the same attack finds elsewhere."""
-        return self._infers.get(row["attack"])
 
     def measured(self, key: str, measure: str) -> tuple[dict[str, Any] | None, State]:
         """Returns what a measure found on a target, and how it stands."""
@@ -193,15 +172,6 @@ class Records:
                 made = self._parse(key, record, dataset)
             self._references[dataset] = made
         return self._references[dataset]
-
-    @cached_property
-    def _done(self) -> set[tuple[str, ...]]:
-        """Place, attack and level of the cells that are done on any target."""
-        return {_columns_of(row) for row in self.plan.cells if self.done("cell", row["key"])}
-
-    @cached_property
-    def _infers(self) -> dict[str, str]:
-        return {row["attack"]: self.plan.nodes["cell", row["key"]].infers for row in self.plan.cells if row["key"]}
 
     def _parse(self, key: str, record: Mapping[str, Any], dataset: str) -> Reference:
         private = record["private"]
@@ -232,15 +202,6 @@ class Records:
                 images = int(self.plan.datasets[label]["sizes"]["measure"])
                 return key_of({"measure": self.plan.metrics[measure], "images": images})
         raise KeyError(f"dataset {data['name']} has no reference node")
-
-
-def beyond_budget(reason: str) -> bool:
-    """Says whether the reason of a skipped row is that its level's queries pay for too little."""
-    return _BUDGET.search(reason) is not None
-
-
-def _columns_of(row: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(str(row[n]) for n in (*PLACE, "attack", "knowledge"))
 
 
 def parse_scores(score: Mapping[str, Any] | None, key: str) -> Scores:

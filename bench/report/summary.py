@@ -85,7 +85,7 @@ def _counts(
     plan: Plan, records: Records, cells: Sequence[Mapping[str, Any]], targets: Sequence[Mapping[str, Any]]
 ) -> Row:
     states = [records.row_state("cell", c) for c in cells]
-    owed = [f"{c['attack']}, seed {c['seed']}: {s.words}" for c, s in zip(cells, states, strict=True) if s.owed]
+    owed = [f"{c['attack']}, seed {c['seed']}: {s.status}" for c, s in zip(cells, states, strict=True) if s.owed]
     for target in targets:
         if records.done("target", target["key"]):
             owed += measure_reasons(plan, records, target["key"], owed_only=True)

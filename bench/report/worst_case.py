@@ -38,7 +38,7 @@ def _row(plan: Plan, records: Records, cells: Sequence[Mapping[str, Any]], metri
     read, first = figure(metric), cells[0]
     if read.higher_means not in ("more leakage", "less leakage"):
         return None
-    cells = [c for c in cells if records.infers(c) in ("image", None)]
+    cells = [c for c in cells if not c["key"] or plan.nodes["cell", c["key"]].infers == "image"]
     seeds = {c["seed"] for c in cells}
     found: dict[str, Array] = {}
     for attack in dict.fromkeys(c["attack"] for c in cells):
@@ -46,7 +46,7 @@ def _row(plan: Plan, records: Records, cells: Sequence[Mapping[str, Any]], metri
         if values is not None:
             found[attack] = values
     states = [(c, records.row_state("cell", c)) for c in cells]
-    owed = [f"{c['attack']}, seed {c['seed']}: {s.words}" for c, s in states if s.owed]
+    owed = [f"{c['attack']}, seed {c['seed']}: {s.status}" for c, s in states if s.owed]
     lacking = [a for a in dict.fromkeys(c["attack"] for c, s in states if s.status == "done") if a not in found]
     row: Row = {**{n: first[n] for n in (*PLACE, "defense", "knowledge")}, "metric": metric}
     row["incomplete"] = joined([*owed, *(f"{a}: without values for every seed" for a in lacking)])

@@ -20,7 +20,7 @@ THUMBNAILS = {1: 0.9 * PRIOR, 2: 0.6 * PRIOR, 4: 0.1 * PRIOR}
 METRICS = {"mse": "k-mse", "accuracy": "k-accuracy"}
 
 Errors = dict[tuple[str, str, int], Any]
-"""(defense, attack, seed) to the mean error, or errors (N,); None: the attack failed; a text: why the plan skips it."""
+"""(defense, attack, seed) to the mean error, or errors (N,); None: the attack failed."""
 
 
 def audited(
@@ -29,7 +29,7 @@ def audited(
     """Returns plan and records of cells with errors per image: those given, or the mean error, times common noise.
 
     Args:
-        errors: (defense, attack, seed) to the error, or to what became of it.
+        errors: (defense, attack, seed) to the error.
         accuracy: of defenses; 0.75 where it is not given.
         params: parameters of defenses.
     """
@@ -65,13 +65,12 @@ def audited(
                 "warnings": [],
                 "timing": {},
             }
-        row = {**labels, "attack": attack, "knowledge": "query", "attack_seed": 0, "target": target}
-        if isinstance(mean, str):
-            plan.cells.append({**row, "key": None, "skip": mean})
-            continue
         identity = {"attack": {"name": attack}, "knowledge": {"edge": "query"}, "fit": None}
         plan.nodes["cell", cell] = Node("cell", cell, identity)
-        plan.cells.append({**row, "key": cell, "skip": None})
+        plan.cells.append(
+            {**labels, "attack": attack, "knowledge": "query", "attack_seed": 0, "target": target, "key": cell}
+            | {"skip": None}
+        )
         record: dict[str, Any] = {"status": "failed", "error": {"type": "E", "message": "no memory"}, "scores": {}}
         if mean is not None:
             values = (mean * NOISE).tolist()

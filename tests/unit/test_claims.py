@@ -233,26 +233,6 @@ def test_an_attack_that_one_level_of_knowledge_cannot_have_is_still_the_stronges
     assert (row["attack"], row["verdict"]) == ("decoder", "holds")
 
 
-@pytest.mark.parametrize("side", ["new", "old"])
-@pytest.mark.parametrize(
-    ("reason", "verdict"), [("a budget of 31 queries pays for 7", "not decided"), ("needs edge weights", "holds")]
-)
-def test_an_attack_beyond_the_budget_on_one_side_and_not_on_the_other_is_missing_there(
-    side: str, reason: str, verdict: str
-) -> None:
-    errors = {"new": 1.5, "old": 1.0, "none": 0.1}
-    records, targets, cells = results(errors if side == "new" else errors | {"new": 9.0})
-    gone = (cells["defense"] == side) & (cells["attack"] == "decoder")
-    cells.loc[gone, ["key", "status"]] = ["", "skipped"]
-    (row,) = rows_of(claim(), (records, targets, cells.assign(reason=np.where(gone, reason, ""))))
-    assert row["verdict"] == verdict
-    assert (f"not complete: decoder on {side}" in row["note"]) == (verdict == "not decided")
-    elsewhere = cells.assign(reason=np.where(gone, reason, ""))
-    elsewhere.loc[~gone & (elsewhere["attack"] == "decoder"), "knowledge"] = "white-box"
-    (row,) = rows_of(claim(), (records, targets, elsewhere))
-    assert row["verdict"] == "holds", "at that level it is done on no target"
-
-
 def test_a_cell_that_was_not_run_is_not_asked_for_its_scores() -> None:
     records, targets, cells = results({"new": 1.5, "old": 1.0, "none": 0.1})
     cells.loc[(cells["defense"] == "old") & (cells["attack"] == "decoder"), "status"] = "not run"

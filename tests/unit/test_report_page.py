@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,32 +86,12 @@ def test_a_failed_fit_is_a_failure_though_no_row_of_a_table_is_one(
         "done": 6,
         "failed": 0,
         "skipped because something failed": 0,
-        "skipped for their budget, done on other targets": 0,
         "not run": 0,
         "skipped as not possible": 0,
     }
     assert cells["done"] + cells["skipped because something failed"] + cells["skipped as not possible"] == len(
         plan.cells
     )
-
-
-def test_what_a_budget_pays_for_on_other_targets_alone_is_listed_with_its_reason(
-    stored: tuple[Path, Plan, Any],
-) -> None:
-    folder, plan, _ = stored
-    rows = [
-        {**c, "key": None, "skip": "attack 'decoder' needs more, a budget of 31 queries pays for 7"}
-        if (c["attack"], c["defense"]) == ("decoder", "noise")
-        else c
-        for c in plan.cells
-    ]
-    short = replace(plan, cells=rows)
-    tables, records = build_tables(short, Store.open(folder).read)
-    html = page_of(short, tables, records, [], no_images=True, outdated=0)
-    top, rest = map(words, html.split('id="found"'))
-    assert "4 skipped for their budget, done on other targets" in top
-    assert "though it pays for the same attack on another target: 4 rows : attack" in rest
-    assert "(decoder on noise at white-box; decoder on noise at query)" in rest
 
 
 def test_what_was_lost_and_what_was_never_possible_are_told_apart(
