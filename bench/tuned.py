@@ -55,6 +55,9 @@ class Tuned(Attack):
 
     def fit(self, view: View) -> dict[str, torch.Tensor]:
         count = view.affordable(min(IMAGES, len(view.aux_val)))
+        if not count:  # what the settings build on has spent the budget: the given one attacks
+            view.note(tried=0, chosen=self.params.dump())
+            return {"chosen": torch.tensor(0)}
         own = to_float(view.aux_val.images[:count].to(view.device))
         errors = []
         for number in range(len(self.tried)):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from pydantic import Field
 
+from splitaudit.asking import Asked
 from splitaudit.attack import Attack
 from splitaudit.config import load_suite
 from splitaudit.data.base import DataContext, Part
@@ -80,6 +81,25 @@ def test_the_setting_is_the_best_on_own_images_whatever_the_private_ones_are() -
         guess = made.reconstruct(view, fitted)
         assert float(guess.mean()) == pytest.approx(0.1)
         assert len(guess) == 3
+
+
+def test_where_nothing_is_left_to_rehearse_with_the_given_setting_attacks() -> None:
+    """The mean of no errors is no number, and no number is less than another."""
+    made = make_attack("toys/shade", {}, 6)
+    assert isinstance(made, Tuned)
+    aux = dark(40, 26)
+    view = View(
+        knowledge=AdversaryKnowledge(edge="query", aux="same", queries=50),
+        received=control_target("identity").clean(to_float(dark(3, 26).images))[:, None].detach(),
+        image_shape=SHAPE,
+        model=control_target("identity"),
+        aux=(aux, aux),
+        seed=0,
+        before=Asked(queries=50),
+    )
+    assert int(made.fit(view)["chosen"]) == 0
+    assert view.notes == {"tried": 0, "chosen": made.params.dump()}
+    assert view.queries == 0
 
 
 def test_more_settings_begin_with_the_same_first_ones_and_the_given_one_leads() -> None:
