@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from splitaudit.split import SplitModel
 from splitaudit.view import View, to_float
 
 from ._cycle import one_cycle
-from ._decoding import decode, macs, network_of, train_inverse
+from ._decoding import Trained, decode, macs, network_of, train_inverse
 from ._stand_in import trainable, training
 from .decoder import Decoder, DecoderParams
 
@@ -41,9 +42,29 @@ class ShadowParams(Params):
         ge=0,
         description="weight of the distance between the statistics of the stand-in's features and of the received ones",
     )
+    restarts: int = Field(
+        3,
+        ge=1,
+        description="stand-ins, each with a decoder, from weights of their own; the one that explains best is kept",
+    )
     decoder: DecoderParams = Field(
         DecoderParams(), description="the decoder that is trained on the stand-in's features"
     )
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """An edge of the attacker's own.
+
+    Attributes:
+        model: the trained stand-in in front of the cloud.
+        losses: cross-entropy of each epoch of its training.
+        accuracies: share of ``aux_val`` that the cloud classifies rightly by its features, after each epoch.
+    """
+
+    model: SplitModel
+    losses: tuple[float, ...] = ()
+    accuracies: tuple[float, ...] = ()
 
 
 class Shadow(Attack):
@@ -54,6 +75,12 @@ class Shadow(Attack):
     channel, and the correlations between channels. Then a decoder is trained on the stand-in's (defended) features of the
     auxiliary images and applied to the received ones.
 
+    A cloud hardly tells an image from one with its contrast turned over, so that a stand-in may see everything the other way
+    round than the edge does, and the pictures that come of it are worse than none. Several stand-ins are trained from different
+    weights, each with its decoder, and the one is kept whose features of its own guess are nearest to those received
+    (``unexplained``: their squared distance in units of the received features' variance). The cloud's accuracy and the loss
+    on ``aux_val`` do not tell a good stand-in from a bad one.
+
     ``converged``: the decoder by the rule of :class:`splitaudit.attacks.decoder.Decoder`, and the cloud's accuracy on the
     stand-in's features of ``aux_val`` no longer rises (``stand_in_rising``, the rule of the targets' own training). The error
     on the received features is beyond it: nobody without the edge knows it.
@@ -61,11 +88,11 @@ class Shadow(Attack):
     No query is made. What comes out depends on how far the cloud pins the features down: a deeper cut leaves less to it.
 
     Source: the query-free attack of He et al., ACSAC 2019 (a shadow network, inverted). Departures: the statistics of the
-    received features; a decoder instead of optimisation through the shadow, which would trust its gradients too much.
+    received features; restarts; a decoder instead of optimisation through the shadow, which would trust its gradients too much.
     """
 
     Params = ShadowParams
-    version = 3
+    version = 4
     source = "He et al., ACSAC 2019, query-free attack"
     requires = AdversaryKnowledge(cloud=True, aux="other", labels=True)
     uses = AdversaryKnowledge(cloud=True, aux="same", labels=True)
@@ -73,16 +100,43 @@ class Shadow(Attack):
     expected = Expected(beats_prior=False)
 
     def reconstruct(self, view: View, fitted: dict[str, torch.Tensor]) -> torch.Tensor:
-        stand_in, rising = self._stand_in(view)
+        found = [self._restart(view, f" {number}" if number else "") for number in range(self.params.restarts)]
+        stand_in, trained, unexplained, guess = min(found, key=lambda f: f[2])
+        for epoch, (loss, accuracy) in enumerate(zip(stand_in.losses, stand_in.accuracies, strict=True), 1):
+            view.log("stand_in_loss", epoch, loss)
+            view.log("stand_in_accuracy", epoch, accuracy)
+        if stand_in.accuracies:
+            view.note(stand_in_accuracy=stand_in.accuracies[-1])
+        # An edge without weights is known by its architecture: nothing was trained.
+        rising = bool(stand_in.accuracies) and still_rising(list(stand_in.accuracies), len(view.aux_val))
+        judged = trained.judged(to_float(view.aux_val.images.to(view.device)))
+        judged["converged"] = judged["converged"] and not rising
+        view.note(
+            stand_in_aux_val_mse=trained.error,
+            stand_in_rising=rising,
+            unexplained=unexplained,
+            unexplained_by=[round(f[2], 5) for f in found],
+            **judged,
+        )
+        return guess
+
+    def _restart(self, view: View, number: str) -> tuple[StandIn, Trained, float, torch.Tensor]:
+        """Returns a stand-in, its decoder, what its guess leaves unexplained, and the guess (N, C, H, W).
+
+        Args:
+            view: what the attacker sees.
+            number: ends the names of all draws, so that each restart has its own.
+        """
+        stand_in = self._stand_in(view, number)
         images, val = view.aux_train.images.to(view.device), view.aux_val.images.to(view.device)
         if self.params.decoder.flips:
             images = torch.cat([images, images.flip(-1)])
-        draws = view.generator("shadow decoder draws")
+        draws = view.generator(f"shadow decoder draws{number}")
 
         def features(x: torch.Tensor) -> torch.Tensor:
             with torch.no_grad():
-                clean = stand_in.clean(x)
-                return view.averaged([stand_in.protect(clean, draws) for _ in range(view.knowledge.draws)])
+                clean = stand_in.model.clean(x)
+                return view.averaged([stand_in.model.protect(clean, draws) for _ in range(view.knowledge.draws)])
 
         def batch(index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             x = to_float(images[index])
@@ -93,12 +147,13 @@ class Shadow(Attack):
         p = self.params.decoder
         network = network_of(view, p.shape)
         network.set_scale(batch(torch.arange(min(len(images), 2048), device=view.device))[1])
-        order = torch.Generator().manual_seed(view.seed_for("shadow decoder batches"))
+        order = torch.Generator().manual_seed(view.seed_for(f"shadow decoder batches{number}"))
         trained = train_inverse(network, batch, len(images), pairs, p, order)
-        judged = trained.judged(pairs[0])
-        judged["converged"] = judged["converged"] and not rising
-        view.note(stand_in_aux_val_mse=trained.error, stand_in_rising=rising, **judged)
-        return decode(view, p.shape, trained.state)
+        guess = decode(view, p.shape, trained.state)
+        own = torch.cat([features(b) for b in guess.split(256)])
+        received = view.average
+        size = (received - received.mean(0)).square().mean().clamp_min(1e-24)
+        return stand_in, trained, float((own - received).square().mean() / size), guess
 
     def work(
         self, n_private: int, n_aux: int, image_shape: tuple[int, int, int], feature_shape: tuple[int, ...]
@@ -107,27 +162,29 @@ class Shadow(Attack):
         copies = 2 if p.flips else 1
         forward = 2 * macs(p.shape.network(feature_shape, image_shape), feature_shape) / 1e9
         passes = 4 * n_aux * self.params.epochs + copies * n_aux * p.epochs  # the cloud costs about as much as the edge
-        return Work(edge_passes=2 * passes, gflop=3 * forward * copies * n_aux * 1.1 * p.epochs)
+        gflop = 3 * forward * copies * n_aux * 1.1 * p.epochs
+        return Work(edge_passes=2 * passes * self.params.restarts, gflop=gflop * self.params.restarts)
 
     @classmethod
     def cheap(cls) -> dict[str, Any]:
-        return {"epochs": 2, "batch": 16, "decoder": Decoder.cheap()}
+        return {"epochs": 2, "batch": 16, "restarts": 1, "decoder": Decoder.cheap()}
 
-    def _stand_in(self, view: View) -> tuple[SplitModel, bool]:
-        """Returns an edge of the attacker's own, trained in front of the frozen cloud; and whether it still got better."""
-        model, cloud = view.untrained("shadow"), view.cloud
+    def _stand_in(self, view: View, number: str) -> StandIn:
+        """Returns an edge of the attacker's own, trained in front of the frozen cloud."""
+        model, cloud = view.untrained(f"shadow{number}"), view.cloud
         images, labels = view.aux_train.images.to(view.device), view.aux_train.labels.to(view.device)
         edge = trainable(model)
-        if not edge:  # an edge without weights is known by its architecture
-            return model.eval(), False
+        if not edge:
+            return StandIn(model.eval())
         optimizer, rate = one_cycle(edge, self.params.lr, len(images), self.params.batch, self.params.epochs)
-        order = torch.Generator().manual_seed(view.seed_for("shadow batches"))
-        draws, mirror = view.generator("shadow wire"), view.generator("shadow mirror")
+        order = torch.Generator().manual_seed(view.seed_for(f"shadow batches{number}"))
+        draws, mirror = view.generator(f"shadow wire{number}"), view.generator(f"shadow mirror{number}")
         received = _statistics(view.draws[:MATCHED, 0])
         # A handful of rows has no statistics to speak of, and a spread of next to nothing would drown the labels.
         match = self.params.match if _rows(view.draws[:MATCHED, 0]) >= ROWS else 0.0
+        losses: list[float] = []
         accuracies: list[float] = []
-        for epoch in range(self.params.epochs):
+        for _ in range(self.params.epochs):
             training(model)
             total = 0.0
             for index in torch.randperm(len(images), generator=order).to(view.device).split(self.params.batch):
@@ -143,11 +200,9 @@ class Shadow(Attack):
                 loss.backward()
                 optimizer.step()
                 rate.step()
-            view.log("stand_in_loss", epoch + 1, total)
+            losses.append(total)
             accuracies.append(_accuracy(view, model.eval(), cloud))
-            view.log("stand_in_accuracy", epoch + 1, accuracies[-1])
-        view.note(stand_in_accuracy=accuracies[-1])
-        return model.requires_grad_(False), still_rising(accuracies, len(view.aux_val))
+        return StandIn(model.requires_grad_(False), tuple(losses), tuple(accuracies))
 
 
 def _accuracy(view: View, model: SplitModel, cloud: nn.Module) -> float:

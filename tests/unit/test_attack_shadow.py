@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from splitaudit.attacks.shadow import Shadow, ShadowParams
+from splitaudit.attacks.shadow import Shadow, ShadowParams, StandIn
 from splitaudit.data.base import Part
 from splitaudit.data.photos import Photos, PhotosParams
 from splitaudit.defense import Defense
@@ -72,6 +72,34 @@ def test_the_trained_cloud_gives_away_what_an_untrained_one_does_not(
     true, other = leakage(photos, target, target, seed), leakage(photos, target, blank, seed)
     assert true > 0.4
     assert true > other + 0.2
+
+
+def test_the_restart_is_kept_whose_guess_explains_what_was_received(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The truth has no say: a guess turned over explains less of the features, whatever its decoder reached on own images."""
+    real = Shadow._restart
+    turned: dict[str, bool] = {"": True, " 1": False, " 2": True}
+
+    def restart(self: Shadow, view: View, number: str) -> Any:
+        stand_in, trained, _, guess = real(self, view, number)
+        guess = 1 - guess if turned[number] else guess
+        own = stand_in.model.clean(guess).detach()
+        return stand_in, trained, float((own - view.average).square().mean() / view.average.var()), guess
+
+    # Three times the same stand-in: nothing but what is done to the guess tells them apart.
+    monkeypatch.setattr(Shadow, "_restart", restart)
+    monkeypatch.setattr(Shadow, "_stand_in", lambda self, view, number: StandIn(view._model))
+    run = attacked(Shadow, params={**Shadow.cheap(), "restarts": 3}, sizes=TINY)
+    notes = run.views[-1].notes
+    assert notes["unexplained"] == pytest.approx(min(notes["unexplained_by"]), abs=1e-4)
+    assert notes["unexplained_by"].index(min(notes["unexplained_by"])) == 1
+
+
+def test_restarts_have_weights_and_draws_of_their_own() -> None:
+    """Each would be the same otherwise; the first is what it is alone."""
+    cheap = {**Shadow.cheap(), "restarts": 1}
+    alone, three = (attacked(Shadow, params={**cheap, "restarts": n}, sizes=TINY).views[-1].notes for n in (1, 3))
+    assert len(set(three["unexplained_by"])) == 3
+    assert three["unexplained_by"][0] == alone["unexplained_by"][0]
 
 
 def test_a_stand_in_that_still_gets_better_has_not_converged(monkeypatch: pytest.MonkeyPatch) -> None:
