@@ -33,7 +33,7 @@ LEAST_WITHIN = 3
 MOST_CENSORED = 0.25
 """Share of censored targets above which there is no verdict."""
 
-COLUMNS = ("dataset", "quantity", "targets", "censored", "missing")
+COLUMNS = ("dataset", "quantity", "targets", "censored", "missing", "incomplete")
 COLUMNS += tuple(f"spearman{end}" for end in ("", LOW, HIGH, "_p"))
 COLUMNS += ("targets_within", *(f"spearman_within{end}" for end in ("", LOW, HIGH, "_p")), "verdict")
 
@@ -86,14 +86,14 @@ def main_quantities(plan: Plan) -> list[str]:
 
 
 def points(plan: Plan, targets: pd.DataFrame, cells: pd.DataFrame, dataset: str) -> list[Point]:
-    """Returns the done targets of a dataset with the error of the strongest attack on each."""
-    statuses = _statuses(plan)
+    """Returns the done targets of a dataset with the error of the strongest attack on each, but for incomplete ones."""
+    statuses, lacking = _statuses(plan), incomplete(plan, targets, cells, dataset)
     names = [q for q in quantities(plan) if q in targets or q == USABLE]
     attacked = cells[(cells["dataset"] == dataset) & (cells["knowledge"] != TRUTH) & (cells["status"] == "done")]
     out = []
     for row in targets[(targets["dataset"] == dataset) & (targets["status"] == "done")].to_dict("records"):
         mine = attacked[attacked["target"] == row["key"]].dropna(subset=["mse"])
-        if mine.empty:
+        if mine.empty or row["key"] in lacking:
             continue
         best = mine.loc[mine["mse"].astype(float).idxmin()]
         values, limits = _read(row, names, statuses)
@@ -104,6 +104,18 @@ def points(plan: Plan, targets: pd.DataFrame, cells: pd.DataFrame, dataset: str)
     return out
 
 
+def incomplete(plan: Plan, targets: pd.DataFrame, cells: pd.DataFrame, dataset: str) -> set[str]:
+    """Returns the keys of done targets at which a result is missing that ought to be there.
+
+    The strongest attack on them is not known: one that failed may have been it.
+    """
+    owed = cells[(cells["dataset"] == dataset) & (cells["knowledge"] != TRUTH) & (cells["status"] != "done")]
+    # What cannot be has no key.
+    keys = {t for t, key in zip(owed["target"], owed["key"], strict=True) if key and _of_images(plan, key)}
+    done = targets[(targets["dataset"] == dataset) & (targets["status"] == "done")]
+    return keys & set(done["key"])
+
+
 def build_criterion(plan: Plan, targets: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
     """Returns a row per dataset and quantity: Spearman's rank correlation with the strongest attack's error.
 
@@ -111,20 +123,22 @@ def build_criterion(plan: Plan, targets: pd.DataFrame, cells: pd.DataFrame) -> p
     and within places, lie below 0: their 95 % intervals, and at most 5 % of permutations as far from 0. It is *predicts
     the opposite* if both lie above; *… across cuts only* or *… within cuts only* if one of them does; *not decided* if
     more than a quarter of the targets are censored; else *not shown to predict*. With a single place both are the same.
-    Intervals resample targets (within their place for the second); seeds of one target stay together.
+    Intervals resample targets (within their place for the second); seeds of one target stay together. A target at which
+    an attack failed or was not run yet has no part and is counted in ``incomplete``.
     """
     rows: list[Row] = []
     if "mse" not in cells:
         return make_frame(rows, COLUMNS)  # without errors there is nothing to predict
     for dataset in plan.datasets:
         some = points(plan, targets, cells, dataset) if dataset in set(targets["dataset"]) else []
-        if not some:
+        lacking = incomplete(plan, targets, cells, dataset)
+        if not some and not lacking:
             continue
         for name in quantities(plan):
             known = [p for p in some if p.values.get(name) is not None]
             censored = sum(name in p.limits for p in some)
             row: Row = {"dataset": dataset, "quantity": name, "targets": len(known), "censored": censored}
-            row["missing"] = len(some) - len(known) - censored
+            row |= {"missing": len(some) - len(known) - censored, "incomplete": len(lacking)}
             rows.append(row | _judged(known, name, censored))
     return make_frame(rows, COLUMNS)
 
@@ -171,6 +185,12 @@ def _usable_of_another(plan: Plan, mine: pd.DataFrame, best: Mapping[Any, Any]) 
     others = [k for k, name in names.items() if name != names[best["key"]] and beats_prior(name)]
     left = mine[mine["key"].isin(others)].dropna(subset=[USABLE])
     return None if left.empty else float(left.loc[left["mse"].astype(float).idxmin(), USABLE])
+
+
+def _of_images(plan: Plan, key: str) -> bool:
+    """Whether a cell's attack gives images, and so an error."""
+    node = plan.nodes.get(("cell", key))
+    return node is None or node.infers == "image"
 
 
 def _attack(plan: Plan, key: str, label: str) -> str:

@@ -230,6 +230,10 @@ CRITERION = {
     "targets": ("targets", "targets with a value, ranked"),
     "censored": ("targets", "targets whose value is only a limit (an estimator at its ceiling): counted, not ranked"),
     "missing": ("targets", "targets without any value"),
+    "incomplete": (
+        "targets",
+        "targets at which an attack failed or is still to come: the strongest is not known, they have no part",
+    ),
     **interval(
         "spearman",
         "",

@@ -146,6 +146,31 @@ def test_a_failed_target_is_in_no_correlation() -> None:
     assert row(build_criterion(plan(), targets, cells), "entropy_bits")["targets"] == 7
 
 
+@pytest.mark.parametrize("status", ["failed", "not run", "skipped"])
+def test_a_target_at_which_an_attack_is_missing_is_in_no_correlation(status: str) -> None:
+    """Here the strong attack is missing at one target: ranked by the weak one, that would be the safest of all."""
+    targets, cells = frames(8)
+    cells.loc[(cells["target"] == "t7-0") & (cells["attack"] == "strong"), ["status", "mse"]] = [status, float("nan")]
+    found = row(build_criterion(plan(), targets, cells), "entropy_bits")
+    assert (found["targets"], found["incomplete"]) == (7, 1)
+    assert found["spearman"] == pytest.approx(-1)
+
+
+def test_an_attack_that_cannot_be_is_not_missing() -> None:
+    targets, cells = frames(8)
+    more = {**cells.iloc[0].to_dict(), "status": "skipped", "key": "", "attack": "needs more", "mse": float("nan")}
+    cells = pd.concat([cells, pd.DataFrame([more])], ignore_index=True)
+    found = row(build_criterion(plan(), targets, cells), "entropy_bits")
+    assert (found["targets"], found["incomplete"]) == (8, 0)
+
+
+def test_where_every_target_lacks_an_attack_that_is_said() -> None:
+    targets, cells = frames(8)
+    cells.loc[cells["attack"] == "strong", ["status", "mse"]] = ["not run", float("nan")]
+    found = row(build_criterion(plan(), targets, cells), "entropy_bits")
+    assert (found["targets"], found["incomplete"]) == (0, 8)
+
+
 def test_the_figure_has_a_panel_per_quantity_with_values_and_says_what_is_censored() -> None:
     mi = lambda i: float("nan") if i < 6 else float(i)  # noqa: E731
     targets, cells = frames(14, mi=mi)
