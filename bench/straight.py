@@ -33,6 +33,10 @@ EXPLAINED = 0.2
 """Share of the variance of what is sent that a straight line must explain to stand in for ``protect``."""
 
 
+class _NoLineError(ValueError):
+    """No straight line stands in for what a defense does."""
+
+
 class StraightThrough:
     """A defense's ``protect`` with a straight line's gradient where its own says next to nothing of what it does.
 
@@ -61,7 +65,8 @@ class StraightThrough:
         """Returns what is sent for features z (N, ...).
 
         Raises:
-            ValueError: if the gradient is no use and no line fits.
+            ValueError: if the gradient is no use and no line fits when it is looked at first; later looks at an edge that is
+                being trained keep the last line then.
         """
         if not (torch.is_grad_enabled() and z.requires_grad and len(z)):
             return self._protect(z, generator)
@@ -98,6 +103,10 @@ class StraightThrough:
         try:
             sent, useless = self._judged(z, generator, state)
             self._line = self._fitted(z, sent) if useless else None
+        except _NoLineError:
+            if self._asked == 0:
+                raise
+            # An edge in training passes through states that no line fits: what was seen last is better than no attack.
         finally:
             generator.set_state(state)
             self._part.train(training)
@@ -156,7 +165,7 @@ class StraightThrough:
                     left, line = unexplained, mixed.to(z.dtype)
             if line is not None and left < (1 - EXPLAINED) * total:
                 return line
-        raise ValueError(
+        raise _NoLineError(
             f"the gradient of protect of defense '{self._part.name}' says nothing of what it does (as of rounding), and no "
             f"line between channels stands in for it (from {tuple(z.shape[1:])} to {tuple(sent.shape[1:])}): let protect "
             "return a straight-through gradient of its own, for attacks that descend"

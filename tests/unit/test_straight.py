@@ -166,6 +166,34 @@ def test_an_edge_that_is_being_trained_is_looked_at_again() -> None:
     assert not once._again
 
 
+class Scrambled(Defense):
+    """Sends integers, and from a moment on signs that no straight line follows."""
+
+    scrambles = False
+
+    def protect(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return (1000 * z).sin().sign() if self.scrambles else (z / 0.02).round()
+
+
+def test_the_last_line_stays_where_an_edge_in_training_passes_through_a_state_that_none_fits() -> None:
+    """The cell of an attack that trains an edge would fail otherwise, after most of its work."""
+    defense = Scrambled(Params())
+    part = pass_gradients(control_target("identity", defense), again=True).defense.protect
+    assert isinstance(part, StraightThrough)
+    z = torch.rand(4, *SHAPE).requires_grad_(True)
+    part(z, seeded())
+    first = part._line
+    defense.scrambles = True
+    for _ in range(AGAIN):
+        part(z, seeded())
+    assert first is not None
+    assert part._line is first
+    fresh = Scrambled(Params())
+    fresh.scrambles = True
+    with pytest.raises(ValueError, match="no line between channels stands in for it"):
+        pass_gradients(control_target("identity", fresh), again=True).protect(z, seeded())
+
+
 def test_a_look_leaves_modes_and_statistics_of_the_edge_alone() -> None:
     model = toy_target(Rounded(Params())).train()
     before = {k: v.clone() for k, v in model.state_dict().items()}
