@@ -55,7 +55,7 @@ class Trained:
 
     Attributes:
         state: the weights with the least error on held-out pairs.
-        error: that error, mean squared.
+        error: that error, mean squared; infinite where no epoch ended with a finite one, and the weights are the first then.
         curve: (epoch, error on the held-out pairs).
         steps: how many steps were taken.
         half: the error of a training with half the budget, its rate too fallen to zero; None with too few epochs.
@@ -101,7 +101,7 @@ def train_inverse(
     """
     optimizer, rate = one_cycle(network.parameters(), schedule.lr, count, schedule.batch, schedule.epochs)
     loss_of = LOSSES[schedule.loss]
-    best, kept = float("inf"), network.state_dict()
+    best, kept = float("inf"), {k: v.clone() for k, v in network.state_dict().items()}
     curve, step = [], 0
     branch = max(1, int(BRANCH * schedule.epochs)) if schedule.epochs >= LEAST else 0
     left: dict[str, Any] = {}
@@ -125,7 +125,7 @@ def train_inverse(
             best, kept = error, {k: v.clone() for k, v in network.state_dict().items()}
         if epoch == branch:
             left = copy.deepcopy({"network": network.state_dict(), "optimizer": optimizer.state_dict()})
-    if not left:
+    if not left or best == float("inf"):
         return Trained(kept, best, curve, step, None)
     network.load_state_dict(left["network"])
     optimizer.load_state_dict(left["optimizer"])

@@ -75,6 +75,8 @@ class Decoder(Attack):
         held_out = val.batch(torch.arange(len(val), device=view.device))
         order = torch.Generator().manual_seed(view.seed_for("decoder batches"))
         trained = train_inverse(network, data.batch, len(data), held_out, self.params, order)
+        if trained.error == float("inf"):
+            raise ValueError("the error on own images was not finite after any epoch: a lower `lr` may help")
         for epoch, error in trained.curve:
             view.log("aux_val_mse", epoch, error)
         view.note(steps=trained.steps, aux_val_mse=trained.error, **trained.judged(held_out[0]))

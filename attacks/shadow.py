@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from splitaudit.view import View, to_float
 
 from ._cycle import one_cycle
 from ._decoding import Trained, decode, macs, network_of, train_inverse
+from ._explained import unexplained
 from ._stand_in import trainable, training
 from .decoder import Decoder, DecoderParams
 
@@ -45,7 +47,7 @@ class ShadowParams(Params):
     restarts: int = Field(
         3,
         ge=1,
-        description="stand-ins, each with a decoder, from weights of their own; the one that explains best is kept",
+        description="stand-ins from weights of their own, a decoder for each; the one that explains best is kept",
     )
     decoder: DecoderParams = Field(
         DecoderParams(), description="the decoder that is trained on the stand-in's features"
@@ -58,13 +60,58 @@ class StandIn:
 
     Attributes:
         model: the trained stand-in in front of the cloud.
-        losses: cross-entropy of each epoch of its training.
+        losses: cross-entropy of each epoch of its training; empty for an edge without weights, which is known by its
+            architecture.
         accuracies: share of ``aux_val`` that the cloud classifies rightly by its features, after each epoch.
     """
 
     model: SplitModel
     losses: tuple[float, ...] = ()
     accuracies: tuple[float, ...] = ()
+
+    def rising(self, n: int) -> bool:
+        """Says whether the accuracy over n images was still rising when the training ended."""
+        return bool(self.accuracies) and still_rising(list(self.accuracies), n)
+
+
+@dataclass(frozen=True)
+class Restart:
+    """What came of one stand-in.
+
+    Attributes:
+        stand_in: the edge.
+        decoder: trained on its features.
+        unexplained: share of the received features that the guess leaves unexplained; infinite if that is no number.
+        guess: (N, C, H, W).
+    """
+
+    stand_in: StandIn
+    decoder: Trained
+    unexplained: float
+    guess: torch.Tensor
+
+    def curves(self) -> dict[str, tuple[float, ...]]:
+        """Returns name to the values of each epoch."""
+        errors = tuple(error for _, error in self.decoder.curve)
+        curves = {"stand_in_loss": self.stand_in.losses, "stand_in_accuracy": self.stand_in.accuracies}
+        return {**curves, "stand_in_aux_val_mse": errors}
+
+
+def _of_all(found: Sequence[Restart], kept: torch.Tensor) -> dict[str, list[float | None]]:
+    """Returns what is to be known of every restart: how each did, and how far its guesses are from those that are kept.
+
+    Guesses that are far apart say that the cloud leaves open which one is right.
+    """
+    return {
+        "unexplained_by": [_figure(f.unexplained) for f in found],
+        "stand_in_accuracy_by": [f.stand_in.accuracies[-1] if f.stand_in.accuracies else None for f in found],
+        "stand_in_aux_val_mse_by": [_figure(f.decoder.error) for f in found],
+        "apart_by": [_figure(float((f.guess - kept).square().mean())) for f in found],
+    }
+
+
+def _figure(value: float) -> float | None:
+    return round(value, 6) if math.isfinite(value) else None
 
 
 class Shadow(Attack):
@@ -77,9 +124,10 @@ class Shadow(Attack):
 
     A cloud hardly tells an image from one with its contrast turned over, so that a stand-in may see everything the other way
     round than the edge does, and the pictures that come of it are worse than none. Several stand-ins are trained from different
-    weights, each with its decoder, and the one is kept whose features of its own guess are nearest to those received
-    (``unexplained``: their squared distance in units of the received features' variance). The cloud's accuracy and the loss
-    on ``aux_val`` do not tell a good stand-in from a bad one.
+    weights, each with its decoder, and the one is kept whose guesses have, by the stand-in, the features that are nearest to
+    those received (``unexplained``, see :func:`splitaudit.attacks._explained.unexplained`). That sorts out a stand-in that is
+    turned over, and not the best of those that are not; the cloud's accuracy and the loss on ``aux_val`` do not even do that.
+    How far the guesses are apart is recorded (``apart_by``).
 
     ``converged``: the decoder by the rule of :class:`splitaudit.attacks.decoder.Decoder`, and the cloud's accuracy on the
     stand-in's features of ``aux_val`` no longer rises (``stand_in_rising``, the rule of the targets' own training). The error
@@ -101,27 +149,30 @@ class Shadow(Attack):
 
     def reconstruct(self, view: View, fitted: dict[str, torch.Tensor]) -> torch.Tensor:
         found = [self._restart(view, f" {number}" if number else "") for number in range(self.params.restarts)]
-        stand_in, trained, unexplained, guess = min(found, key=lambda f: f[2])
-        for epoch, (loss, accuracy) in enumerate(zip(stand_in.losses, stand_in.accuracies, strict=True), 1):
-            view.log("stand_in_loss", epoch, loss)
-            view.log("stand_in_accuracy", epoch, accuracy)
-        if stand_in.accuracies:
-            view.note(stand_in_accuracy=stand_in.accuracies[-1])
-        # An edge without weights is known by its architecture: nothing was trained.
-        rising = bool(stand_in.accuracies) and still_rising(list(stand_in.accuracies), len(view.aux_val))
-        judged = trained.judged(to_float(view.aux_val.images.to(view.device)))
+        kept = min(range(len(found)), key=lambda n: found[n].unexplained)
+        best = found[kept]
+        if not math.isfinite(best.unexplained):
+            raise ValueError("no stand-in came out whose guess is finite: a lower `lr` may help")
+        for curve, values in best.curves().items():
+            for epoch, value in enumerate(values, 1):
+                view.log(curve, epoch, value)
+        if best.stand_in.accuracies:
+            view.note(stand_in_accuracy=best.stand_in.accuracies[-1])
+        rising = best.stand_in.rising(len(view.aux_val))
+        judged = best.decoder.judged(to_float(view.aux_val.images.to(view.device)))
         judged["converged"] = judged["converged"] and not rising
         view.note(
-            stand_in_aux_val_mse=trained.error,
+            stand_in_aux_val_mse=best.decoder.error,
             stand_in_rising=rising,
-            unexplained=unexplained,
-            unexplained_by=[round(f[2], 5) for f in found],
+            unexplained=best.unexplained,
+            restart=kept,
+            **_of_all(found, best.guess),
             **judged,
         )
-        return guess
+        return best.guess
 
-    def _restart(self, view: View, number: str) -> tuple[StandIn, Trained, float, torch.Tensor]:
-        """Returns a stand-in, its decoder, what its guess leaves unexplained, and the guess (N, C, H, W).
+    def _restart(self, view: View, number: str) -> Restart:
+        """Trains a stand-in and its decoder.
 
         Args:
             view: what the attacker sees.
@@ -142,18 +193,17 @@ class Shadow(Attack):
             x = to_float(images[index])
             return x, features(x)
 
-        held_out = to_float(val)
-        pairs = held_out, torch.cat([features(b) for b in held_out.split(256)])
+        # Drawn once: a network may only be compared with itself on the same pairs.
+        pairs = to_float(val), torch.cat([features(to_float(b)) for b in val.split(256)])
         p = self.params.decoder
         network = network_of(view, p.shape)
         network.set_scale(batch(torch.arange(min(len(images), 2048), device=view.device))[1])
         order = torch.Generator().manual_seed(view.seed_for(f"shadow decoder batches{number}"))
-        trained = train_inverse(network, batch, len(images), pairs, p, order)
-        guess = decode(view, p.shape, trained.state)
-        own = torch.cat([features(b) for b in guess.split(256)])
-        received = view.average
-        size = (received - received.mean(0)).square().mean().clamp_min(1e-24)
-        return stand_in, trained, float((own - received).square().mean() / size), guess
+        decoder = train_inverse(network, batch, len(images), pairs, p, order)
+        guess = decode(view, p.shape, decoder.state)
+        left = unexplained(view, stand_in.model, guess, view.generator(f"shadow explained{number}"))
+        finite = math.isfinite(left) and math.isfinite(decoder.error)
+        return Restart(stand_in, decoder, left if finite else math.inf, guess)
 
     def work(
         self, n_private: int, n_aux: int, image_shape: tuple[int, int, int], feature_shape: tuple[int, ...]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -63,7 +64,9 @@ class Tuned(Attack):
         for number in range(len(self.tried)):
             guess = self._attack(view.rehearsal(own, "tuning"), number)
             errors.append(float((guess - own).square().mean()))
-        best = min(range(len(errors)), key=errors.__getitem__)
+        if not any(map(math.isfinite, errors)):
+            raise ValueError(f"none of the {len(errors)} settings gave images whose pixels are numbers")
+        best = min(range(len(errors)), key=lambda n: errors[n] if math.isfinite(errors[n]) else math.inf)
         view.note(tried=len(errors), aux_val_mse=errors, chosen=self.tried[best].params.dump())
         return {"chosen": torch.tensor(best)}
 

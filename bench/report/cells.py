@@ -17,6 +17,7 @@ from ..references import REFERENCE_ROWS
 from .advantage import cell_reading, reading_columns
 from .columns import HIGH, LABELS, LOW, TIMING, TRUTH, USABLE, metric_names
 from .comparisons import comparison_flags
+from .curves import is_share
 from .fits import fits_of
 from .flags import DIVERGED, NO_BETTER, NOT_CONVERGED
 from .frames import Row, joined, make_frame, spread
@@ -25,7 +26,7 @@ from .reading import Records, Scores
 from .targets import target_flags
 
 SCATTER = 0.05
-"""Relative rise of a curve that the draws of a random defense may cause."""
+"""Relative rise of a loss, or fall of an accuracy, that the draws of a random defense may cause."""
 
 TIMES = (f"{TIMING}attack_s", f"{TIMING}fit_s", f"{TIMING}score_s")
 
@@ -59,9 +60,10 @@ def attack_facts(records: Records, key: str) -> tuple[bool | None, int | None]:
 
 
 def diverged_curves(records: Records, key: str) -> list[str]:
-    """Returns the curves of a done cell and its fits that end above where they began, or were not finite.
+    """Returns the curves of a done cell and its fits that end worse than they began, or were not finite.
 
-    A held-out cross-entropy may rise from the first epoch on, whose weights its reader then keeps: that is no divergence.
+    Losses end above, accuracies below. A held-out cross-entropy may rise from the first epoch on, whose weights its reader
+    then keeps: that is no divergence. Nor is what a way to descend does that was tried on own images and not chosen.
     """
     record = records.done("cell", key)
     if record is None:
@@ -71,10 +73,15 @@ def diverged_curves(records: Records, key: str) -> list[str]:
         found |= dict.fromkeys(part.get("not_finite", ()))
         for name, points in part.get("curves", {}).items():
             # A sampler's error is taken at falling noise levels, each with another pull: no single loss.
-            if name.endswith("cross_entropy") or name.startswith("sample ") or len(points) < 2:
+            tried = "calibration_loss" in name
+            if name.endswith("cross_entropy") or name.startswith("sample ") or tried or len(points) < 2:
+                continue
+            if is_share(name):
+                if points[0][1] - points[-1][1] > SCATTER:
+                    found[name] = None
                 continue
             # Of what is judged on held-out images the best is kept, so a late rise does no harm.
-            held_out = name.startswith("aux_val")
+            held_out = name.startswith(("aux_val", "stand_in_aux_val"))
             first, last = points[0][1], min(p[1] for p in points[1:]) if held_out else points[-1][1]
             if last - first > SCATTER * abs(first):
                 found[name] = None

@@ -17,20 +17,36 @@ from .headline import by_seed, leakage_difference
 from .reading import Array, Records
 
 
-def comparison_flags(plan: Plan, records: Records) -> dict[int, str]:
-    """Returns index of a row of cells to the flags that comparisons with other cells raise."""
+def comparison_flags(plan: Plan, records: Records, *, worst_case: bool = False) -> dict[int, str]:
+    """Returns index of a row of cells to the flags that comparisons with other cells raise.
+
+    Args:
+        plan: of the suite.
+        records: of the run.
+        worst_case: only those that say something of the target's worst case: of white-box attacks that are weaker than a
+            black-box one, the best.
+    """
     found: dict[int, list[str]] = defaultdict(list)
-    for raised in (weak_white_box(plan, records), deeper_leaks(plan, records), false_security(plan, records)):
+    for raised in (
+        weak_white_box(plan, records, best_only=worst_case),
+        deeper_leaks(plan, records),
+        false_security(plan, records),
+    ):
         for index, text in raised.items():
             found[index].append(text)
     return {index: joined(texts) for index, texts in found.items()}
 
 
-def weak_white_box(plan: Plan, records: Records) -> dict[int, str]:
+def weak_white_box(plan: Plan, records: Records, *, best_only: bool = False) -> dict[int, str]:
     """Returns the rows of cells whose attack knows the edge's weights and does worse than one that does not.
 
-    On each target the best attack that only ``white-box`` allows is compared with the best one that ``query`` allows,
-    paired over images; levels with the same suffix are compared with each other.
+    On each target every attack that only ``white-box`` allows is compared with the best one that ``query`` allows, paired
+    over images; levels with the same suffix are compared with each other.
+
+    Args:
+        plan: of the suite.
+        records: of the run.
+        best_only: only the best attack with weights is compared.
     """
     groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
     for i, row in enumerate(plan.cells):
@@ -43,10 +59,11 @@ def weak_white_box(plan: Plan, records: Records) -> dict[int, str]:
         weak = {i: m for i in indices if (m := _mse(plan, records, i)) is not None and not _has_weights(plan, i)}
         if not strong or not weak:
             continue
-        best, rival = _best(strong), _best(weak)
-        if _leaks_less(plan, records, best, strong[best], weak[rival]):
-            names = f"{plan.cells[best]['attack']} leaks less than {plan.cells[rival]['attack']}"
-            flags[best] = f"{WEAK_WHITE_BOX}: {names}"
+        rival = _best(weak)
+        for index in [_best(strong)] if best_only else strong:
+            if _leaks_less(plan, records, index, strong[index], weak[rival]):
+                names = f"{plan.cells[index]['attack']} leaks less than {plan.cells[rival]['attack']}"
+                flags[index] = f"{WEAK_WHITE_BOX}: {names}"
     return flags
 
 

@@ -16,6 +16,7 @@ LOSSES = {
     "aux_val_cross_entropy": "cross-entropy on own images",
     "prior_aux_val_mse": "error of the prior on own images",
     "stand_in_loss": "loss of the stand-in's training",
+    "stand_in_aux_val_mse": "error of the stand-in's decoder on own images",
     "stand_in_accuracy": "accuracy of the stand-in on own images",
     "denoiser_loss": "loss of the denoiser's training",
     "calibration_loss": "loss on own images",

@@ -21,17 +21,17 @@ CHANCE = "accuracy at chance"
 EXPLAINED: dict[str, str] = {
     NOT_CONVERGED: "The attack or its training was still improving when it stopped: a longer one may leak more.",
     DIVERGED: (
-        "A curve of the attack, or of its training, ends above where it began or holds values that are not finite: the "
-        "attack is no measure of what leaks."
+        "A loss of the attack, or of its training, ends above where it began, an accuracy below, or one holds values that are "
+        "not finite: the attack is no measure of what leaks."
     ),
     NO_BETTER: (
         "The interval of the leakage score (of the advantage, for attacks on labels) reaches 0: nothing shows that this attack "
         "beats a constant guess."
     ),
     WEAK_WHITE_BOX: (
-        "The best attack that needs the edge's weights leaks less than the best one without them, beyond the interval. "
-        "Who knows more can always do as well as who knows less, so the attack with weights is too weak here: the true "
-        "worst case is at least that of the attack without them."
+        "An attack that needs the edge's weights (in the summary: the best such) leaks less than the best one without them, "
+        "beyond the interval. Who knows more can always do as well as who knows less, so it is too weak here: the true worst "
+        "case is at least that of the attack without them."
     ),
     DEEPER: (
         "At a deeper cut of the same backbone behind the same defense the best attack leaks more, beyond the interval. What a "

@@ -32,7 +32,7 @@ def build_summary(plan: Plan, records: Records) -> pd.DataFrame:
     groups: dict[tuple[str, ...], list[int]] = {}
     for i, row in enumerate(plan.cells):
         groups.setdefault(tuple(row[n] for n in (*PLACE, "defense", "knowledge")), []).append(i)
-    compared = comparison_flags(plan, records)
+    compared = comparison_flags(plan, records, worst_case=True)
     rows = [_row(plan, records, indices, compared) for indices in groups.values()]
     measured = [
         c for n in measure_names(plan) for c in measure_columns(n) if c != "accuracy" and not c.startswith(TIMING)

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
+from splitaudit.attacks._explained import unexplained
 from splitaudit.attacks.shadow import Shadow, ShadowParams, StandIn
 from splitaudit.data.base import Part
 from splitaudit.data.photos import Photos, PhotosParams
 from splitaudit.defense import Defense
+from splitaudit.defenses.dropout import Dropout, DropoutParams
 from splitaudit.knowledge import level
 from splitaudit.params import Params
 from splitaudit.seeds import seeded_globally
 from splitaudit.split import SplitInfo, SplitModel, cut_blocks
 from splitaudit.targets import channel_statistics
+from splitaudit.testing import control_target, toy_target
 from splitaudit.testing.attacking import TINY, attacked, untrained
 from splitaudit.testing.targets import CPU, ToyNet
 from splitaudit.training import TrainingParams, train
@@ -24,6 +30,7 @@ from splitaudit.work import receive
 
 SIZES: Any = {"client_train": 640, "client_val": 64, "private": 32, "measure": 16, "aux_train": 640, "aux_val": 64}
 SHAPE = (3, 16, 16)
+Change = Callable[[torch.Tensor], torch.Tensor]
 
 
 @pytest.fixture(scope="module")
@@ -74,24 +81,96 @@ def test_the_trained_cloud_gives_away_what_an_untrained_one_does_not(
     assert true > other + 0.2
 
 
-def test_the_restart_is_kept_whose_guess_explains_what_was_received(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The truth has no say: a guess turned over explains less of the features, whatever its decoder reached on own images."""
-    real = Shadow._restart
-    turned: dict[str, bool] = {"": True, " 1": False, " 2": True}
+class Around(nn.Module):
+    """An edge behind something that is done to its images and before something that is done to its features."""
 
-    def restart(self: Shadow, view: View, number: str) -> Any:
-        stand_in, trained, _, guess = real(self, view, number)
-        guess = 1 - guess if turned[number] else guess
-        own = stand_in.model.clean(guess).detach()
-        return stand_in, trained, float((own - view.average).square().mean() / view.average.var()), guess
+    def __init__(self, edge: nn.Module, image: Change = lambda x: x, features: Change = lambda z: z) -> None:
+        super().__init__()
+        self.edge, self.image, self.features = edge, image, features
 
-    # Three times the same stand-in: nothing but what is done to the guess tells them apart.
-    monkeypatch.setattr(Shadow, "_restart", restart)
-    monkeypatch.setattr(Shadow, "_stand_in", lambda self, view, number: StandIn(view._model))
-    run = attacked(Shadow, params={**Shadow.cheap(), "restarts": 3}, sizes=TINY)
-    notes = run.views[-1].notes
-    assert notes["unexplained"] == pytest.approx(min(notes["unexplained_by"]), abs=1e-4)
-    assert notes["unexplained_by"].index(min(notes["unexplained_by"])) == 1
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.features(self.edge(self.image(x)))
+
+
+def kept_of(monkeypatch: pytest.MonkeyPatch, target: SplitModel, *changes: dict[str, Change] | None) -> dict[str, Any]:
+    """Returns the notes of an attack with given stand-ins: the true edge (None), or the true one with something done to it."""
+
+    def stand_in(self: Shadow, view: View, number: str) -> StandIn:
+        model, change = copy.deepcopy(target), changes[int(number or 0)]
+        model.edge = model.edge if change is None else Around(model.edge, **change)
+        return StandIn(model.eval().requires_grad_(False))
+
+    monkeypatch.setattr(Shadow, "_stand_in", stand_in)
+    params = {**Shadow.cheap(), "restarts": len(changes)}
+    return attacked(Shadow, target, params=params).views[-1].notes
+
+
+@pytest.mark.parametrize(
+    "target",
+    [control_target("orthogonal", Defense(Params())), toy_target(Defense(Params()))],
+    ids=["orthogonal", "toy"],
+)
+def test_a_stand_in_that_sees_everything_turned_over_is_sorted_out(
+    target: SplitModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its decoder turns things back, so that nothing but the features of its own guesses says that it is wrong."""
+    turned: dict[str, Change] = {"image": lambda x: 1 - x}
+    notes = kept_of(monkeypatch, target, turned, None, turned)
+    assert notes["restart"] == 1
+    assert notes["unexplained"] < 0.7 * min(notes["unexplained_by"][0], notes["unexplained_by"][2])
+    assert notes["apart_by"][1] == 0 < notes["apart_by"][0]
+
+
+@pytest.mark.parametrize(("rate", "factor"), [(0.5, 0.5), (0.8, 0.0)])
+@pytest.mark.parametrize("rescale", [False, True])
+def test_a_stand_in_that_sends_less_is_no_better_behind_a_random_mask(
+    rate: float, factor: float, rescale: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a single draw it would be: where the received mask shows and its own does not, it misses the less."""
+    target = toy_target(Dropout(DropoutParams(rate=rate, rescale=rescale)))
+    notes = kept_of(monkeypatch, target, {"features": lambda z: factor * z}, None)
+    assert notes["restart"] == 1
+    assert notes["unexplained"] < 0.7 * notes["unexplained_by"][0]
+
+
+def test_a_restart_that_came_to_nothing_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken: dict[str, Change] = {"features": lambda z: z * float("nan")}
+    target = toy_target(Defense(Params()))
+    notes = kept_of(monkeypatch, target, broken, None)
+    assert (notes["restart"], notes["unexplained_by"][0]) == (1, None)
+    with pytest.raises(ValueError, match="no stand-in came out whose guess is finite"):
+        kept_of(monkeypatch, target, broken)
+
+
+def test_what_is_unexplained_is_a_share_of_each_channels_variance() -> None:
+    """0 for the truth, 1 for the mean of each channel; a loud channel has no more say than another."""
+    target = control_target("identity", Defense(Params()))
+    x = torch.rand(8, *target.info.image_shape, generator=torch.Generator().manual_seed(0)) * 0.1
+    x[:, 0] *= 10
+    view = view_of(target, x)
+    draws = torch.Generator().manual_seed(0)
+    mean = x.mean((0, 2, 3), keepdim=True).expand_as(x)
+    assert unexplained(view, target, x, draws) == pytest.approx(0, abs=1e-6)
+    assert unexplained(view, target, mean, draws) == pytest.approx(1, abs=1e-4)
+    one = torch.cat([mean[:, :1], x[:, 1:]], 1)
+    assert unexplained(view, target, one, draws) == pytest.approx(1 / 3, abs=1e-4)
+
+
+def test_received_features_that_are_all_the_same_have_their_size_as_the_unit() -> None:
+    target = control_target("identity", Defense(Params()))
+    x = torch.full((2, *target.info.image_shape), 0.5)
+    assert unexplained(view_of(target, x), target, x * 0, torch.Generator()) == pytest.approx(1)
+
+
+def view_of(target: SplitModel, x: torch.Tensor) -> View:
+    return View(
+        knowledge=level("query-free"),
+        received=target.clean(x).detach()[:, None],
+        image_shape=target.info.image_shape,
+        model=target,
+        aux=None,
+        seed=0,
+    )
 
 
 def test_restarts_have_weights_and_draws_of_their_own() -> None:
