@@ -71,7 +71,7 @@ class Cem(Defense):
     Params = CemParams
     version = 1
     source = "Xia et al., CVPR 2025, arXiv 2503.00383, official code"
-    claims = {"mse": "up"}  # noqa: RUF012
+    claims = {"mse": "up", "mi_upper_nats": "down"}  # noqa: RUF012
 
     @property
     def stochastic(self) -> bool:

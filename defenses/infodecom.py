@@ -89,7 +89,7 @@ class InfoDecom(Defense):
     source = (
         "Deng et al., AAAI 2026, arXiv 2511.13365 (light form); Maeng et al., NeurIPS 2023, arXiv 2305.04146 (noise)"
     )
-    claims = {"mse": "up"}  # noqa: RUF012
+    claims = {"mse": "up", "mi_upper_nats": "down"}  # noqa: RUF012
     acts_on_wire = True
 
     sigma: torch.Tensor

@@ -55,7 +55,7 @@ class InfoScissors(Defense):
     Params = InfoScissorsParams
     version = 1
     source = "Duan et al. 2023, arXiv 2306.07973, and NeurIPS 2024; Cheng et al., ICML 2020, equation 16"
-    claims = {"mse": "up"}  # noqa: RUF012
+    claims = {"mse": "up", "mi_upper_nats": "down"}  # noqa: RUF012
     helpers = ("network",)
 
     @classmethod

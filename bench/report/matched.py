@@ -18,10 +18,13 @@ from .frames import Row, make_frame
 from .headline import leakage_difference, note_on, values_over_seeds, why_not
 from .plot_trade_off import pareto
 from .reading import Array, Records
-from .texts import present, said
+from .texts import NOT_DISTINGUISHABLE, present, said
 from .usefulness import DROPS, at_chance
 
 UNTESTED = "interpolated, not tested"
+
+LOSES = "loses more"
+"""That no setting loses so little; with :data:`NOT_DISTINGUISHABLE` where the interval of the least loss reaches it."""
 
 AND = " and "
 """Between the labels of two settings around an interpolated figure: no label holds a space."""
@@ -72,12 +75,13 @@ def build_matched(plan: Plan, records: Records, summary: pd.DataFrame) -> pd.Dat
     defenses. Between two measured settings that are neighbours in the one number in which they differ, leakage is
     interpolated linearly over the drop where that is lower, and marked. A setting of which something is missing has no part,
     and ``incomplete`` counts these; one whose accuracy is at chance stands for nothing and is on no front. Neither is
-    interpolated across.
+    interpolated across, nor is 0, where many a strength does nothing.
     """
     rows = [row for group in _groups(plan, records, summary) for row in _rows(plan, records, group)]
     figures = [p for n in ("leakage", "accuracy_drop", "leakage_above_best") for p in (n, n + LOW, n + HIGH)]
     head = [*PLACE, "knowledge", "defense", "settings", "allowed_drop", "best_measured", "setting", "attack"]
-    return make_frame(rows, [*head, "interpolated", *figures, "note", "hypervolume", "on_front", "incomplete"])
+    areas = ["hypervolume", "hypervolume_within"]
+    return make_frame(rows, [*head, "interpolated", *figures, "note", *areas, "on_front", "incomplete"])
 
 
 def build_pairs(plan: Plan, records: Records, summary: pd.DataFrame) -> pd.DataFrame:
@@ -96,10 +100,12 @@ class _Group:
     """What may be compared: the settings of one place and knowledge level.
 
     Attributes:
+        place: dataset, backbone, cut and knowledge level.
         settings: those of which nothing is missing.
         lacking: defense to the parameters of its incomplete settings.
     """
 
+    place: Mapping[str, Any]
     settings: Sequence[Setting]
     lacking: Mapping[str, Sequence[Mapping[str, Any]]]
 
@@ -119,7 +125,7 @@ def _groups(plan: Plan, records: Records, summary: pd.DataFrame) -> list[_Group]
                 lacking.setdefault(defense_of(label), []).append(params.get(label, {}))
             else:
                 settings.append(found)
-        out.append(_Group(settings, lacking))
+        out.append(_Group({n: rows[n].iloc[0] for n in (*PLACE, "knowledge")}, settings, lacking))
     return out
 
 
@@ -153,12 +159,11 @@ def _rows(plan: Plan, records: Records, group: _Group) -> list[Row]:
     }
     out = []
     for name, some in families.items():
-        if not some:
-            continue
-        first = some[0].row
-        place, lacking = {n: first[n] for n in (*PLACE, "knowledge")}, group.lacking.get(name, ())
-        shared: Row = {**place, "defense": name, "settings": len(some), "incomplete": len(lacking)}
-        shared["hypervolume"] = _hypervolume(some, base, len(plan.datasets[str(first["dataset"])]["classes"]))
+        lacking = group.lacking.get(name, ())
+        shared: Row = {**group.place, "defense": name, "settings": len(some), "incomplete": len(lacking)}
+        classes, useful = len(plan.datasets[str(group.place["dataset"])]["classes"]), [s for s in some if s.useful]
+        shared["hypervolume"] = _hypervolume(useful, base, classes)
+        shared["hypervolume_within"] = _hypervolume([s for s in useful if s.drop <= DROPS[-1]], base, classes)
         shared["on_front"] = any(s.useful and (s.leakage, _accuracy(s)) in front for s in some)
         for drop in DROPS:
             mine = chosen[name, drop]
@@ -171,8 +176,8 @@ def _rows(plan: Plan, records: Records, group: _Group) -> list[Row]:
                 row |= {"accuracy_drop": 0.0} if mine.label == "none" else _copied(mine.row, "accuracy_drop")
             if mine is not None and best is not None and mine is not best:
                 row |= _compared(records, mine, best, "leakage_above_best")
-            elif mine is None and any(s.drop <= drop for s in some):
-                row["note"] = CHANCE
+            elif mine is None:
+                row["note"] = _why_none(some, drop)
             between = _between(some, lacking, drop)
             if between is not None and (mine is None or between[0] < mine.leakage):
                 row |= dict.fromkeys([c for c in row if c.startswith(("leakage", "accuracy_drop"))])
@@ -180,6 +185,17 @@ def _rows(plan: Plan, records: Records, group: _Group) -> list[Row]:
                 row |= {"interpolated": True, "note": UNTESTED}
             out.append(row)
     return out
+
+
+def _why_none(settings: Sequence[Setting], drop: float) -> str:
+    """Returns why no setting stands for a defense at a drop of accuracy."""
+    if not settings:
+        return ""  # what is incomplete is counted
+    if any(s.drop <= drop for s in settings):
+        return CHANCE
+    least = min(settings, key=lambda s: s.drop)
+    low = least.row["accuracy_drop" + LOW]
+    return f"{LOSES}, {NOT_DISTINGUISHABLE}" if present(low) and float(low) <= drop else LOSES
 
 
 def _copied(row: Mapping[str, Any], name: str) -> Row:
@@ -218,6 +234,8 @@ def _between(
         if key is None or not min(a.drop, b.drop) < drop < max(a.drop, b.drop):
             continue
         low, high = sorted((a.params[key], b.params[key]))
+        if low < 0 < high:
+            continue  # at 0 a penalty or noise is none at all: the line between them does not pass there
         if any(_one_number(a.params, c) == key and low < c[key] < high for c in every):
             continue  # no neighbours
         share = (drop - a.drop) / (b.drop - a.drop)
@@ -239,7 +257,8 @@ def _hypervolume(settings: Sequence[Setting], base: Setting | None, classes: int
     """Returns the area of (kept accuracy, privacy) that a defense's settings dominate, in [0, 1].
 
     Kept accuracy is (a - c)/(a₀ - c), with c = 1/classes and a₀ that of none; privacy is 1 less the leakage score; both are
-    clipped to [0, 1], the corner is (0, 0). None without ``none``, or where ``none`` is at chance.
+    clipped to [0, 1], the corner is (0, 0). None without ``none``, or where ``none`` is at chance. Settings at chance are
+    left out before.
     """
     chance = 1 / classes
     if base is None or not present(base.row["accuracy"]) or _accuracy(base) <= chance:

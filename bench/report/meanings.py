@@ -189,13 +189,15 @@ MATCHED = {
     "note": (
         "",
         _NOTE.format("leakage_above_best")
-        + "; 'interpolated, not tested'; 'accuracy at chance' where that leaves no setting; why there is no comparison",
+        + "; 'interpolated, not tested'; 'loses more' or 'accuracy at chance' where no setting is left, 'loses more, not "
+        "distinguishable' where the interval of the least loss reaches the allowed drop; why there is no comparison",
     ),
     "hypervolume": (
         "",
         "area that the settings dominate, in [0, 1]²: kept accuracy (a - 1/classes)/(a of none - 1/classes) by privacy, 1 less "
-        "the leakage score; both clipped",
+        "the leakage score; both clipped; those at chance have no part. A sweep that was pushed further has more of it",
     ),
+    "hypervolume_within": ("", "the same of the settings that lose at most the largest allowed drop"),
     "on_front": ("", "whether a setting is on the Pareto front of all defenses; none whose accuracy is at chance is"),
     "incomplete": ("settings", "settings that lack something and have no part"),
 }

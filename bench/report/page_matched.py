@@ -23,7 +23,7 @@ MATCHED = (
         ("leakage", f"least leakage, drop of at most {100 * drop:g} point{'s' if drop > 0.01 else ''}")
         for drop in DROPS
     ),
-    ("hypervolume", "hypervolume"),
+    ("hypervolume_within", f"hypervolume within {100 * DROPS[-1]:g} points"),
 )
 """Column of the defenses at equal accuracy to its head."""
 
@@ -45,7 +45,12 @@ def _matched_row(rows: Sequence[Mapping[Any, Any]]) -> list[Value]:
     lacks = f"{first['incomplete']} incomplete" if first["incomplete"] else ""
     name = Value(str(first["defense"]), joined([lacks, "on the front" if first["on_front"] else ""]), bad=bool(lacks))
     found = [_at_drop(row) for row in rows]
-    return [name, Value(str(first["settings"]), kind="num"), *found, Value(number(first, "hypervolume", 3), kind="num")]
+    return [
+        name,
+        Value(str(first["settings"]), kind="num"),
+        *found,
+        Value(number(first, "hypervolume_within", 3), kind="num"),
+    ]
 
 
 def _some(*lines: str) -> tuple[str, ...]:
@@ -54,9 +59,9 @@ def _some(*lines: str) -> tuple[str, ...]:
 
 def _at_drop(row: Mapping[Any, Any]) -> Value:
     if not present(row["leakage"]):
-        note = said(row, "note")
-        return Value("-", "loses more" if note == "-" else note)
-    drop, best = f"drop {number(row, 'accuracy_drop', 3)}", said(row, "best_measured")
+        return Value("-", "" if said(row, "note") == "-" else said(row, "note"))
+    drop = f"drop {number(row, 'accuracy_drop', 3)} {bracket(row, 'accuracy_drop', 3)}".strip()
+    best = said(row, "best_measured")
     if row["interpolated"]:
         low, high = str(row["setting"]).removeprefix("between ").split(AND, 1)
         setting = f"{between_words(low, high)}, interpolated"

@@ -116,6 +116,15 @@ def test_the_weights_kept_are_the_best_on_aux_val_and_not_the_last() -> None:
     assert view.notes["aux_val_mse"] == min(curve)
 
 
+def test_a_training_without_any_finite_error_says_so() -> None:
+    class Broken(Defense):
+        def protect(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+            return z * float("nan")
+
+    with pytest.raises(ValueError, match="not finite after any epoch"):
+        fitted(view_of(control_target("orthogonal", Broken(Params())), toy_part(12, SHAPE, seed=2)), epochs=3)
+
+
 def test_weights_are_chosen_on_aux_val_and_not_on_what_they_are_fitted_to() -> None:
     target, val = control_target("orthogonal"), toy_part(12, SHAPE, seed=2, other=True)
     view = view_of(target, val)

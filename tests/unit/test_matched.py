@@ -58,7 +58,10 @@ def test_a_defense_that_loses_more_in_every_setting_has_no_figure_there() -> Non
     frame = matched(of({"none": 0.01, TWO: 0.6}), {"none": 0.75, TWO: 0.5}, NOISE)
     found = at(frame, "noise", 0.05)
     assert pd.isna(found["leakage"])
-    assert found["setting"] == ""
+    assert (found["setting"], found["note"]) == ("", "loses more, not distinguishable"), "3 of 12 images"
+    far = at(matched(of({"none": 0.01, TWO: 0.6}), {"none": 1.0, TWO: 0.0}, NOISE), "noise", 0.05)
+    assert far["note"] == "loses more"
+    assert matched_groups(frame)[0][1][1][4].interval == "loses more, not distinguishable"
 
 
 def between(params: dict[str, dict[str, Any]], means: dict[str, float], accuracy: dict[str, float]) -> dict[str, Any]:
@@ -93,6 +96,13 @@ def test_there_is_no_between_where_settings_do_not_differ_in_one_fraction(
     found = between(params, {first: 0.1, second: 0.6}, {first: 0.75, second: 0.5})
     assert not found["interpolated"]
     assert found["setting"] == first
+
+
+def test_nothing_is_interpolated_across_zero() -> None:
+    """There a strength does nothing: what lies on the one side says nothing of the other."""
+    below, above = params = swept("noise", "alpha", [-0.5, 0.5])
+    found = between(params, {below: 0.1, above: 0.6}, {below: 0.75, above: 0.5})
+    assert (found["setting"], found["interpolated"]) == (below, False)
 
 
 def test_a_setting_between_two_others_is_never_skipped() -> None:
@@ -139,6 +149,9 @@ def test_what_lacks_an_attack_has_no_part_and_is_counted() -> None:
     frame = matched(errors, {}, NOISE)
     found = at(frame, "noise", 0.05)
     assert (found["setting"], found["settings"], found["incomplete"]) == (HALF, 1, 1)
+    errors[HALF, "decoder", 0] = None
+    nothing = at(matched(errors, {}, NOISE), "noise", 0.05)
+    assert (nothing["setting"], nothing["settings"], nothing["incomplete"]) == ("", 0, 2)
 
 
 def test_defenses_are_compared_with_the_best_on_the_same_images_and_seeds() -> None:
@@ -178,7 +191,16 @@ def test_the_hypervolume_is_the_area_that_the_settings_dominate() -> None:
     assert rows.loc[TWO, "accuracy"] == pytest.approx(8 / 12, abs=1e-5)
     low, high = 1 - rows.loc[HALF, "leakage"], 1 - rows.loc[TWO, "leakage"]
     assert at(frame, "noise", 0.05)["hypervolume"] == pytest.approx(low + 2 / 3 * (high - low), abs=1e-4)
+    assert at(frame, "noise", 0.05)["hypervolume_within"] == pytest.approx(low, abs=1e-4), "the other loses 8 points"
     assert at(frame, "none", 0.05)["hypervolume"] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_setting_at_chance_adds_nothing_to_the_hypervolume() -> None:
+    plan, records = audited(of({"none": 0.0, HALF: 0.2, TWO: 0.9}), {"none": 0.75, HALF: 0.75, TWO: 0.7}, NOISE)
+    whole = at(build_matched(plan, records, build_summary(plan, records)), "noise", 0.05)["hypervolume"]
+    at_chance(records, f"{TWO}-0")
+    left = at(build_matched(plan, records, build_summary(plan, records)), "noise", 0.05)["hypervolume"]
+    assert left < whole - 0.3
 
 
 def test_the_page_names_the_setting_and_marks_what_was_interpolated() -> None:
@@ -196,7 +218,7 @@ def test_the_page_names_the_exact_setting_with_its_interval() -> None:
     frame = matched(of({"none": 0.01, HALF: 0.1, ONE: 0.3}), {}, NOISE)
     ((_, (none, noise)),) = matched_groups(frame)
     assert noise[2].interval.startswith("[")
-    assert noise[2].lines == ("sigma 1", "drop 0.000", "the least measured")
+    assert noise[2].lines == ("sigma 1", "drop 0.000 [0.000, 0.000]", "the least measured")
     assert none[2].lines == ("drop 0.000",), "without a parameter there is no setting to name"
 
 

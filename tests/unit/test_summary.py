@@ -231,6 +231,10 @@ def test_an_attack_that_lacks_a_value_has_no_part_in_the_worst_case(monkeypatch:
         ({"curves": {"loss": [[1, -0.5], [9, -0.9]]}}, ""),
         ({"curves": {"aux_val_cross_entropy": [[1, 0.5], [9, 0.9]]}}, ""),  # the weights of the first epoch are kept
         ({"curves": {"loss": [[1, 0.5]]}, "not_finite": ["loss"]}, "diverged: loss"),
+        ({"curves": {"stand_in_accuracy": [[1, 0.3], [9, 0.8]]}}, ""),  # an accuracy is to rise
+        ({"curves": {"stand_in_accuracy": [[1, 0.8], [9, 0.1]]}}, "diverged: stand_in_accuracy"),
+        ({"curves": {"stand_in_aux_val_mse": [[1, 0.5], [5, 0.1], [9, 0.9]]}}, ""),  # the best is kept
+        ({"curves": {"calibration_loss adam 0.8": [[1, 0.5], [9, 0.9]]}}, ""),  # one of several ways to descend
         ({}, ""),
     ],
 )

@@ -83,6 +83,19 @@ def test_the_setting_is_the_best_on_own_images_whatever_the_private_ones_are() -
         assert len(guess) == 3
 
 
+def test_a_setting_whose_images_are_no_numbers_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No number is less than another: one that came first would stay."""
+    made = make_attack("toys/shade", {"level": 0.5}, 3)
+    assert isinstance(made, Tuned)
+    fits = {f"{i}": attack.fit(None) for i, attack in enumerate(made.tried)}  # type: ignore[arg-type]
+    broken = {**fits, "0": {"level": torch.tensor(float("nan"))}}
+    view = view_of(dark(40, 26), dark(3, 230), broken)
+    assert int(made.fit(view)["chosen"]) > 0
+    every = {name: {"level": torch.tensor(float("nan"))} for name in fits}
+    with pytest.raises(ValueError, match="none of the 3 settings"):
+        made.fit(view_of(dark(40, 26), dark(3, 230), every))
+
+
 def test_where_nothing_is_left_to_rehearse_with_the_given_setting_attacks() -> None:
     """The mean of no errors is no number, and no number is less than another."""
     made = make_attack("toys/shade", {}, 6)
