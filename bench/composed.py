@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
 
 from .defense import Course, Defense, Network
+from .guarantee import Guarantee, strongest
 from .params import Params
 from .split import Split
 
@@ -39,6 +41,18 @@ class Composed(Defense):
     @property
     def stochastic(self) -> bool:
         return any(p.stochastic for p in self._each())
+
+    def guarantees(self, notes: Mapping[str, Any], releases: int = 1) -> tuple[Guarantee, ...]:
+        # What a part promises of the image that is sent holds in any composition: parts before it work on that image alone,
+        # parts after it see only what it sends. Of training images it holds only if no other part learns from them.
+        parts = list(self._each())
+        found: list[Guarantee] = []
+        for part in parts:
+            others = [p.name for p in parts if p is not part and _learns(type(p))]
+            for g in part.guarantees(notes, releases):
+                void = g.about == "training image" and others
+                found.append(g.void(f"{' and '.join(others)} takes statistics of them without noise") if void else g)
+        return strongest(found)
 
     def wire_shape(self, feature_shape: tuple[int, ...]) -> tuple[int, ...]:
         for part in self._each():
@@ -147,6 +161,11 @@ class Composed(Defense):
             if _sends(part):
                 return part.visible(received)
         return None
+
+
+def _learns(cls: type[Defense]) -> bool:
+    """Says whether a part may take something from the features of client_train besides its gradients."""
+    return cls.calibrate is not Defense.calibrate or cls.fit is not Defense.fit
 
 
 def _sends(part: Defense) -> bool:

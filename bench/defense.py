@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .guarantee import Guarantee
 from .params import Params
 from .split import Split, SplitModel
 
@@ -137,6 +138,17 @@ class Defense(nn.Module):
     def wire_shape(self, feature_shape: tuple[int, ...]) -> tuple[int, ...]:
         """Returns the shape of one image's features after ``protect``."""
         return feature_shape
+
+    def guarantees(self, notes: Mapping[str, Any], releases: int = 1) -> tuple[Guarantee, ...]:
+        """Returns what the defense proves of privacy; nothing by default.
+
+        Tables ask for it without the network: parameters, notes and the count of releases are all that it may look at.
+
+        Args:
+            notes: what was stored with the training's history (:attr:`Course.notes`).
+            releases: how often an image is sent, each time with fresh randomness; at least 1.
+        """
+        return ()
 
     # -- architecture ---------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from .defense import Defense
+from .guarantee import Guarantee
 from .plugins import DEFENSES
 from .split import Split
 
@@ -29,6 +30,9 @@ class Trained(Defense):
         super().__init__(part.params)
         self.name = part.name
         self._part = (part,)  # in a tuple: its helper networks and buffers are no part of this stage
+
+    def guarantees(self, notes: Mapping[str, Any], releases: int = 1) -> tuple[Guarantee, ...]:
+        return self._part[0].guarantees(notes, releases)
 
     def wrap(self, split: Split) -> Split:
         return self._part[0].wrap(split)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from splitaudit.defense import Course, Defense
+from splitaudit.guarantee import Guarantee
 from splitaudit.params import Params
 from splitaudit.split import Split
 
@@ -50,7 +51,8 @@ class DpSgdGroupNorm(Defense):
     and in :attr:`epsilon`. The accountant assumes that each image is drawn with probability q in each step (Poisson
     sampling); the batches of the shared loop are shuffled, each image is used once an epoch. Papers often report
     the figure all the same. ``epsilon_shuffled``, stored beside it, needs no such assumption: it counts one release of
-    Gaussian noise an epoch for each image, and is the larger of the two unless there is hardly any noise.
+    Gaussian noise an epoch for each image, and is the larger of the two unless there is hardly any noise. It is what the
+    tables call ``privacy_epsilon``; in a composition with a part that takes statistics of client_train they have none.
 
     **What it does not protect**: the private images at inference. Nothing is added to the wire, and features of an
     image that the network has never seen tell of it whatever the weights are. It is in this suite because the two
@@ -88,6 +90,23 @@ class DpSgdGroupNorm(Defense):
     def epsilon(self) -> float:
         """ε of the training, at ``delta``; infinite before it."""
         return float(self.spent) if self.spent >= 0 else math.inf
+
+    def guarantees(self, notes: Mapping[str, Any], releases: int = 1) -> tuple[Guarantee, ...]:
+        stored = notes.get("dpsgd")
+        if stored is None:  # not trained yet
+            return ()
+        return (
+            Guarantee(
+                about="training image",
+                epsilon=float(stored["epsilon_shuffled"]),
+                delta=float(stored["delta"]),
+                protects="one training image (DP-SGD, shuffled batches)",
+                leaves_out="the images that the network is used on (it adds nothing to the features that are sent); the "
+                "normalisation's constants and the choice of an epoch; against who knows the suite's seed, and so the noise",
+                accountant=f"{stored['accountant']}, one release an epoch for each image; if each batch were drawn by chance, "
+                f"as papers assume, ε = {stored['epsilon']:.4g}",
+            ),
+        )
 
     def wrap(self, split: Split) -> Split:
         return Split(split.info, grouped(split.edge, self.params.groups), grouped(split.cloud, self.params.groups))

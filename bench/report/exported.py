@@ -9,6 +9,7 @@ import pandas as pd
 
 from .columns import PLACE
 from .flags import Raised, collect, explain, kind_of, raised_in
+from .promised import EXPLAINED, promises_in_words
 from .texts import ONE_SEED, fixed, number, one_seed, present, said, undistinguished
 
 HEAD = (
@@ -31,12 +32,15 @@ NOTE = (
 
 
 def markdown(summary: pd.DataFrame) -> str:
-    """Returns the summary as a Markdown table, its flags below it."""
+    """Returns the summary as a Markdown table, what is promised and its flags below it."""
     flags = collect(summary)
     lines = [f"| {' | '.join(HEAD)} |", f"|{'---|' * len(HEAD)}"]
     for row in summary_rows(summary, flags):
         lines.append("| " + " | ".join(c.replace("|", "\\|") for c in row) + " |")
     lines += ["", _note(summary)]
+    made = promises_in_words(summary)
+    if made:
+        lines += ["", f"What is promised. {EXPLAINED}", "", *(f"- {text}" for text in made)]
     if flags:
         lines += [
             "",
@@ -52,7 +56,7 @@ _LATEX |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", ">": r"$>$", "
 
 
 def latex(summary: pd.DataFrame) -> str:
-    """Returns the summary as a LaTeX tabular (booktabs), its note and flags as comments below it."""
+    """Returns the summary as a LaTeX tabular (booktabs), its note, promises and flags as comments below it."""
 
     def escaped(text: str) -> str:
         return "".join(_LATEX.get(c, c) for c in text)
@@ -63,6 +67,7 @@ def latex(summary: pd.DataFrame) -> str:
     lines.append(r"\midrule")
     lines += [" & ".join(escaped(c) for c in row) + r" \\" for row in summary_rows(summary, flags)]
     lines += [r"\bottomrule", r"\end{tabular}", f"% {_note(summary)}"]
+    lines += [f"% promised: {text}" for text in promises_in_words(summary)]
     lines += [f"% flag {i}: {flag.kind}" for i, flag in enumerate(flags, start=1)]
     return "\n".join(lines) + "\n"
 

@@ -16,6 +16,7 @@ from .columns import TRUTH, column_words, metric_names
 from .findings import find, verdicts
 from .flags import collect, explain
 from .page_matched import MATCHED, matched_groups
+from .page_promised import PROMISED, promised_rows
 from .page_tables import (
     CELLS,
     READ,
@@ -31,6 +32,7 @@ from .page_tables import (
 )
 from .page_tuned import TUNED, tuned_rows
 from .page_value import Value
+from .promised import EXPLAINED
 from .reading import Records
 from .style import joints
 from .tables import Results
@@ -91,6 +93,9 @@ def page(
         read=[read_row(r) for r in tables.attributes.to_dict("records")],
         matched_heads=heads(MATCHED, plan),
         matched=matched_groups(tables.matched) if tables.matched["defense"].nunique() > 1 else [],
+        promised_heads=heads(PROMISED, plan),
+        promised=promised_rows(tables.summary),
+        promised_meaning=EXPLAINED,
         worst_heads=heads(WORST, plan),
         worst=[worst_row(r) for r in tables.worst_case.to_dict("records")],
         tuned_heads=heads(TUNED, plan),

@@ -48,11 +48,29 @@ _ADVANTAGE = interval(
     "frequent value; 0 for the best constant guess, 1 for no error",
 )
 
+PROMISED = {
+    "privacy_epsilon": (
+        "nats",
+        "ε that the defense proves by differential privacy, for what privacy_protects names first, in the summary the largest "
+        "over seeds; empty where it proves none. A large one (beyond about 8) promises next to nothing",
+    ),
+    "privacy_delta": ("", "δ, the probability with which privacy_epsilon may be exceeded"),
+    "privacy_protects": (
+        "",
+        "what that promise protects: one image that is sent so often, or one training image (then nothing of the features "
+        "that are sent); 'no training image' with the reason where a part of a composition undoes it",
+    ),
+    "privacy_leaves_out": ("", "what it does not protect"),
+    "privacy_accountant": ("", "how privacy_epsilon was worked out"),
+}
+"""Only where a defense of the suite proves a privacy budget."""
+
 TARGETS = {
     **_PLACE,
     **_SEED,
     **_STATE,
     **_ACCURACY,
+    **PROMISED,
     **_FLAGS,
     "val_rising": (
         "",
@@ -115,6 +133,7 @@ SUMMARY = {
         "",
         "mutual information in words: values, or what is certified where the estimator is not to be believed",
     ),
+    **PROMISED,
     **_FLAGS,
     "seeds": ("", "seeds of targets behind the figures"),
     "cells_done": ("cells", "cells that are done"),

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from .. import stats
+from ..knowledge import split_draws
 from ..plan import Plan
 from .cells import attack_facts, diverged_curves
 from .columns import HIGH, LOW, PLACE, TIMING, USABLE, figure, measure_columns, measure_names, metric_names
@@ -17,6 +18,7 @@ from .comparisons import comparison_flags
 from .flags import DIVERGED, NOT_CONVERGED
 from .frames import Row, joined, make_frame, spread
 from .headline import leakage, leakage_difference, note_on, resolution, usable_information, values_over_seeds
+from .promised import promised, promised_columns
 from .reading import Array, Records, Reference
 from .targets import accuracy_per_image, measure_reasons, target_flags, target_values
 
@@ -45,7 +47,7 @@ def build_summary(plan: Plan, records: Records) -> pd.DataFrame:
     columns += [*(f"leakage_change{s}" for s in ("", LOW, HIGH)), "leakage_change_note"]
     columns += [*(f"accuracy{s}" for s in ("", LOW, HIGH)), *(f"accuracy_drop{s}" for s in ("", LOW, HIGH))]
     columns += ["accuracy_drop_note", "mi_nats", "mi_text", *(b for b in (*_BOUNDS, *_BOUNDS_OF) if b in measured)]
-    columns += [*(c for c in measured if not c.startswith("mi_")), "flags"]
+    columns += [*(c for c in measured if not c.startswith("mi_")), *promised_columns(rows), "flags"]
     columns += ["seeds", "cells_done", "cells_failed", "cells_skipped", "cells_not_run", "incomplete", *timings]
     return make_frame(rows, dict.fromkeys(columns))
 
@@ -72,6 +74,8 @@ def _row(plan: Plan, records: Records, indices: Sequence[int], compared: Mapping
         row |= _metrics(plan, records, cells, worst, reference)
         row |= _change(plan, records, row, errors[worst], reference)
     row |= _targets(plan, records, targets, place, reference)
+    # A level may grant several draws: the same image sent again, at a price.
+    row |= promised(plan, records, [t["key"] for t in targets], split_draws(first["knowledge"])[1])
     flags = [f for i in indices if (f := compared.get(i, ""))]
     flags += [
         f"{NOT_CONVERGED}: {c['attack']}" for c in cells if c["key"] and attack_facts(records, c["key"])[0] is False

@@ -13,6 +13,7 @@ from ..plan import Plan
 from ..rising import still_rising
 from .columns import HIGH, LABELS, LOW, TIMING, measure_columns, measure_names
 from .frames import Row, joined, make_frame, spread
+from .promised import promised, promised_columns
 from .reading import Array, Records, Reference
 
 RISING = "validation accuracy still rising at the last epoch"
@@ -35,7 +36,7 @@ def build_targets(plan: Plan, records: Records) -> pd.DataFrame:
         for part in ((c, c + LOW, c + HIGH) if c in with_interval and c + LOW not in measured else (c,))
     ]
     training = ("val_rising", "kept_epoch", "epochs", "final_loss", "val_accuracy")
-    columns = [*LABELS, "key", "status", "reason", *figures, "flags", *training, *timings]
+    columns = [*LABELS, "key", "status", "reason", *figures, *promised_columns(rows), "flags", *training, *timings]
     return make_frame(rows, dict.fromkeys(columns))
 
 
@@ -100,6 +101,7 @@ def _row(plan: Plan, records: Records, labels: Mapping[str, Any]) -> Row:
     row |= target_values(plan, records, key)
     intervals, unknown = _intervals(plan, records, key, records.reference(labels["dataset"]))
     row |= intervals
+    row |= promised(plan, records, [key])
     row["reason"] = joined([*measure_reasons(plan, records, key), *unknown])
     row["flags"] = joined(target_flags(plan, records, key))
     row |= _training(record["training"]) | {"val_rising": val_rising(plan, key, record["training"])}

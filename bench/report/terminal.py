@@ -15,6 +15,7 @@ from rich.text import Text
 from .columns import PLACE
 from .flags import collect
 from .frames import select
+from .promised import promises_in_words
 from .style import wrapped
 from .tables import Results
 from .texts import ONE_SEED, bracket, fixed, number, one_seed, present, said, undistinguished
@@ -63,6 +64,7 @@ class SummaryTable:
         flags = collect(self.summary)
         if flags:
             notes.append(f"!: validity flags, explained in the report: {', '.join(f.kind for f in flags)}.")
+        notes += [f"Promised: {text}" for text in promises_in_words(self.summary, briefly=True)]
         if self.reads:
             notes.append("What attacks read of labels is in attributes.csv and in the report.")
         if shape != SHAPES[0]:

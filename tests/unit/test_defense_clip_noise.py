@@ -81,6 +81,33 @@ def test_the_published_value_and_the_classical_bound() -> None:
     assert noise_multiple(1.0, 1e-5) < math.sqrt(2 * math.log(1.25 / 1e-5))
 
 
+LIBRARY = [
+    (0.01, 1e-3, 93.90741984),
+    (0.5, 0.2, 1.106770491),
+    (1.0, 1e-5, 3.730631635),
+    (4.0, 1e-8, 1.395582684),
+    (8.0, 1e-5, 0.6002290722),
+    (60.0, 1e-5, 0.1323168413),
+    (1e4, 1e-5, 7.287157453e-3),
+    (1e6, 1e-9, 7.101116882e-4),
+    (1e-3, 1e-12, 5412.302194),
+]
+"""ε, δ and the deviation, in distances, that dp-accounting 0.6.0 gives (gaussian_mechanism.get_sigma_gaussian)."""
+
+
+@pytest.mark.parametrize(("epsilon", "delta", "sigma"), LIBRARY)
+def test_the_noise_is_that_of_a_well_kept_library(epsilon: float, delta: float, sigma: float) -> None:
+    assert noise_multiple(epsilon, delta) == pytest.approx(sigma, rel=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("multiple", "epsilon"), [(0.05, 284.3918495), (1e-3, 504263.8929), (0.6002290722 / 8, 144.797845)]
+)
+def test_the_epsilon_of_given_noise_is_that_of_a_well_kept_library(multiple: float, epsilon: float) -> None:
+    """Of dp-accounting 0.6.0 (gaussian_mechanism.get_epsilon_gaussian), at δ = 1e-5."""
+    assert epsilon_of(multiple, 1e-5) == pytest.approx(epsilon, rel=1e-8)
+
+
 @pytest.mark.parametrize(("epsilon", "delta"), [*BUDGETS, (1e4, 1e-5), (1e6, 1e-9), (1e-3, 1e-12)])
 def test_epsilon_and_noise_are_each_others_inverse(epsilon: float, delta: float) -> None:
     assert epsilon_of(noise_multiple(epsilon, delta), delta) == pytest.approx(epsilon, rel=1e-5)
