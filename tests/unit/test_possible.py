@@ -140,6 +140,9 @@ def test_a_plugin_says_where_it_cannot_be_and_is_asked_once_for_all_seeds(skips:
     assert skips("local/mine", dataset=large) == {}
     assert list(skips("downsample+local/mine", dataset=small).values()) == ["too few images"]
     assert Particular.asked[-1][0] == (8, 4, 4), "what the parts before it send"
+    assert list(skips("local/mine+pca", dataset=small).values()) == ["too few images"], (
+        "the network that pca starts from"
+    )
 
 
 def test_what_a_plan_cannot_tell_is_left_to_the_job_and_no_randomness_is_used(skips: Any) -> None:
