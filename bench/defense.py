@@ -148,7 +148,8 @@ class Defense(nn.Module):
         """Returns why the defense cannot be used with these parameters at a (wrapped) split, or None where it can.
 
         Asked when a suite is planned, after ``wrap`` and before ``prepare``, of a network without numbers (device ``meta``):
-        shapes and layers are there, values are not. The rows of what is refused are skipped with the reason.
+        shapes and layers are there, values are not. The rows of what is refused are skipped with the reason. A ``wrap``
+        that cannot do its work raises :class:`~splitaudit.errors.Unsupported` to the same end.
 
         Args:
             split: the halves; its ``feature_shape()`` is what this defense receives.

@@ -12,6 +12,7 @@ from torch import nn
 from .composing import at_odds
 from .config.suite import BackboneSpec, DefenseSpec
 from .data.base import DataInfo
+from .defense import Defense
 from .errors import Unsupported
 from .plugins import BACKBONES, DEFENSES
 from .seeds import seeded_globally
@@ -49,11 +50,16 @@ def refusal(
     try:
         made.check(info.image_shape)
         for some, trained in ((before, ()), (parts, before)):
-            if some:
+            # The first time costs a second of torch's imports: not for those that are at home everywhere.
+            if any(_may_object(DEFENSES.get(part["name"])) for part in some):
                 _try_on(at, some, trained, info.sizes["client_train"])
     except Unsupported as exc:
         return str(exc)
     return None
+
+
+def _may_object(cls: type[Defense]) -> bool:
+    return cls.obstacle is not Defense.obstacle or cls.wrap is not Defense.wrap
 
 
 def _try_on(at: SplitInfo, parts: Sequence[dict[str, Any]], trained: Sequence[dict[str, Any]], images: int) -> None:
@@ -70,19 +76,17 @@ def _try_on(at: SplitInfo, parts: Sequence[dict[str, Any]], trained: Sequence[di
     """
     defense = make_defense(parts, trained)
     cls = BACKBONES.get(at.backbone)
-    with torch.device("meta"), seeded_globally(0):
-        blocks: OrderedDict[str, nn.Module] = cls(cls.Params(**at.params)).blocks(at.image_shape, at.classes)
-        channels = torch.ones(at.image_shape[0])
-        split = cut_blocks(blocks, at, channels, channels)
-        try:
-            split = defense.wrap(split)
+    try:
+        with torch.device("meta"), seeded_globally(0):
+            blocks: OrderedDict[str, nn.Module] = cls(cls.Params(**at.params)).blocks(at.image_shape, at.classes)
+            channels = torch.ones(at.image_shape[0])
+            split = defense.wrap(cut_blocks(blocks, at, channels, channels))
             reason = defense.obstacle(split, images)
             if reason is None:
                 defense.prepare(split)
-        except Unsupported:
-            raise
-        except Exception:  # noqa: BLE001
-            # A plugin that asks for values, which there are none of here, says nothing: the job will.
-            return
+    except Unsupported:
+        raise
+    except Exception:  # noqa: BLE001
+        return  # a plugin that asks for values, which there are none of here: what is wrong with it, the job will say
     if reason:
         raise Unsupported(reason)

@@ -67,14 +67,19 @@ class Disco(Defense):
     def cheap(cls) -> dict[str, Any]:
         return {"width": 4}
 
+    def obstacle(self, split: Split, images: int) -> str | None:
+        channels = _channels(split.feature_shape())
+        if channels <= WIDEST:
+            return None
+        return (
+            f"disco scores at most {WIDEST:,} channels, got {channels:,} (each number of a vector is one): its pruner grows "
+            "with the square. Choose a cut with feature maps."
+        )
+
     def prepare(self, split: Split) -> None:
-        shape = split.feature_shape()
-        self.channels = shape[0] if len(shape) == 3 else shape[-1]
-        if self.channels > WIDEST:
-            raise Unsupported(
-                f"disco scores at most {WIDEST:,} channels, got {self.channels:,} (each number of a vector is one): its "
-                "pruner grows with the square. Choose a cut with feature maps."
-            )
+        if reason := self.obstacle(split, images=0):
+            raise Unsupported(reason)
+        self.channels = _channels(split.feature_shape())
         inside = max(4, self.channels // 4)
         self.pruner = nn.Sequential(nn.Linear(self.channels, inside), nn.ReLU(), nn.Linear(inside, self.channels))
         self.pruner.requires_grad_(self._dropped > 0)  # nothing that it says is used where nothing is dropped
@@ -124,3 +129,8 @@ class Disco(Defense):
         soft = torch.sigmoid((scores - threshold.detach()) / width)
         mask = hard + (soft - soft.detach())  # the mask itself, exactly
         return z * mask.reshape(len(z), *shape[1:])
+
+
+def _channels(shape: tuple[int, ...]) -> int:
+    """Returns how many channels features of a shape have: the first axis of maps, the last one of vectors and tokens."""
+    return shape[0] if len(shape) == 3 else shape[-1]

@@ -62,6 +62,12 @@ class Nullspace(Projection):
                 return str(exc)
         return None
 
+    def prepare(self, split: Split) -> None:
+        # Also where no plan has asked: what would be allocated may be larger than any memory.
+        if reason := self.obstacle(split, images=2):
+            raise Unsupported(reason)
+        super().prepare(split)
+
     def fit(self, network: Network) -> None:
         if self.params.keep == 1:
             return

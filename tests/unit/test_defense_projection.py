@@ -12,7 +12,7 @@ from torch import nn
 
 from splitaudit.composed import Composed
 from splitaudit.defense import Defense, Network
-from splitaudit.defenses.nullspace import Nullspace, NullspaceParams, _gram, first_layers
+from splitaudit.defenses.nullspace import MOST, Nullspace, NullspaceParams, _gram, first_layers
 from splitaudit.defenses.pca import Pca, PcaParams
 from splitaudit.errors import Unsupported
 from splitaudit.models.resnet18 import ResidualBlock
@@ -160,6 +160,13 @@ def test_what_cannot_be_projected_is_known_before_anything_is_fitted(
     found = (Composed(parts) if len(parts) > 1 else parts[0]).obstacle(split, images)
     assert found is None if reason is None else reason in str(found)
     assert split.cloud.training, "asking leaves the network as it is"
+
+
+def test_what_no_memory_holds_is_not_built_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("splitaudit.defenses.nullspace.feature_shape", lambda *_: (MOST + 1,))
+    split = Split(SplitInfo("toy", "block1", SIDE, 5), nn.Sequential(), nn.Sequential(*HEAD), received=(MOST + 1,))
+    with pytest.raises(Unsupported, match="at most 8,192 numbers an image, got 8,193: cut deeper"):
+        Nullspace(NullspaceParams(keep=0.5)).prepare(split)
 
 
 @pytest.mark.usefixtures("unshaped")

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from splitaudit.api import run
 from splitaudit.config import load_suite
 from splitaudit.data.base import DataContext
 from splitaudit.defense import Defense
 from splitaudit.defenses import dpsgd_groupnorm
+from splitaudit.models.cnn4 import CNN4
 from splitaudit.options import Options
 from splitaudit.plan import Plan
 from splitaudit.planner import make_plan
-from splitaudit.plugins import DEFENSES
+from splitaudit.plugins import BACKBONES, DEFENSES
 from splitaudit.split import Split
 
 
@@ -122,13 +125,23 @@ class Particular(Defense):
         return "too few images" if images < 40 else None
 
 
+class Scaled(CNN4):
+    """A backbone that reads a weight while it is built."""
+
+    def blocks(self, image_shape: tuple[int, int, int], classes: int) -> OrderedDict[str, nn.Module]:
+        made = super().blocks(image_shape, classes)
+        self.size = float(next(made["block1"].parameters()).abs().sum())
+        return made
+
+
 class Peeks(Defense):
     """Reads a weight while it is built, which there is none of before there is a target."""
 
     source = "toy"
 
-    def prepare(self, split: Split) -> None:
+    def wrap(self, split: Split) -> Split:
         self.size = float(next(split.edge.parameters()).abs().sum())
+        return split
 
 
 def test_a_plugin_says_where_it_cannot_be_and_is_asked_once_for_all_seeds(skips: Any) -> None:
@@ -149,6 +162,8 @@ def test_what_a_plan_cannot_tell_is_left_to_the_job_and_no_randomness_is_used(sk
     DEFENSES.register("local/peeks")(Peeks)
     before = torch.get_rng_state()
     assert skips("local/peeks") == {}
+    BACKBONES.register("local/scaled")(Scaled)
+    assert skips("nullspace", backbone={"name": "local/scaled", "cut": "block2", "params": {"width": 4}}) == {}
     assert torch.equal(torch.get_rng_state(), before)
 
 
