@@ -20,7 +20,7 @@ class Composed(Defense):
     """Applies defenses one after the other.
 
     Each part sees the features as the parts before it leave them. The task loss is that of the part that overrides it;
-    :func:`splitaudit.config.resolve` refuses two such parts.
+    :func:`splitaudit.composing.at_odds` refuses two such parts.
 
     Args:
         parts: at least two defenses.
@@ -63,6 +63,15 @@ class Composed(Defense):
         for part in self._each():
             split = part.wrap(split)
         return split
+
+    def obstacle(self, split: Split, images: int) -> str | None:
+        shape = split.feature_shape()
+        for part in self._each():
+            reason = part.obstacle(replace(split, received=shape), images)
+            if reason:
+                return reason
+            shape = part.wire_shape(shape)
+        return None
 
     def prepare(self, split: Split) -> None:
         shape = split.feature_shape()

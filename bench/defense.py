@@ -156,6 +156,19 @@ class Defense(nn.Module):
         """Returns the split with a changed architecture. New modules are initialised here, seeded by the framework."""
         return split
 
+    def obstacle(self, split: Split, images: int) -> str | None:
+        """Returns why the defense cannot be used with these parameters at a (wrapped) split, or None where it can.
+
+        Asked when a suite is planned, after ``wrap`` and before ``prepare``, of a network without numbers (device ``meta``):
+        shapes and layers are there, values are not. The rows of what is refused are skipped with the reason. A ``wrap``
+        that cannot do its work raises :class:`~splitaudit.errors.Unsupported` to the same end.
+
+        Args:
+            split: the halves; its ``feature_shape()`` is what this defense receives.
+            images: number of images of ``client_train``.
+        """
+        return None
+
     def prepare(self, split: Split) -> None:
         """Builds buffers and helper networks that depend on the (wrapped) split's shapes."""
 

@@ -12,11 +12,12 @@ from .attack import Attack, LabelAttack
 from .canonical import key_of
 from .config.suite import BackboneSpec, DefenseSpec, Suite
 from .data.base import LABEL, DataInfo, Dataset
-from .errors import ConfigError, Unsupported, did_you_mean
+from .errors import ConfigError, did_you_mean
 from .knowledge import AdversaryKnowledge, level
 from .labels import plugin_labels
 from .plan import Node, Plan
 from .plugins import ATTACKS, BACKBONES, DEFENSES, identity
+from .possible import refusal
 from .split import SplitInfo
 from .stages import trained_before
 from .store.layout import Name
@@ -63,6 +64,7 @@ class RowBuilder:
         self.attack_labels = plugin_labels(ATTACKS, suite.attacks)
         self.backbone_labels = plugin_labels(BACKBONES, suite.backbone)
         self.attacks = [make_attack(s.name, s.params, s.tune) for s in suite.attacks]
+        self._refusals: dict[tuple[str, ...], str | None] = {}
         self._check_attributes()
 
     def dataset(self, name: str) -> None:
@@ -100,7 +102,7 @@ class RowBuilder:
         rules = {"defense": (defense.name, labels["defense"]), "dataset": (dataset,), "backbone": (backbone.name,)}
         if self._excluded({**rules, "cut": (cut,)}):
             return
-        skip = self._target_skip(backbone, cut, defense, self.opened[dataset][1])
+        skip = self._target_skip(dataset, backbone, cut, defense)
         node = None
         if skip is None:
             node = self._target_node(dataset, backbone, cut, defense, seed, labels)
@@ -167,20 +169,13 @@ class RowBuilder:
             return None
         return f"dataset '{dataset}' has no attribute '{made.attribute}' (it has {', '.join(known)})"
 
-    def _target_skip(self, backbone: BackboneSpec, cut: str, defense: DefenseSpec, info: DataInfo) -> str | None:
-        cls = BACKBONES.get(backbone.name)
-        made = cls(cls.Params(**backbone.params))
-        if cut not in made.cuts():
-            return f"backbone '{backbone.name}' has no cut '{cut}' (it has {', '.join(made.cuts())})"
-        for part in defense.name.split("+"):
-            reason = DEFENSES.get(part).supports(backbone.name, cut)
-            if reason:
-                return reason
-        try:
-            made.check(info.image_shape)
-        except Unsupported as exc:
-            return str(exc)
-        return None
+    def _target_skip(self, dataset: str, backbone: BackboneSpec, cut: str, defense: DefenseSpec) -> str | None:
+        # The same for every seed.
+        at = (dataset, backbone.model_dump_json(), cut, defense.model_dump_json())
+        if at not in self._refusals:
+            info = self.opened[dataset][1]
+            self._refusals[at] = refusal(backbone, cut, defense, defense_parts(defense), info)
+        return self._refusals[at]
 
     def _target_node(
         self, dataset: str, backbone: BackboneSpec, cut: str, defense: DefenseSpec, seed: int, labels: dict[str, Any]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -72,16 +75,26 @@ class Split:
 
 def feature_shape(edge: nn.Module, image_shape: tuple[int, int, int]) -> tuple[int, ...]:
     """Runs one grey image through an edge in eval mode and returns the shape of its features."""
-    modes = [(m, m.training) for m in edge.modules()]
-    edge.eval()
+    with evaluating(edge), torch.no_grad():
+        return tuple(edge(torch.full((1, *image_shape), 0.5, device=device_of(edge))).shape[1:])
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Returns the device of a module's first parameter or buffer, or the CPU where it has none."""
+    first = next(chain(module.parameters(), module.buffers()), None)
+    return torch.device("cpu") if first is None else first.device
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Puts a module into eval mode for the block, and every part of it back into its own mode afterwards."""
+    modes = [(m, m.training) for m in module.modules()]
+    module.eval()
     try:
-        with torch.no_grad():
-            first = next(edge.parameters(), None)
-            device = first.device if first is not None else torch.device("cpu")
-            return tuple(edge(torch.full((1, *image_shape), 0.5, device=device)).shape[1:])
+        yield
     finally:
-        for module, training in modes:
-            module.training = training
+        for part, training in modes:
+            part.training = training
 
 
 def cut_blocks(blocks: OrderedDict[str, nn.Module], info: SplitInfo, mean: torch.Tensor, std: torch.Tensor) -> Split:

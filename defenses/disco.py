@@ -10,11 +10,16 @@ from pydantic import Field
 from torch import nn
 
 from splitaudit.defense import Defense
+from splitaudit.errors import Unsupported
 from splitaudit.nn.scale import channel_axes
 from splitaudit.params import Params
 from splitaudit.split import Split
 
 from .adversarial import Adversarial, AdversarialParams
+
+WIDEST = 8192
+"""Most channels that are scored (of a vector: its numbers). The two layers, their gradients and Adam's two moments take 8
+bytes times its square, half a gigabyte here; of a vector of 65,536 numbers they would take 34."""
 
 
 class DiscoParams(Params):
@@ -62,9 +67,19 @@ class Disco(Defense):
     def cheap(cls) -> dict[str, Any]:
         return {"width": 4}
 
+    def obstacle(self, split: Split, images: int) -> str | None:
+        channels = _channels(split.feature_shape())
+        if channels <= WIDEST:
+            return None
+        return (
+            f"disco scores at most {WIDEST:,} channels, got {channels:,} (each number of a vector is one): its pruner grows "
+            "with the square. Choose a cut with feature maps."
+        )
+
     def prepare(self, split: Split) -> None:
-        shape = split.feature_shape()
-        self.channels = shape[0] if len(shape) == 3 else shape[-1]
+        if reason := self.obstacle(split, images=0):
+            raise Unsupported(reason)
+        self.channels = _channels(split.feature_shape())
         inside = max(4, self.channels // 4)
         self.pruner = nn.Sequential(nn.Linear(self.channels, inside), nn.ReLU(), nn.Linear(inside, self.channels))
         self.pruner.requires_grad_(self._dropped > 0)  # nothing that it says is used where nothing is dropped
@@ -114,3 +129,8 @@ class Disco(Defense):
         soft = torch.sigmoid((scores - threshold.detach()) / width)
         mask = hard + (soft - soft.detach())  # the mask itself, exactly
         return z * mask.reshape(len(z), *shape[1:])
+
+
+def _channels(shape: tuple[int, ...]) -> int:
+    """Returns how many channels features of a shape have: the first axis of maps, the last one of vectors and tokens."""
+    return shape[0] if len(shape) == 3 else shape[-1]

@@ -56,11 +56,14 @@ class Downsample(Defense):
     def wire_shape(self, feature_shape: tuple[int, ...]) -> tuple[int, ...]:
         return (feature_shape[0], *(math.ceil(side / self.params.factor) for side in feature_shape[1:]))
 
+    def obstacle(self, split: Split, images: int) -> str | None:
+        axes = len(split.feature_shape())
+        return None if axes == 3 else needs_maps("downsample", split.info.backbone, split.info.cut, axes)
+
     def prepare(self, split: Split) -> None:
-        shape = split.feature_shape()
-        if len(shape) != 3:
-            raise Unsupported(needs_maps("downsample", split.info.backbone, split.info.cut, len(shape)))
-        self.size = shape[1], shape[2]
+        if reason := self.obstacle(split, images=0):
+            raise Unsupported(reason)
+        self.size = split.feature_shape()[1:]
 
     def protect(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         factor = self.params.factor

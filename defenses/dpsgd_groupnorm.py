@@ -14,15 +14,13 @@ from pydantic import Field
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from splitaudit.composing import LOSSES
 from splitaudit.defense import Course, Defense
 from splitaudit.guarantee import Guarantee
 from splitaudit.params import Params
 from splitaudit.split import Split
 
 MISSING = "dpsgd_groupnorm needs opacus, which is not installed: pip install splitaudit[dp]"
-
-LOSSES = ("extra_loss", "train_helpers", "task_loss")
-"""Hooks with which another part of a composition may make one image's gradient depend on the others of the batch."""
 
 
 class DpSgdGroupNormParams(Params):

@@ -191,8 +191,9 @@ class Filtered(Normalize):
         super().__init__(mean, std)
         channels, height, width = image_shape
         mask = kept_components(height, width, keep, removed)
-        self.all_kept = bool(mask.all())
-        self.components = channels * int(mask.sum())
+        kept = kept_count(height, width, keep)
+        self.all_kept = kept == height * width
+        self.components = channels * kept
         # They follow from the parameters, so that the edge's stored tensors are those of the undefended one.
         self.register_buffer("rows", cosines(height), persistent=False)
         self.register_buffer("columns", cosines(width), persistent=False)
@@ -254,8 +255,13 @@ def kept_components(height: int, width: int, keep: float, removed: str) -> torch
     frequency = ((rows / height).square()[:, None] + (columns / width).square()).flatten()
     order = frequency.argsort(descending=removed == "low", stable=True)
     mask = torch.zeros(height * width)
-    mask[order[: max(1, round(keep * height * width))]] = 1
+    mask[order[: kept_count(height, width, keep)]] = 1
     return mask.reshape(height, width)
+
+
+def kept_count(height: int, width: int, keep: float) -> int:
+    """Returns how many cosine components of each colour stay."""
+    return max(1, round(keep * height * width))
 
 
 def information_bound(z: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:

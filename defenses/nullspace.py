@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from splitaudit.defense import Network
-from splitaudit.split import Split, feature_shape
+from splitaudit.errors import Unsupported
+from splitaudit.split import Split, device_of, evaluating, feature_shape
 
 from ._projection import Projection, ProjectionParams
 
@@ -43,20 +44,33 @@ class Nullspace(Projection):
     version = 1
     source = "Samragh et al., arXiv 2104.11413"
 
+    def obstacle(self, split: Split, images: int) -> str | None:
+        shape = split.feature_shape()
+        if self.params.keep == 1:
+            return None
+        if shape != feature_shape(split.edge, split.info.image_shape):
+            return "nullspace has to be the first defense that changes the shape: it reads the cloud's first layer"
+        size = math.prod(shape)
+        if size > MOST:
+            return f"nullspace takes features of at most {MOST:,} numbers an image, got {size:,}: cut deeper"
+        if images < 2:
+            return "nullspace needs at least 2 images of client_train, which the energy of components is averaged over"
+        with evaluating(split.cloud), torch.no_grad():
+            try:
+                first_layers(split.cloud, torch.zeros(2, *shape, device=device_of(split.cloud)))
+            except Unsupported as exc:
+                return str(exc)
+        return None
+
     def prepare(self, split: Split) -> None:
+        # Also where no plan has asked: what would be allocated may be larger than any memory.
+        if reason := self.obstacle(split, images=2):
+            raise Unsupported(reason)
         super().prepare(split)
-        self.first = self.shape == feature_shape(split.edge, split.info.image_shape)
 
     def fit(self, network: Network) -> None:
         if self.params.keep == 1:
             return
-        size = math.prod(self.shape)
-        if not self.first:
-            raise ValueError(
-                "nullspace has to be the first defense that changes the shape: it reads the cloud's first layer"
-            )
-        if size > MOST:
-            raise ValueError(f"an image's features are {size:,} numbers, at most {MOST:,} are taken: cut deeper")
         with torch.no_grad():
             rows: list[torch.Tensor] = []
             for x in network.images():
@@ -83,12 +97,13 @@ def first_layers(cloud: nn.Sequential, z: torch.Tensor) -> list[nn.Conv2d | nn.L
         z: a few features, (N, *feature_shape).
 
     Raises:
-        ValueError: if there are none (a norm, pooling or attention comes first).
+        Unsupported: if there are none (a norm, pooling or attention comes first).
     """
     found: list[nn.Conv2d | nn.Linear] = []
 
     def seen(module: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
-        if isinstance(module, nn.Conv2d | nn.Linear) and given[0].data_ptr() == z.data_ptr():
+        # Flattened or not; by the storage, since tensors on the device meta have no address.
+        if isinstance(module, nn.Conv2d | nn.Linear) and given[0].untyped_storage() is z.untyped_storage():
             found.append(module)
 
     hooks = [m.register_forward_pre_hook(seen) for m in cloud.modules()]
@@ -98,9 +113,9 @@ def first_layers(cloud: nn.Sequential, z: torch.Tensor) -> list[nn.Conv2d | nn.L
         for hook in hooks:
             hook.remove()
     if not found:
-        raise ValueError(
-            "the cloud does not begin with a convolution or a linear layer, so it has no null space that can be read off: "
-            "choose another cut"
+        raise Unsupported(
+            "nullspace: the cloud does not begin with a convolution or a linear layer, so it has no null space that can be "
+            "read off: choose another cut"
         )
     return found
 

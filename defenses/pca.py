@@ -6,7 +6,9 @@ import torch
 from pydantic import Field
 
 from splitaudit.defense import Network
+from splitaudit.errors import Unsupported
 from splitaudit.nn.principal import principal_components
+from splitaudit.split import Split
 
 from ._projection import Projection, ProjectionParams
 
@@ -39,6 +41,18 @@ class Pca(Projection):
     source = "Osia et al., IEEE IoT-J 2020; arXiv 2502.20629"
     claims = {"mse": "up"}  # noqa: RUF012
 
+    def obstacle(self, split: Split, images: int) -> str | None:
+        return None if self.params.keep == 1 else self.obstacle_of(self.count(split.feature_shape()), images)
+
+    def obstacle_of(self, count: int, images: int) -> str | None:
+        """Returns why so many components cannot be taken from the features of so many images, or None where they can."""
+        if count < images:
+            return None
+        return (
+            f"pca with keep={self.params.keep:g} asks for {count:,} components, which the features of {images:,} images of "
+            "client_train do not have: lower keep or give more images"
+        )
+
     def fit(self, network: Network) -> None:
         if self.params.keep == 1:
             return
@@ -50,10 +64,7 @@ class Pca(Projection):
                 if sum(map(len, rows)) >= max(IMAGES, 2 * count):
                     break
         found = torch.cat(rows)[: max(IMAGES, 2 * count)]
-        if count >= len(found):
-            raise ValueError(
-                f"keep={self.params.keep:g} asks for {count} components, which the features of {len(found)} images of "
-                "client_train do not have: lower keep or give more images"
-            )
+        if reason := self.obstacle_of(count, len(found)):
+            raise Unsupported(reason)
         self.mean.data.copy_(found.mean(0))
         self.basis.data.copy_(principal_components(found, count))

@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import nn
 
 from splitaudit.defense import Defense
+from splitaudit.errors import Unsupported
 from splitaudit.params import Params
 from splitaudit.split import Split
 
@@ -17,6 +18,11 @@ START = -5.0
 
 RANGE = 10.0
 """Bound of the log-variance on both sides: σ between 0.007 and 148, so that nothing overflows."""
+
+
+WIDEST = 4096
+"""Most channels that are mixed (of a vector: its numbers). Two square layers, their gradients and Adam's two moments take
+32 bytes times its square, half a gigabyte here; of a vector of 65,536 numbers they would take 137."""
 
 
 class VibParams(Params):
@@ -51,6 +57,9 @@ class Vib(Defense):
     source = "Wang et al., AAAI 2021; Alemi et al., ICLR 2017; arXiv 2501.00824, official code"
     claims = {"mse": "up", "mi_upper_nats": "down"}  # noqa: RUF012
 
+    _sent: tuple[torch.Tensor, torch.Tensor] | None = None
+    """Features and their log σ² of the last training batch, until the loss has been asked for."""
+
     @property
     def stochastic(self) -> bool:
         return True
@@ -69,11 +78,17 @@ class Vib(Defense):
     def extra_loss(
         self, x: torch.Tensor, z: torch.Tensor, y: torch.Tensor, logits: torch.Tensor
     ) -> torch.Tensor | None:
-        return self.params.beta * divergence(z, self.log_variance(z)) if self.params.beta > 0 else None
+        sent, self._sent = self._sent, None
+        if self.params.beta == 0:
+            return None
+        return self.params.beta * divergence(z, sent[1] if sent and sent[0] is z else self.log_variance(z))
 
     def protect(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         unit = torch.empty_like(z).normal_(generator=generator)
-        return z + (self.log_variance(z) / 2).exp() * unit
+        log_variance = self.log_variance(z)
+        # In a training step the loss takes it from here: computed again, with its graph, it would cost the memory twice.
+        self._sent = (z, log_variance) if self.training and torch.is_grad_enabled() and self.params.beta > 0 else None
+        return z + (log_variance / 2).exp() * unit
 
     def log_variance(self, mean: torch.Tensor) -> torch.Tensor:
         """Returns log σ² of the noise added to clean features μ (N, ...), the same shape, between -10 and 10."""
@@ -91,5 +106,15 @@ def divergence(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
 
 
 def _layer(shape: tuple[int, ...]) -> nn.Conv2d | nn.Linear:
-    """Returns a layer that mixes channels: the first axis of maps (C, H, W), the last one of vectors and tokens."""
+    """Returns a layer that mixes channels: the first axis of maps (C, H, W), the last one of vectors and tokens.
+
+    Raises:
+        Unsupported: for more than ``WIDEST`` channels.
+    """
+    channels = shape[0] if len(shape) == 3 else shape[-1]
+    if channels > WIDEST:
+        raise Unsupported(
+            f"vib mixes at most {WIDEST:,} channels, got {channels:,} (each number of a vector is one): its layers grow with "
+            "the square. Choose a cut with feature maps."
+        )
     return nn.Conv2d(shape[0], shape[0], 1) if len(shape) == 3 else nn.Linear(shape[-1], shape[-1])

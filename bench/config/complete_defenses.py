@@ -5,17 +5,21 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from ..defense import Defense, usual_when
+from ..composing import at_odds
+from ..defense import usual_when
 from ..errors import did_you_mean
 from ..plugins import DEFENSES
-from ..stages import shapes_training
 from .complete import crossed_params
 from .problems import told
 from .suite import DefenseSpec
 
 
 def complete_defenses(spec: DefenseSpec, problems: list[str]) -> list[DefenseSpec]:
-    """Returns a defense once per combination of listed values, with complete parameters, and adds to the problems."""
+    """Returns a defense once per combination of listed values, with complete parameters, and adds to the problems.
+
+    Problems are mistakes of writing. A composition that can be written and cannot be (:func:`~splitaudit.composing.at_odds`)
+    is none of them: the plan skips its rows with the reason.
+    """
     names = spec.name.split("+")
     if len(names) == 1:
         found = crossed_params(DEFENSES, spec.name, spec.params, problems, sweep=spec.sweep)
@@ -42,12 +46,6 @@ def complete_defenses(spec: DefenseSpec, problems: list[str]) -> list[DefenseSpe
         per_part.append(crossed_params(DEFENSES, name, given, problems, sweep=swept))
     if any(not p for p in per_part):
         return []
-    tasks = [n for n in names if DEFENSES.get(n).task_loss is not Defense.task_loss]
-    if len(tasks) > 1:
-        problems.append(f"defense '{spec.name}': {' and '.join(tasks)} each replace the task loss; only one may")
-    shapes = [n for n in names if DEFENSES.get(n).wrap is not Defense.wrap]
-    if len(shapes) > 1:
-        problems.append(f"defense '{spec.name}': {' and '.join(shapes)} each replace the architecture; only one may")
     return [_complete(spec, dict(zip(names, values, strict=True)), problems) for values in itertools.product(*per_part)]
 
 
@@ -63,19 +61,8 @@ def _complete(spec: DefenseSpec, params: dict[str, Any], problems: list[str]) ->
             "Leave out when, or write when: infer+cloud to train the cloud on what is sent."
         )
     if staged and in_training:
-        both = [n for n in in_training if not shapes_training(parts[n])]
-        strict = [n for n in in_training if parts[n].governs_training]
-        if both:
-            problems.append(
-                f"defense '{spec.name}': {' and '.join(both)} acts both in training and on the wire, so a network that is "
-                f"trained with it cannot be what the rest ({when}) starts from. Leave it out."
-            )
-        elif strict and (later or when == "infer+cloud"):
-            problems.append(
-                f"defense '{spec.name}': what {' and '.join(strict)} promises of the training images ends where "
-                f"{'the cloud is trained' if when == 'infer+cloud' else ' and '.join(later)} on them afterwards. Leave it out."
-            )
-        elif list(parts)[: len(in_training)] != in_training:
+        # What contradicts itself is skipped with its reason, in whatever order it is written.
+        if list(parts)[: len(in_training)] != in_training and at_odds(list(parts), when) is None:
             problems.append(
                 f"defense '{spec.name}': {' and '.join(in_training)} shapes the training, and the rest ({when}) starts from "
                 f"the network that comes of it: write '{'+'.join(in_training + [n for n in parts if n not in in_training])}'."

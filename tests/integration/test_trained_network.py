@@ -203,9 +203,6 @@ def test_of_what_was_trained_before_nothing_is_left_but_architecture_and_task_lo
     [
         ({"name": "local/later.Lead", "when": "train+infer"}, "starts from a trained network"),
         ("local/later.Lead+nopeek", "write 'nopeek+local/later.Lead'"),
-        ("vib+local/later.Lead", "vib acts both in training and on the wire"),
-        ("dpsgd_groupnorm+pca", "ends where pca"),
-        ({"name": "dpsgd_groupnorm+noise", "when": "infer+cloud"}, "ends where the cloud is trained"),
         ({"name": "nopeek", "when": "infer"}, "so on a network that is trained already it would equal 'none'"),
         ({"name": "noise", "sweep": {"sigma": 0.5}}, "sweep: sigma: got 0.5, expected a list of values"),
         ({"name": "noise", "sweep": {"sigma": []}}, "sweep: sigma: got an empty list"),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from splitaudit.defenses.disco import Disco, DiscoParams
+from splitaudit.defenses.disco import WIDEST, Disco, DiscoParams
+from splitaudit.errors import Unsupported
 from splitaudit.split import SplitModel
 from splitaudit.testing import toy_part
 from splitaudit.testing.targets import defended, home_of
@@ -70,3 +73,12 @@ def test_a_pruned_channel_shows_nothing_and_the_zeros_of_the_others_are_evidence
     assert shown is not None
     assert shown.flatten(2).all(2).tolist() == [[False] * 3 + [True] + [False] * 4]
     assert target(ratio=0.0)[0].visible(received) is None
+
+
+def test_a_pruner_that_grows_with_the_square_has_a_bound() -> None:
+    split = home_of(Disco).split(toy_part(8), seed=0)
+    made = Disco(DiscoParams(width=4))
+    with pytest.raises(Unsupported, match="at most 8,192 channels, got 8,193"):
+        made.prepare(replace(split, received=(WIDEST + 1,)))
+    made.prepare(replace(split, received=(2, 64, 128)))
+    assert WIDEST**2 // 2 * 4 * 4 < 1e9, "two layers in single precision with gradients and Adam's moments"

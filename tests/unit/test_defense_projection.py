@@ -12,8 +12,9 @@ from torch import nn
 
 from splitaudit.composed import Composed
 from splitaudit.defense import Defense, Network
-from splitaudit.defenses.nullspace import Nullspace, NullspaceParams, _gram, first_layers
+from splitaudit.defenses.nullspace import MOST, Nullspace, NullspaceParams, _gram, first_layers
 from splitaudit.defenses.pca import Pca, PcaParams
+from splitaudit.errors import Unsupported
 from splitaudit.models.resnet18 import ResidualBlock
 from splitaudit.nn.principal import principal_components
 from splitaudit.split import Split, SplitInfo
@@ -22,6 +23,7 @@ SHAPE = (4, 3, 3)
 SIZE = math.prod(SHAPE)
 SIDE = (3, 3, 4)
 DRAWS = torch.Generator()
+HEAD: list[nn.Module] = [nn.Flatten(), nn.Linear(SIZE, 5)]
 
 
 def features(n: int = 200, seed: int = 0) -> torch.Tensor:
@@ -73,7 +75,7 @@ def test_principal_components_are_orthonormal_and_span_what_numpys_do(n: int) ->
 
 @pytest.mark.usefixtures("unshaped")
 def test_more_components_than_the_images_have_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"keep=0.5 asks for 18 components, which the features of 12 images"):
+    with pytest.raises(Unsupported, match=r"keep=0.5 asks for 18 components, which the features of 12 images"):
         fitted(Pca(PcaParams(keep=0.5)), features(12))
     with pytest.raises(ValueError, match="vary in 3 directions, 5 were asked for"):
         principal_components(torch.randn(50, 3) @ torch.randn(3, SIZE), 5)
@@ -131,15 +133,40 @@ def test_every_layer_that_reads_the_features_is_found_and_no_other() -> None:
     assert {id(m) for m in found} == {id(block.conv1), id(block.shortcut.conv)}
     head = nn.Sequential(OrderedDict(flatten=nn.Flatten(), hidden=nn.Linear(SIZE, 5), logits=nn.Linear(5, 2)))
     assert first_layers(head, torch.randn(2, *SHAPE)) == [head.hidden]
-    with pytest.raises(ValueError, match="does not begin with a convolution or a linear layer"):
+    with pytest.raises(Unsupported, match="does not begin with a convolution or a linear layer"):
         first_layers(nn.Sequential(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4, 2)), torch.randn(2, *SHAPE))
 
 
 @pytest.mark.usefixtures("unshaped")
-def test_a_null_space_is_only_read_by_the_first_defense_on_the_wire() -> None:
-    pca, null = Pca(PcaParams(keep=0.5)), Nullspace(NullspaceParams(keep=0.5))
-    with pytest.raises(ValueError, match="nullspace has to be the first defense that changes the shape"):
-        fitted(Composed([pca, null]), features())
+@pytest.mark.parametrize(
+    ("parts", "cloud", "images", "reason"),
+    [
+        ([Nullspace(NullspaceParams(keep=0.5))], HEAD, 2, None),
+        ([Nullspace(NullspaceParams(keep=0.5))], HEAD, 1, "nullspace needs at least 2 images"),
+        ([Nullspace(NullspaceParams(keep=1))], [nn.MaxPool2d(2), *HEAD], 1, None),
+        ([Nullspace(NullspaceParams(keep=0.5))], [nn.ReLU(), *HEAD], 2, "does not begin with a convolution"),
+        ([Pca(PcaParams(keep=0.5)), Nullspace(NullspaceParams(keep=0.5))], HEAD, 99, "has to be the first defense"),
+        ([Nullspace(NullspaceParams(keep=0.5)), Pca(PcaParams(keep=0.5))], HEAD, 10, None),
+        ([Nullspace(NullspaceParams(keep=0.5)), Pca(PcaParams(keep=0.5))], HEAD, 9, "asks for 9 components"),
+        ([Pca(PcaParams(keep=0.5))], HEAD, 19, None),
+        ([Pca(PcaParams(keep=0.5))], HEAD, 18, "asks for 18 components, which the features of 18 images"),
+        ([Pca(PcaParams(keep=1))], HEAD, 1, None),
+    ],
+)
+def test_what_cannot_be_projected_is_known_before_anything_is_fitted(
+    parts: list[Defense], cloud: list[nn.Module], images: int, reason: str | None
+) -> None:
+    split = Split(SplitInfo("toy", "block1", SIDE, 5), nn.Sequential(nn.Identity()), nn.Sequential(*cloud))
+    found = (Composed(parts) if len(parts) > 1 else parts[0]).obstacle(split, images)
+    assert found is None if reason is None else reason in str(found)
+    assert split.cloud.training, "asking leaves the network as it is"
+
+
+def test_what_no_memory_holds_is_not_built_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("splitaudit.defenses.nullspace.feature_shape", lambda *_: (MOST + 1,))
+    split = Split(SplitInfo("toy", "block1", SIDE, 5), nn.Sequential(), nn.Sequential(*HEAD), received=(MOST + 1,))
+    with pytest.raises(Unsupported, match="at most 8,192 numbers an image, got 8,193: cut deeper"):
+        Nullspace(NullspaceParams(keep=0.5)).prepare(split)
 
 
 @pytest.mark.usefixtures("unshaped")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -76,12 +77,28 @@ PENALTIES = [
 ]
 
 
-@pytest.mark.parametrize("name", PENALTIES)
-def test_a_penalty_reaches_the_edge_with_a_gradient_that_counts_beside_the_tasks(name: str) -> None:
-    """A regulariser whose gradient is cut off on the way to the edge is only a number in the loss."""
+TERMS: dict[str, tuple[str, ...]] = {
+    "adversarial": ("weight",),
+    "cem": ("weight",),
+    "hsic": ("lambda_x", "lambda_y"),
+    "infodecom": ("weight",),
+    "infoscissors": ("weight",),
+    "nopeek": ("alpha",),
+    "pruning": ("sparsity", "lipschitz", "weight"),
+    "siamese": ("weight",),
+    "siftfunnel": ("beta", "gamma", "activity"),
+    "vib": ("beta",),
+}
+"""The weights of each defense's terms: at 0 a term is left out."""
+
+
+def sizes_of(name: str, weights: dict[str, float]) -> tuple[float, float] | None:
+    """Returns the sizes of the task's and of the penalty's gradient at the edge, or None where there is no penalty."""
     cls = DEFENSES.get(name)
     home = home_of(cls)
-    model = defended(make(cls), home).train()
+    # At this width siftfunnel would have one channel on the wire, whose redundancy is 0.
+    several = {"wire_channels": 4} if name == "siftfunnel" else {}
+    model = defended(make(cls, {**cls.cheap(), **several, **weights}), home).train()
     data = part("client_train", 16, home.image_shape)
     x = to_float(data.images)
     for _ in range(20):
@@ -89,10 +106,39 @@ def test_a_penalty_reaches_the_edge_with_a_gradient_that_counts_beside_the_tasks
     z = model.clean(x)
     logits = model.answer(model.protect(z, torch.Generator().manual_seed(0)))
     added = model.defense.extra_loss(x, z, data.labels, logits)
-    assert added is not None
+    if added is None:
+        return None
     edge = [p for p in model.edge.parameters() if p.requires_grad]
-    sizes = []
-    for loss in (model.defense.task_loss(logits, data.labels), added):
-        found = torch.autograd.grad(loss, edge, retain_graph=True, allow_unused=True)
-        sizes.append(float(torch.cat([g.flatten() for g in found if g is not None]).norm()))
-    assert sizes[1] > 0.001 * sizes[0], f"{sizes[1] / sizes[0]:.3g} of the task's gradient"
+    task, penalty = (
+        torch.autograd.grad(loss, edge, retain_graph=True, allow_unused=True) if loss.requires_grad else ()
+        for loss in (model.defense.task_loss(logits, data.labels), added)
+    )
+    return norm_of(task), norm_of(penalty)
+
+
+def norm_of(gradients: Sequence[torch.Tensor | None]) -> float:
+    """Returns the norm of gradients together; 0 where none arrives."""
+    found = [g.flatten() for g in gradients if g is not None]
+    return float(torch.cat(found).norm()) if found else 0.0
+
+
+@pytest.mark.parametrize("name", PENALTIES)
+def test_each_term_of_a_penalty_reaches_the_edge_with_a_gradient_that_counts_beside_the_tasks(name: str) -> None:
+    """A regulariser whose gradient is cut off on the way to the edge is only a number in the loss.
+
+    Each term by itself, at its default weight: beside another one, a term that is cut off would not be missed.
+    """
+    whole = sizes_of(name, {})
+    assert whole is not None
+    assert whole[1] > 0.001 * whole[0], f"{whole[1] / whole[0]:.3g} of the task's gradient"
+    usual = DEFENSES.get(name).Params(**DEFENSES.get(name).cheap()).dump()
+    for term in TERMS[name]:
+        assert usual[term] > 0
+        sizes = sizes_of(name, {other: 0.0 for other in TERMS[name] if other != term})
+        assert sizes is not None, term
+        assert sizes[1] > 0.0001 * sizes[0], f"{term}: {sizes[1] / sizes[0]:.3g} of the task's gradient"
+
+
+@pytest.mark.parametrize("name", PENALTIES)
+def test_the_terms_of_a_penalty_are_all_that_is_tested(name: str) -> None:
+    assert sizes_of(name, dict.fromkeys(TERMS[name], 0.0)) is None

@@ -9,7 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from splitaudit.composed import Composed
 from splitaudit.defenses.noise import Noise, NoiseParams
-from splitaudit.defenses.vib import Vib, VibParams, divergence
+from splitaudit.defenses.vib import WIDEST, Vib, VibParams, _layer, divergence
+from splitaudit.errors import Unsupported
 from splitaudit.metrics.cost import edge_parameters
 from splitaudit.nn.scale import ChannelScale
 from splitaudit.split import SplitModel
@@ -143,3 +144,46 @@ def test_noise_after_it_scales_with_what_the_bottleneck_sends() -> None:
     scale = next(m.std for m in model.defense.modules() if isinstance(m, ChannelScale))
     expected = (deviation(model, z).square() + (0.5 * scale).square()).sqrt()
     assert float((alone / expected - 1).abs().median()) < 0.05
+
+
+@pytest.mark.parametrize("composed", [False, True])
+def test_a_training_step_computes_the_variance_once_and_lets_go_of_it(
+    monkeypatch: pytest.MonkeyPatch, composed: bool
+) -> None:
+    """Twice, with both graphs, it was over the gigabyte that a loss term may add (test_loss_memory)."""
+    made = Vib(VibParams(beta=0.5))
+    model = toy_target(Composed([Noise(NoiseParams(sigma=0.1)), made]) if composed else made, steps=False).train()
+    x, y = images(), part("client_train", 8).labels
+    given: list[torch.Tensor] = []
+    computed = Vib.log_variance
+    monkeypatch.setattr(Vib, "log_variance", lambda self, mean: (given.append(mean), computed(self, mean))[1])
+    z = model.clean(x)
+    logits = model.answer(model.protect(z, torch.Generator().manual_seed(0)))
+    extra = model.defense.extra_loss(x, z, y, logits)
+    assert len(given) == 1
+    assert made._sent is None
+    assert extra is not None
+    assert float(extra.detach()) == float(0.5 * divergence(given[0], computed(made, given[0])).detach())
+    # Of other features than those that were sent it is computed anew.
+    model.protect(z, torch.Generator())
+    other = made.extra_loss(x, z + 1, y, logits)
+    assert other is not None
+    assert float(other.detach()) == float(0.5 * divergence(z + 1, computed(made, z + 1)).detach())
+
+
+def test_nothing_of_a_batch_is_kept_outside_training() -> None:
+    model = vib().eval()
+    model.protect(model.clean(images()), torch.Generator())
+    assert part_of(model)._sent is None
+    free = vib(beta=0.0).train()
+    free.protect(free.clean(images()), torch.Generator())
+    assert part_of(free)._sent is None
+
+
+def test_layers_that_grow_with_the_square_have_a_bound() -> None:
+    assert isinstance(_layer((WIDEST,)), torch.nn.Linear)
+    assert isinstance(_layer((8, 256, 256)), torch.nn.Conv2d)
+    for shape in ((WIDEST + 1,), (4, WIDEST + 1), (WIDEST + 1, 2, 2)):
+        with pytest.raises(Unsupported, match="at most 4,096 channels, got 4,097"):
+            _layer(shape)
+    assert 2 * 4 * 4 * WIDEST**2 < 1e9, "two layers in single precision with gradients and Adam's moments"

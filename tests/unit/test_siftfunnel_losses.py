@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from siftfunnel_targets import batch, target
@@ -59,6 +60,37 @@ def test_the_corrected_correlation_is_that_of_different_channels() -> None:
     b = 0.6 * a + 0.8 * b / b.norm()
     z = torch.stack([3 * a + 5, 1e-3 * b - 2]).reshape(1, 2, 10, 10)
     assert float(channel_correlation(z)) == pytest.approx((0.36 - 1 / 99) * 99 / 98, abs=1e-9)
+
+
+def redundancy(z: torch.Tensor) -> float:
+    """The corrected term by numpy's correlation coefficients, image by image and pair by pair; dead channels count 1."""
+    values: list[float] = []
+    for image in z.double().numpy():
+        rows = image.reshape(len(image), -1)
+        n = rows.shape[1]
+        for i in range(len(rows)):
+            for j in range(len(rows)):
+                if i != j and (np.ptp(rows[i]) == 0 or np.ptp(rows[j]) == 0):
+                    values.append(1.0)
+                elif i != j:
+                    rho = np.corrcoef(rows[i], rows[j])[0, 1]
+                    values.append(1 - (1 - rho**2) * (n - 1) / (n - 2))
+    return float(np.mean(values))
+
+
+@pytest.mark.parametrize("dead", [[], [2], [0, 3]], ids=lambda d: f"{len(d)} dead")
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_the_corrected_correlation_of_many_channels_agrees_with_numpys(dtype: torch.dtype, dead: list[int]) -> None:
+    z = noise(4, 5, 6, 7) @ noise(7, 7, seed=1)
+    z = (torch.einsum("dc,nchw->ndhw", noise(5, 5, seed=2), z) + 2).clamp_min(0).to(dtype)
+    z[1:3, dead] = 0.7
+    expected = redundancy(z)
+    assert 0.05 < expected < 0.9
+    assert float(channel_correlation(z)) == pytest.approx(expected, rel=1e-10 if dtype == torch.float64 else 1e-5)
+    x, y = batch(4)
+    alone = defense(variant="corrected", beta=0.0, activity=0.0, gamma=3.0).extra_loss(x, z, y, torch.zeros(4, 4))
+    assert alone is not None
+    assert float(alone) == pytest.approx(3 * expected, rel=1e-5)
 
 
 def test_equal_channels_are_fully_redundant_and_a_single_one_is_not() -> None:
