@@ -92,8 +92,6 @@ def test_the_reference_tables_have_the_rows_of_the_presets_of_today(preset: str,
     assert {n for n in BUILT_IN if not any(s.name == n for s in suite.defenses)} == set()
 
 
-
-
 @pytest.mark.parametrize("row", verdicts().values(), ids=verdicts())
 def test_verdicts_on_claims_are_those_of_the_reference_run(row: str) -> None:
     assert row in PAGE
