@@ -19,6 +19,11 @@ LEVELS = ("white-box", "query", "query-free")
 BUILT_IN = [n for n in DEFENSES.names() if "/" not in n]
 
 
+def at_level(row: Any) -> str:
+    """Returns the worst case at a level; where an attack of the preset is missing there is none."""
+    return f"{row['leakage']:.3f} {row['worst_attack']}" if pd.isna(row["incomplete"]) else "not run"
+
+
 def measured() -> dict[str, str]:
     """Returns defense to its row in the page's table of figures, from the accuracy on."""
     summary = pd.read_csv(REFERENCE / "summary.csv").set_index(["defense", "knowledge"])
@@ -26,9 +31,7 @@ def measured() -> dict[str, str]:
     out = {}
     for defense in dict.fromkeys(summary.index.get_level_values("defense")):
         row = summary.loc[(defense, "white-box")]
-        leakage = [
-            f"{summary.loc[(defense, k), 'leakage']:.3f} {summary.loc[(defense, k), 'worst_attack']}" for k in LEVELS
-        ]
+        leakage = [at_level(summary.loc[(defense, k)]) for k in LEVELS]
         leakage[0] = leakage[0].replace(" ", f" [{row['leakage_lo']:.3f}, {row['leakage_hi']:.3f}] ", 1)
         cells = [
             f"{100 * row['accuracy']:.1f}",
