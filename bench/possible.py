@@ -50,16 +50,26 @@ def refusal(
     try:
         made.check(info.image_shape)
         for some, trained in ((before, ()), (parts, before)):
+            names = [part["name"] for part in some]
             # The first time costs a second of torch's imports: not for those that are at home everywhere.
-            if any(_may_object(DEFENSES.get(part["name"])) for part in some):
+            if any(map(_may_object, names)) and all(map(_may_be_tried, names)):
                 _try_on(at, some, trained, info.sizes["client_train"])
     except Unsupported as exc:
         return str(exc)
     return None
 
 
-def _may_object(cls: type[Defense]) -> bool:
+def _may_object(name: str) -> bool:
+    cls = DEFENSES.get(name)
     return cls.obstacle is not Defense.obstacle or cls.wrap is not Defense.wrap
+
+
+def _may_be_tried(name: str) -> bool:
+    """Says whether a defense's code may run while planning: one that kills its process would take the plan with it.
+
+    Built-in ones may, and a plugin that asks for it by a hook that is called at no other time.
+    """
+    return "/" not in name or DEFENSES.get(name).obstacle is not Defense.obstacle
 
 
 def _try_on(at: SplitInfo, parts: Sequence[dict[str, Any]], trained: Sequence[dict[str, Any]], images: int) -> None:
@@ -86,7 +96,7 @@ def _try_on(at: SplitInfo, parts: Sequence[dict[str, Any]], trained: Sequence[di
                 defense.prepare(split)
     except Unsupported:
         raise
-    except Exception:  # noqa: BLE001
+    except (Exception, SystemExit):  # noqa: BLE001
         return  # a plugin that asks for values, which there are none of here: what is wrong with it, the job will say
     if reason:
         raise Unsupported(reason)

@@ -61,7 +61,7 @@ SKEWED = orthogonal(1) @ torch.diag(torch.logspace(-1.5, 0.3, 108)) @ orthogonal
     "attack",
     [
         pytest.param(Linear(LinearParams()), id="linear"),
-        pytest.param(Rmle(RmleParams(steps=600, tv=0.0, draws=8)), id="rmle", marks=pytest.mark.full),
+        pytest.param(Rmle(RmleParams(steps=600, tv=0.0, draws=8)), id="rmle", marks=pytest.mark.slow),
         pytest.param(
             Decoder(DecoderParams(width=32, depth=1, epochs=25, skip=True)), id="decoder", marks=pytest.mark.slow
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,22 @@ def test_a_plugin_says_where_it_cannot_be_and_is_asked_once_for_all_seeds(skips:
     assert list(skips("local/mine+pca", dataset=small).values()) == ["too few images"], (
         "the network that pca starts from"
     )
+
+
+class Kills(Defense):
+    """Takes its process along."""
+
+    source = "toy"
+
+    def wrap(self, split: Split) -> Split:
+        os.kill(os.getpid(), 9)
+        return split
+
+
+def test_a_plugin_that_kills_its_process_does_so_in_a_worker_and_not_while_planning(skips: Any) -> None:
+    DEFENSES.register("local/kills")(Kills)
+    assert skips("local/kills") == {}
+    assert skips("downsample+local/kills") == {}
 
 
 def test_what_a_plan_cannot_tell_is_left_to_the_job_and_no_randomness_is_used(skips: Any) -> None:
