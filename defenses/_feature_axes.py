@@ -30,3 +30,8 @@ def needs_maps(defense: str, backbone: str, cut: str, axes: int) -> str:
         f"{defense} needs feature maps (C, H, W), got features with {axes} axes after '{cut}' of backbone '{backbone}'. "
         "Choose an earlier cut."
     )
+
+
+def channels_of(shape: tuple[int, ...]) -> int:
+    """Returns how many channels features have: the first axis of maps (C, H, W), the last one of vectors and tokens."""
+    return shape[0] if len(shape) == 3 else shape[-1]

@@ -15,6 +15,7 @@ from splitaudit.nn.scale import channel_axes
 from splitaudit.params import Params
 from splitaudit.split import Split
 
+from ._feature_axes import channels_of
 from .adversarial import Adversarial, AdversarialParams
 
 WIDEST = 8192
@@ -68,7 +69,7 @@ class Disco(Defense):
         return {"width": 4}
 
     def obstacle(self, split: Split, images: int) -> str | None:
-        channels = _channels(split.feature_shape())
+        channels = channels_of(split.feature_shape())
         if channels <= WIDEST:
             return None
         return (
@@ -79,7 +80,7 @@ class Disco(Defense):
     def prepare(self, split: Split) -> None:
         if reason := self.obstacle(split, images=0):
             raise Unsupported(reason)
-        self.channels = _channels(split.feature_shape())
+        self.channels = channels_of(split.feature_shape())
         inside = max(4, self.channels // 4)
         self.pruner = nn.Sequential(nn.Linear(self.channels, inside), nn.ReLU(), nn.Linear(inside, self.channels))
         self.pruner.requires_grad_(self._dropped > 0)  # nothing that it says is used where nothing is dropped
@@ -129,8 +130,3 @@ class Disco(Defense):
         soft = torch.sigmoid((scores - threshold.detach()) / width)
         mask = hard + (soft - soft.detach())  # the mask itself, exactly
         return z * mask.reshape(len(z), *shape[1:])
-
-
-def _channels(shape: tuple[int, ...]) -> int:
-    """Returns how many channels features of a shape have: the first axis of maps, the last one of vectors and tokens."""
-    return shape[0] if len(shape) == 3 else shape[-1]

@@ -13,6 +13,8 @@ from splitaudit.errors import Unsupported
 from splitaudit.params import Params
 from splitaudit.split import Split
 
+from ._feature_axes import channels_of
+
 START = -5.0
 """Log-variance at the start of training: σ of 0.08, nearly a clean wire."""
 
@@ -111,10 +113,10 @@ def _layer(shape: tuple[int, ...]) -> nn.Conv2d | nn.Linear:
     Raises:
         Unsupported: for more than ``WIDEST`` channels.
     """
-    channels = shape[0] if len(shape) == 3 else shape[-1]
+    channels = channels_of(shape)
     if channels > WIDEST:
         raise Unsupported(
             f"vib mixes at most {WIDEST:,} channels, got {channels:,} (each number of a vector is one): its layers grow with "
             "the square. Choose a cut with feature maps."
         )
-    return nn.Conv2d(shape[0], shape[0], 1) if len(shape) == 3 else nn.Linear(shape[-1], shape[-1])
+    return nn.Conv2d(channels, channels, 1) if len(shape) == 3 else nn.Linear(channels, channels)

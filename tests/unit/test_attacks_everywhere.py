@@ -10,10 +10,10 @@ import torch
 from splitaudit.attack import Attack
 from splitaudit.defense import Defense
 from splitaudit.defenses.noise import Noise
-from splitaudit.errors import Unsupported
 from splitaudit.plugins import ATTACKS, BACKBONES, DEFENSES
 from splitaudit.split import SplitModel
 from splitaudit.testing.attacking import TINY, attacked
+from splitaudit.testing.outcome import NotApplicable
 from splitaudit.testing.targets import Home, defended, home_of, make
 
 BUILT_IN = [n for n in ATTACKS.names() if "/" not in n]
@@ -45,8 +45,7 @@ def target_behind(defense: str) -> SplitModel:
 def runs(attack: str, target: SplitModel) -> None:
     cls: type[Attack] = ATTACKS.get(attack)
     made = make(cls)
-    parts = [(p.name, p.params.dump()) for p in (target.defense,)]
-    reason = made.supports(target.info, parts)
+    reason = made.supports(target.info, [(target.defense.name, target.defense.params.dump())])
     if reason is not None:
         assert reason
         assert "\n" not in reason
@@ -74,7 +73,7 @@ def test_every_attack_runs_behind_every_cut(backbone: str, cut: str) -> None:
 def test_every_attack_on_images_runs_behind_every_defense(defense: str) -> None:
     try:
         target = target_behind(defense)
-    except Unsupported as exc:  # an extra that is not installed
+    except NotApplicable as exc:  # an extra that is not installed
         pytest.skip(str(exc))
     for attack in OF_IMAGES:
         runs(attack, target)
