@@ -21,8 +21,9 @@ def unexplained(view: View, model: SplitModel, guess: torch.Tensor, draws: torch
     """Returns the share of the received features' variance that guesses leave unexplained, averaged over channels.
 
     The features of a guess are those that are to be expected over the (public) defense's randomness: a single draw would hide
-    other elements than the received one does, and the less a stand-in sends at all, the less it would miss. Only received
-    elements that show the edge's output count. 0: everything is explained; 1: no more than by the mean of each channel.
+    other elements than the received one does, and the less a stand-in sends at all, the less it would miss. Behind a
+    random mask only received elements that show the edge's output count; a mask without chance, as that of ``topk``, tells of
+    the image by what it hides, too. 0: everything is explained; 1: no more than by the mean of each channel.
 
     Args:
         view: of the attack; received features (N, ...).
@@ -31,7 +32,7 @@ def unexplained(view: View, model: SplitModel, guess: torch.Tensor, draws: torch
         draws: of the defense's randomness.
     """
     received = view.average
-    shown = view.visible(received)
+    shown = view.visible(received) if view.stochastic else None
     seen = None if shown is None else model.defense.visible
     with torch.no_grad():
         own = torch.cat(

@@ -140,7 +140,7 @@ class Shadow(Attack):
     """
 
     Params = ShadowParams
-    version = 4
+    version = 5
     source = "He et al., ACSAC 2019, query-free attack"
     requires = AdversaryKnowledge(cloud=True, aux="other", labels=True)
     uses = AdversaryKnowledge(cloud=True, aux="same", labels=True)

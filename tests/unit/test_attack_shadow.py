@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from splitaudit.data.base import Part
 from splitaudit.data.photos import Photos, PhotosParams
 from splitaudit.defense import Defense
 from splitaudit.defenses.dropout import Dropout, DropoutParams
+from splitaudit.defenses.topk import TopK, TopKParams
 from splitaudit.knowledge import level
 from splitaudit.params import Params
 from splitaudit.seeds import seeded_globally
@@ -131,6 +133,21 @@ def test_a_stand_in_that_sends_less_is_no_better_behind_a_random_mask(
     notes = kept_of(monkeypatch, target, {"features": lambda z: factor * z}, None)
     assert notes["restart"] == 1
     assert notes["unexplained"] < 0.7 * notes["unexplained_by"][0]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("make", [toy_target, partial(control_target, "orthogonal")], ids=["toy", "orthogonal"])
+def test_what_a_mask_without_chance_hides_counts_too(
+    make: Callable[[Defense], SplitModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in keeps other elements than the edge: at those received alone the right one would be wrong by many variances."""
+    turned: dict[str, Change] = {"image": lambda x: 1 - x}
+    mirrored: dict[str, Change] = {"features": lambda z: z.flip(-1)}
+    nothing: dict[str, Change] = {"features": lambda z: 0 * z}
+    notes = kept_of(monkeypatch, make(TopK(TopKParams(keep=0.1))), turned, mirrored, nothing, None)
+    assert notes["restart"] == 3
+    assert notes["unexplained"] < 0.6 * min(notes["unexplained_by"][:3])
+    assert notes["unexplained"] < 1
 
 
 def test_a_restart_that_came_to_nothing_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
