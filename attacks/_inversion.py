@@ -16,6 +16,7 @@ from splitaudit.nn.ridge import most_images
 from splitaudit.view import View, to_float
 
 from ._lbfgs import minimise
+from ._patterns import without_patterns
 from ._whitening import Whitening
 
 CHECKPOINTS = 15
@@ -40,6 +41,10 @@ FIRST = 0.2
 @dataclass(frozen=True)
 class Objective:
     """The loss of images given by their standardised coefficients; see :class:`splitaudit.attacks.rmle.Rmle`.
+
+    Received features are compared with what is sent on average: by the defense's own word where it says it, else by fresh
+    draws. Of what a mask hides only that counts which it gives away: that an element is no larger than the least one shown
+    (behind ``topk``). A pattern that was added, of a number that the defense has, is taken off where it leaves least.
 
     Attributes:
         view: the attack's view.
@@ -76,10 +81,10 @@ class Objective:
     def _edge(self) -> torch.nn.Module:
         return folded(self.view.edge)
 
-    @property
+    @cached_property
     def noisy(self) -> bool:
         """Whether two evaluations differ."""
-        return self.adaptive and self.view.stochastic
+        return self.adaptive and noisy(self.view)
 
     def visible(self, z: torch.Tensor) -> torch.Tensor | None:
         """Returns which received elements count (None: all)."""
@@ -95,17 +100,38 @@ class Objective:
     ) -> torch.Tensor:
         """Returns the normalised feature error (N,) of images x (N, C, H, W) for received features z (N, ...)."""
         clean = self._edge(x)
-        sent = self._expected_wire(clean, visible is not None, g, draws or self.draws) if self.adaptive else clean
-        error = self.unit(sent - z).square()
+        if not self.adaptive:
+            return self.unit(clean - z).square().flatten(1).mean(1)
+        count = (draws or self.draws) if self.noisy else 1
+        sent = self._expectation(clean, g, count)
+        known = sent is not None
+        if sent is None:
+            seen = None if visible is None else self.view.visible
+            sent = expected_wire(self.view.protect, seen, clean, g, count)
         if visible is None:
-            return error.flatten(1).mean(1)
-        return (error * visible).flatten(1).sum(1) / visible.flatten(1).sum(1).clamp_min(1)
+            left = self.unit(z - sent)
+            if known and self._patterns is not None:
+                left = without_patterns(left, self.unit(self._patterns), self.view.knowledge.draws)
+            return left.square().flatten(1).mean(1)
+        error = self.unit(sent - z).square() * visible
+        ceiling = self.view.ceiling(z) if known else None
+        if ceiling is not None:
+            error = error + self.unit((sent.abs() - ceiling).clamp_min(0)).square() * ~visible
+        return error.flatten(1).sum(1) / visible.flatten(1).sum(1).clamp_min(1)
 
-    def _expected_wire(self, clean: torch.Tensor, masked: bool, g: torch.Generator, draws: int) -> torch.Tensor:
-        """Returns the mean of fresh draws of the defended features; with a visible mask, given that they are visible."""
-        if not self.view.stochastic:
-            return self.view.protect(clean, g)
-        return expected_wire(self.view.protect, self.view.visible if masked else None, clean, g, draws)
+    def _expectation(self, clean: torch.Tensor, g: torch.Generator, draws: int) -> torch.Tensor | None:
+        """Returns what is sent on average for clean features (N, ...); None where the defense does not say."""
+        total = self.view.expectation(clean, g)
+        for _ in range(draws - 1):
+            again = self.view.expectation(clean, g)
+            if total is None or again is None:
+                return None
+            total = total + again
+        return None if total is None else total / draws
+
+    @cached_property
+    def _patterns(self) -> torch.Tensor | None:
+        return self.view.patterns if self.adaptive else None
 
 
 def expected_wire(
@@ -138,6 +164,17 @@ def expected_wire(
         total, count = total + sent, count + shown
     # An element that no draw shows counts as zero, so an edge output of zero is no way out of the loss.
     return total / count.clamp_min(1)
+
+
+def noisy(view: View) -> bool:
+    """Says whether the feature error is random: the defense is, and does not say what it sends on average."""
+    if not view.stochastic:
+        return False
+    image = torch.empty(1, *view.image_shape, device=view.device).uniform_(generator=view.generator("probe image"))
+    with torch.no_grad():
+        clean = view.edge(image)
+        one, other = (view.expectation(clean, view.generator(f"probe {number}")) for number in range(2))
+    return one is None or other is None or not torch.equal(one, other)
 
 
 Optimiser = Literal["auto", "adam", "lbfgs"]

@@ -9,6 +9,8 @@ import torch
 from splitaudit.nn.scale import channel_axes
 from splitaudit.view import View
 
+from ._patterns import without_patterns
+
 MODEL = 0.05
 """Feature error that is assumed beside the defense's noise, relative to the features' own deviation in each direction."""
 
@@ -138,13 +140,24 @@ def _clean(view: View, images: torch.Tensor) -> torch.Tensor:
 
 
 def _sent(view: View, clean: torch.Tensor, role: str, adaptive: bool) -> torch.Tensor:
-    """Returns features as they are received, averaged over as many draws; a role gives the same draws each time."""
+    """Returns features as they are received, averaged over as many draws, without patterns that are recognised.
+
+    A role gives the same draws each time.
+    """
     if not adaptive:
         return clean
     draws = view.generator(role)
     with torch.no_grad():
         parts = [view.averaged([view.protect(b, draws) for _ in range(view.knowledge.draws)]) for b in clean.split(64)]
-    return torch.cat(parts)
+    sent = torch.cat(parts)
+    patterns = view.patterns
+    if patterns is None:
+        return sent
+    with torch.no_grad():
+        expected = view.expectation(clean, draws)
+        return (
+            sent if expected is None else expected + without_patterns(sent - expected, patterns, view.knowledge.draws)
+        )
 
 
 def _rows(z: torch.Tensor) -> torch.Tensor:

@@ -46,7 +46,11 @@ class DeepPriorParams(Params):
     lr: float = Field(0.01, gt=0, description="learning rate (Adam, cosine decay)")
     width: int = Field(16, ge=1, description="channels of each network")
     tv: float = Field(1e-3, ge=0, description="weight of the total variation")
-    draws: int = Field(4, ge=1, description="draws of a random defense averaged at each step")
+    draws: int = Field(
+        4,
+        ge=1,
+        description="draws averaged at each step, of a defense that is random on average too",
+    )
     adaptive: bool = Field(True, description="false: pretend that there is no defense on the wire")
 
 
@@ -71,7 +75,7 @@ class DeepPrior(Attack):
     """
 
     Params = DeepPriorParams
-    version = 3
+    version = 4
     source = "DISCO (Singh et al., CVPR 2021), likelihood maximisation; deep image prior (Ulyanov et al. 2018)"
     requires = AdversaryKnowledge(edge="weights")
     uses = AdversaryKnowledge(edge="weights", aux="same")

@@ -59,7 +59,11 @@ class DiffusionParams(Params):
         description="assumed variance of the feature error relative to the features'; null: the best on aux_val of 0.003, "
         "0.03, 0.3 and 3",
     )
-    draws: int = Field(4, ge=1, description="draws of a random defense averaged at each step")
+    draws: int = Field(
+        4,
+        ge=1,
+        description="draws averaged at each step, of a defense that is random on average too",
+    )
 
 
 class Diffusion(Attack):
@@ -83,7 +87,7 @@ class Diffusion(Attack):
     """
 
     Params = DiffusionParams
-    version = 4
+    version = 5
     source = "the idea of DPS and DRAG, with a self-trained model"
     requires = AdversaryKnowledge(edge="weights", aux="other")
     uses = AdversaryKnowledge(edge="weights", aux="same")

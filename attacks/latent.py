@@ -19,7 +19,7 @@ from ._bands import shrinkage
 from ._cycle import one_cycle
 from ._decoding import decode, macs
 from ._doubling import doubled
-from ._inversion import Budget, Objective, batches, own_images
+from ._inversion import Budget, Objective, batches, noisy, own_images
 from ._near import Near
 from ._vae import ImageVae
 from ._whitening import Whitening, whitening
@@ -56,7 +56,11 @@ class LatentParams(Params):
     search_lr: float = Field(0.05, gt=0, description="step size there, in standard deviations of the latent prior")
     release_steps: int = Field(100, ge=1, description="steps on the image about what the search has found")
     release_lr: float = Field(0.8, gt=0, description="step size there, in standard deviations of the prior's own error")
-    draws: int = Field(4, ge=1, description="draws of a random defense averaged at each step")
+    draws: int = Field(
+        4,
+        ge=1,
+        description="draws averaged at each step, of a defense that is random on average too",
+    )
 
 
 class Latent(Attack):
@@ -76,7 +80,7 @@ class Latent(Attack):
     """
 
     Params = LatentParams
-    version = 3
+    version = 4
     source = "the idea of GLASS (NeurIPS 2023), with a self-trained prior"
     requires = AdversaryKnowledge(edge="weights", aux="other")
     uses = AdversaryKnowledge(edge="weights", aux="same")
@@ -181,7 +185,7 @@ class Latent(Attack):
     def _near(self, view: View, fitted: Fitted, unit: Whitening, variance: float) -> Near:
         p = self.params
         tensors = (fitted[name].to(view.device) for name in ("colours", "tau"))
-        release = Budget(p.release_steps, p.release_lr * (CAUTION if view.stochastic else 1))
+        release = Budget(p.release_steps, p.release_lr * (CAUTION if noisy(view) else 1))
         return Near(*tensors, unit, variance, release, p.draws)
 
     def _search(self, view: View, network: ImageVae, unit: Whitening, variance: float, role: str) -> torch.Tensor:

@@ -19,7 +19,7 @@ from splitaudit.view import View, to_float
 from ._bands import shrinkage, spread
 from ._decoding import decode
 from ._doubling import doubled
-from ._inversion import Budget, Optimiser, budgets, own_images
+from ._inversion import Budget, Optimiser, budgets, noisy, own_images
 from ._near import Near
 from ._whitening import Whitening, whitening
 from .decoder import Decoder, DecoderParams
@@ -48,13 +48,13 @@ class RefineParams(Params):
     steps: int = Field(100, ge=2, description="losses with gradient per image")
     optimiser: Optimiser = Field(
         "auto",
-        description="adam, lbfgs, or the better of them on aux_val; where the defense is random it is Adam in any case",
+        description="adam, lbfgs, or the better of them on aux_val; where the loss is random it is Adam in any case",
     )
     lr: float | None = Field(
         None,
         gt=0,
         description="first step size of Adam, in standard deviations of the decoder's error (cosine decay); null: 0.8, 0.2 "
-        "where the defense is random",
+        "where the loss is random",
     )
     variance: float | None = Field(
         None,
@@ -63,7 +63,11 @@ class RefineParams(Params):
         "the best on aux_val of 0.003, 0.03, 0.3 and 3",
     )
     shrink: bool = Field(True, description="weigh the step away from the decoder's guess by frequency, as aux_val says")
-    draws: int = Field(4, ge=1, description="draws of a random defense averaged at each step")
+    draws: int = Field(
+        4,
+        ge=1,
+        description="draws averaged at each step, of a defense that is random on average too",
+    )
 
 
 class Refine(Attack):
@@ -86,7 +90,7 @@ class Refine(Attack):
     """
 
     Params = RefineParams
-    version = 3
+    version = 4
     source = "own; optimisation from a decoder's guess as in GLASS++"
     requires = AdversaryKnowledge(edge="weights", aux="other")
     uses = AdversaryKnowledge(edge="weights", aux="same")
@@ -107,8 +111,9 @@ class Refine(Attack):
         seen = view.rehearsal(own, "refine own draws")
         guess = self._decoded(seen)
         p, best, fitted, kept, grid = self.params, float("inf"), Fitted(), guess, dict[str, float]()
-        rates = (CALM,) if view.stochastic else (RATE,)
-        for budget in budgets(p.steps, p.optimiser, p.lr, rates, view.stochastic):
+        random = noisy(view)
+        rates = (CALM,) if random else (RATE,)
+        for budget in budgets(p.steps, p.optimiser, p.lr, rates, random):
             for variance in GRID if p.variance is None else (p.variance,):
                 trial = {
                     "colours": basis.colours,

@@ -17,7 +17,19 @@ from splitaudit.params import Params
 from splitaudit.view import View
 
 from ._doubling import doubled
-from ._inversion import HELD, Budget, Descent, Objective, Optimiser, batches, budgets, defended, descend, own_images
+from ._inversion import (
+    HELD,
+    Budget,
+    Descent,
+    Objective,
+    Optimiser,
+    batches,
+    budgets,
+    defended,
+    descend,
+    noisy,
+    own_images,
+)
 from ._whitening import Whitening, whitening
 
 
@@ -30,13 +42,13 @@ class RmleParams(Params):
     )
     optimiser: Optimiser = Field(
         "auto",
-        description="adam, lbfgs, or the best of them on aux_val; where the defense is random it is Adam in any case",
+        description="adam, lbfgs, or the best of them on aux_val; where the loss is random it is Adam in any case",
     )
     lr: float | None = Field(
         None,
         gt=0,
         description="first step size of Adam, in standard deviations of the Gaussian prior (cosine decay); null: the best "
-        "on aux_val of 0.2 and 0.8, 0.2 where the defense is random",
+        "on aux_val of 0.2 and 0.8, 0.2 where the loss is random",
     )
     gaussian: float | None = Field(
         None,
@@ -45,7 +57,11 @@ class RmleParams(Params):
         "null: the best on aux_val of 0.01, 0.1, 1 and 3",
     )
     tv: float = Field(0.1, ge=0, description="weight of the total variation, relative to the Gaussian prior's weight")
-    draws: int = Field(4, ge=1, description="draws of a random defense averaged at each step")
+    draws: int = Field(
+        4,
+        ge=1,
+        description="draws averaged at each step, of a defense that is random on average too",
+    )
     adaptive: bool = Field(True, description="false: pretend that there is no defense on the wire")
 
 
@@ -68,15 +84,17 @@ class Rmle(Attack):
     """Minimises the normalised feature error plus total variation plus a Gaussian prior, many images at once.
 
     For each image: mean over visible elements of the squared error of E[protect(f(x))] in the unit of
-    :func:`._whitening.whitening` + v·(d_x/d_z)·(mean of squared standardised coefficients + tv·TV(x)) + the squared excess
-    outside [0, 1]. In that unit features are whitened over channels and noise counts as noise, so that neither scale nor
-    rotation of the channels gives false protection and a dead channel does not drown the others. v is the assumed
-    variance of the error in that unit: with additive Gaussian noise of that variance this is the maximum a posteriori. The
-    variable is the image's standardised coefficients: of the cosine transform, or of the full covariance where there are
-    20 auxiliary images for each number of an image. The start is a ridge inversion of auxiliary pairs, fitted anew for each
-    reconstruction (multiplied out it would be the largest artifact of a run). A random defense is met with fresh draws at
-    every step, whose noise a running mean of the iterates leaves out; elements that it visibly masks are left out. Of
-    several received draws z is the average, and every scale and weight is chosen on averages of as many.
+    :func:`._whitening.whitening` (see :class:`._inversion.Objective`) + v·(d_x/d_z)·(mean of squared standardised
+    coefficients + tv·TV(x)) + the squared excess outside [0, 1]. In that unit features are whitened over channels and noise
+    counts as noise, so that neither scale nor rotation of the channels gives false protection and a dead channel does not
+    drown the others. v is the assumed variance of the error in that unit: with additive Gaussian noise of that variance
+    this is the maximum a posteriori. The variable is the image's standardised coefficients: of the cosine transform, or of
+    the full covariance where there are 20 auxiliary images for each number of an image. The start is a ridge inversion of
+    auxiliary pairs, fitted anew for each reconstruction (multiplied out it would be the largest artifact of a run). Where a
+    random defense does not say what it sends on average, it is met with fresh draws at every step, whose noise a running
+    mean of the iterates leaves out. Elements that it visibly masks are left out, but for what their being masked tells
+    (``topk``); patterns of which it adds one (``shredder``) are recognised and taken off. Of several received draws z is the
+    average, and every scale and weight is chosen on averages of as many.
 
     Images do not depend on each other: each runs the whole budget and keeps its best iterate by its own loss (under a
     random defense by its loss on draws that are always the same). ``converged`` is judged on the attacker's own images,
@@ -90,7 +108,7 @@ class Rmle(Attack):
     """
 
     Params = RmleParams
-    version = 7
+    version = 8
     source = "He et al., ACSAC 2019"
     requires = AdversaryKnowledge(edge="weights")
     uses = AdversaryKnowledge(edge="weights", aux="same")
@@ -183,8 +201,8 @@ class Rmle(Attack):
                     if found[weight, budget] < lowest:
                         lowest, best, kept = found[weight, budget], (weight, budget), guess
 
-        noisy = p.adaptive and view.stochastic
-        compared(grid, budgets(p.steps, p.optimiser, p.lr, RATES, noisy), "calibration_loss")
+        random = p.adaptive and noisy(view)
+        compared(grid, budgets(p.steps, p.optimiser, p.lr, RATES, random), "calibration_loss")
         if exact:
             # The prior is what the images have, so its weight is all that is left to get wrong; such images are small.
             compared([factor * best[0] for factor in FINE], [best[1]], "fine_calibration_loss")

@@ -166,10 +166,30 @@ class Composed(Defense):
     def visible(self, received: torch.Tensor) -> torch.Tensor | None:
         # Only the mask of the last part that acts on the wire can be read off it: what an earlier one zeroed may have been
         # refilled. Parts after it that act on training alone (nopeek, adversarial) leave the wire as it is.
-        for part in reversed(list(self._each())):
-            if _sends(part):
-                return part.visible(received)
+        last = self._last()
+        return None if last is None else last.visible(received)
+
+    def expectation(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor | None:
+        last = self._last()
+        for part in self._each():
+            if part is last:
+                return part.expectation(z, generator)
+            if part.stochastic and last is not None and not last.stochastic:
+                return None  # such a mask chooses by the noise too: what it shows is no mean of all draws
+            z = part.protect(z, generator)
         return None
+
+    def ceiling(self, received: torch.Tensor) -> torch.Tensor | None:
+        last = self._last()
+        return None if last is None else last.ceiling(received)
+
+    def patterns(self) -> torch.Tensor | None:
+        last = self._last()
+        return None if last is None else last.patterns()
+
+    def _last(self) -> Defense | None:
+        """Returns the last part that changes what is sent."""
+        return next((p for p in reversed(list(self._each())) if _sends(p)), None)
 
 
 def _learns(cls: type[Defense]) -> bool:

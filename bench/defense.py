@@ -229,6 +229,29 @@ class Defense(nn.Module):
         """
         return None
 
+    def expectation(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor | None:
+        """Returns what is sent for features z (N, ...) on average, given that an element is shown and without its pattern.
+
+        It is what received features are to be compared with: the features themselves where zero-mean noise is added, and
+        where a mask hides some of them. No randomness is left in it but that of earlier parts of a composition. With
+        gradient. None: not known; attacks then average draws of :meth:`protect` over those that show an element.
+        """
+        return None
+
+    def ceiling(self, received: torch.Tensor) -> torch.Tensor | None:
+        """Returns the greatest magnitude that a hidden element of each image may have, (N, 1, ..., 1); None: any.
+
+        For masks that depend on the features: what they hide is known to be small, say.
+        """
+        return None
+
+    def patterns(self) -> torch.Tensor | None:
+        """Returns patterns (T, *wire_shape) of which one, drawn for each image, is added to what is sent; None: there are none.
+
+        Fresh noise beside them has a mean of zero. Whoever has the edge has the patterns and can tell which one was added.
+        """
+        return None
+
 
 def usual_when(parts: Sequence[type[Defense]]) -> When:
     """Returns when a defense, or a composition of several, acts unless a suite says otherwise."""

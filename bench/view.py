@@ -218,13 +218,27 @@ class View:
         """Applies the public defense to features of the attacker's own, with gradient (N, ...).
 
         A part of the defense whose own gradient says nothing of what it does, as of rounding, passes a straight line's
-        (:class:`splitaudit.straight.StraightThrough`).
+        (:class:`splitaudit.straight.StraightThrough`). What a defense has learned is on the device: who uses it needs queries
+        or the edge.
         """
+        self._grant("the trained defense", self.knowledge.edge in ("query", "weights"))
         return self._model.protect(z, draws)
 
     def visible(self, z: torch.Tensor) -> torch.Tensor | None:
         """Says which received elements carry the edge's output; None: all."""
         return self._model.defense.visible(z)
+
+    def expectation(self, z: torch.Tensor, draws: torch.Generator) -> torch.Tensor | None:
+        """What the (public) defense sends on average for features of the attacker's own; None: not known.
+
+        See :meth:`splitaudit.defense.Defense.expectation`.
+        """
+        self._grant("the trained defense", self.knowledge.edge in ("query", "weights"))
+        return self._model.defense.expectation(z, draws)
+
+    def ceiling(self, z: torch.Tensor) -> torch.Tensor | None:
+        """The greatest magnitude that a hidden element of received features may have, (N, 1, ..., 1); None: any."""
+        return self._model.defense.ceiling(z)
 
     def averaged(self, draws: list[torch.Tensor]) -> torch.Tensor:
         """Returns the mean of several draws (N, ...), element by element over those that show it.
@@ -264,6 +278,12 @@ class View:
         """The edge with its weights, differentiable: images in [0, 1] to clean features."""
         self._grant("edge weights", self.knowledge.edge == "weights")
         return self._model.edge
+
+    @property
+    def patterns(self) -> torch.Tensor | None:
+        """The patterns of which the defense adds one to each image's features, (T, *wire_shape); None: it has none."""
+        self._grant("edge weights", self.knowledge.edge == "weights")
+        return self._model.defense.patterns()
 
     @property
     def cloud(self) -> nn.Module:

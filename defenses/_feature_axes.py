@@ -6,21 +6,28 @@ from functools import lru_cache
 
 import torch
 
+from splitaudit.errors import Unsupported
 from splitaudit.plugins import BACKBONES
 
 
 @lru_cache(maxsize=256)
 def feature_axes(backbone: str, cut: str) -> int | None:
-    """Returns how many axes one image's features have, computed without data; None for a backbone or cut not known."""
+    """Returns how many axes one image's features have, computed without data.
+
+    None for a backbone or cut not known, and for one that takes no images of 3×224×224: the real shape will tell.
+    """
     if backbone not in BACKBONES:
         return None
     cls = BACKBONES.get(backbone)
-    with torch.device("meta"), torch.no_grad():
-        z = torch.empty(2, 3, 224, 224)
-        for name, block in cls(cls.Params(**cls.cheap())).blocks((3, 224, 224), 2).items():
-            z = block(z)
-            if name == cut:
-                return z.ndim - 1
+    try:
+        with torch.device("meta"), torch.no_grad():
+            z = torch.empty(2, 3, 224, 224)
+            for name, block in cls(cls.Params(**cls.cheap())).blocks((3, 224, 224), 2).items():
+                z = block(z)
+                if name == cut:
+                    return z.ndim - 1
+    except Unsupported:
+        return None
     return None
 
 

@@ -104,6 +104,9 @@ class Cem(Defense):
     def calibrate(self, features: Callable[[], Iterable[torch.Tensor]]) -> None:
         self.noise.calibrate(features)
 
+    def expectation(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor | None:
+        return z
+
     def protect(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         return self.noise.protect(z, generator)
 

@@ -112,6 +112,9 @@ class Disco(Defense):
             shown = shown.any(axis, keepdim=True)
         return shown.expand_as(received)
 
+    def expectation(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor | None:
+        return z
+
     @property
     def _dropped(self) -> int:
         """Channels that are set to zero for each image."""

@@ -49,3 +49,6 @@ class Dropout(Defense):
     def visible(self, received: torch.Tensor) -> torch.Tensor | None:
         # A zero is either masked or a true zero of the edge; nobody can tell which, so only non-zeros are evidence.
         return received != 0 if self.params.rate > 0 else None
+
+    def expectation(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor | None:
+        return z / (1 - self.params.rate) if self.params.rescale else z

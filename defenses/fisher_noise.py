@@ -58,5 +58,8 @@ class FisherNoise(Defense):
         size = squared_jacobian(network.edge, network.images())
         self.sigma.fill_(math.sqrt(self.params.error * size / self.pixels))
 
+    def expectation(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor | None:
+        return z
+
     def protect(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         return z + self.sigma * torch.empty_like(z).normal_(generator=generator)

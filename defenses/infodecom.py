@@ -135,6 +135,9 @@ class InfoDecom(Defense):
             return None
         return self.params.weight * information_bound(z, self.sigma)
 
+    def expectation(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor | None:
+        return z
+
     def protect(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         if self.params.error == 0:
             return z

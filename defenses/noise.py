@@ -62,6 +62,9 @@ class Noise(Defense):
         if self.scale is not None:
             self.scale.calibrate(features)
 
+    def expectation(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor | None:
+        return z
+
     def protect(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         scale = self.scale(z) if self.scale is not None else 1.0
         if self.params.sigma == 0:

@@ -88,15 +88,32 @@ class Shredder(Defense):
             chosen = self._fresh(chosen, which, generator)
         return z + self.scale(z) * chosen
 
-    def _fresh(self, chosen: torch.Tensor, which: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Returns Laplace noise with the location and scale of each chosen tensor, in the order of its elements."""
+    def expectation(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor | None:
+        return z
+
+    def patterns(self) -> torch.Tensor | None:
+        # Thousands of sorted draws hardly differ from the distribution's quantiles: fresh noise is one of few known tensors.
+        pattern = self.noise.detach()
+        if self.params.sample:
+            location, spread, ranks = self._law()
+            count = ranks.shape[1]
+            middle = (torch.arange(count, device=pattern.device) + 0.5) / count - 0.5
+            quantiles = location + spread * _laplace(middle) * math.sqrt(2)
+            pattern = torch.zeros_like(quantiles).scatter(1, ranks, quantiles).reshape(pattern.shape)
+        return self.scale(pattern) * pattern
+
+    def _law(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Returns location and scale of each tensor's Laplace law, (T, 1) each, and the order of its elements, (T, D)."""
         rows = self.noise.flatten(1)
         location = rows.median(1, keepdim=True).values
-        spread = (rows - location).abs().mean(1, keepdim=True)
+        return location, (rows - location).abs().mean(1, keepdim=True), rows.argsort(1)
+
+    def _fresh(self, chosen: torch.Tensor, which: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Returns Laplace noise with the location and scale of each chosen tensor, in the order of its elements."""
+        location, spread, ranks = self._law()
         uniform = torch.empty_like(chosen.flatten(1)).uniform_(generator=generator) - 0.5
         drawn = location[which] + spread[which] * _laplace(uniform.clamp(-0.5 + 1e-7, 0.5 - 1e-7)) * math.sqrt(2)
-        places = rows.argsort(1)[which]
-        return torch.zeros_like(drawn).scatter(1, places, drawn.sort(1).values).reshape(chosen.shape)
+        return torch.zeros_like(drawn).scatter(1, ranks[which], drawn.sort(1).values).reshape(chosen.shape)
 
 
 def _laplace(uniform: torch.Tensor) -> torch.Tensor:

@@ -61,6 +61,17 @@ class TopK(Defense):
         # A zero was small, or is a true zero of the edge: only non-zeros carry a value.
         return received != 0 if self.params.keep < 1 else None
 
+    def expectation(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor | None:
+        return z
+
+    def ceiling(self, received: torch.Tensor) -> torch.Tensor | None:
+        size = received.flatten(1).abs()
+        sent = size > 0
+        least = size.masked_fill(~sent, float("inf")).amin(1)
+        # Fewer than may be kept: what is left out was zero.
+        least = torch.where(sent.sum(1) < self._count(size.shape[1]), 0.0, least)
+        return least.reshape(-1, *[1] * (received.ndim - 1))
+
     def wire_bits(self, feature_shape: tuple[int, ...]) -> int:
         size = math.prod(feature_shape)
         return min(32 * size, self._count(size) * (32 + math.ceil(math.log2(size))))

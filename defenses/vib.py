@@ -85,6 +85,9 @@ class Vib(Defense):
             return None
         return self.params.beta * divergence(z, sent[1] if sent and sent[0] is z else self.log_variance(z))
 
+    def expectation(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor | None:
+        return z
+
     def protect(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         unit = torch.empty_like(z).normal_(generator=generator)
         log_variance = self.log_variance(z)

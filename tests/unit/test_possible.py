@@ -16,6 +16,7 @@ from splitaudit.config import load_suite
 from splitaudit.data.base import DataContext
 from splitaudit.defense import Defense
 from splitaudit.defenses import dpsgd_groupnorm
+from splitaudit.errors import Unsupported
 from splitaudit.models.cnn4 import CNN4
 from splitaudit.options import Options
 from splitaudit.plan import Plan
@@ -200,3 +201,21 @@ def test_a_suite_with_rows_that_cannot_be_runs_the_others_and_ends_well(
         "bottleneck+vib": {"skipped"},
         "pca+downsample": {"skipped"},
     }
+
+
+class SmallOnly(CNN4):
+    """A backbone that takes no large images."""
+
+    def blocks(self, image_shape: tuple[int, int, int], classes: int) -> OrderedDict[str, nn.Module]:
+        if image_shape[1] > 100:
+            raise Unsupported("small images only")
+        return super().blocks(image_shape, classes)
+
+
+def test_a_backbone_of_one_size_is_planned_with_defenses_that_ask_for_its_shapes(
+    skips: Any,
+) -> None:
+    """They look at its shapes at a size of their own; at the real one everything fits."""
+    BACKBONES.register("local/small")(SmallOnly)
+    backbone = {"name": "local/small", "cut": "block2", "params": {"width": 4}}
+    assert skips("downsample", "bottleneck", backbone=backbone) == {}
