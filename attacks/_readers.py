@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from splitaudit.nn.scale import Standardised
+from splitaudit.rising import still_rising
 
 from ._cycle import one_cycle
 
@@ -91,6 +92,7 @@ class Read:
         accuracy: on the held-out inputs, with those weights.
         curve: (epoch, cross-entropy on the held-out inputs).
         steps: how many steps were taken.
+        converged: whether the accuracy on the held-out inputs no longer rose, by the rule of the targets' own training.
     """
 
     state: dict[str, torch.Tensor]
@@ -98,6 +100,7 @@ class Read:
     accuracy: float
     curve: list[tuple[int, float]]
     steps: int
+    converged: bool
 
 
 def train_reader(
@@ -120,7 +123,7 @@ def train_reader(
     """
     optimizer, rate = one_cycle(reader.parameters(), schedule.lr, count, schedule.batch, schedule.epochs)
     best, right, kept = float("inf"), 0.0, reader.state_dict()
-    curve, steps = [], 0
+    curve, accuracies, steps = [], [], 0
     for epoch in range(1, schedule.epochs + 1):
         reader.train()
         for index in torch.randperm(count, generator=order).to(held_out[0].device).split(schedule.batch):
@@ -135,12 +138,13 @@ def train_reader(
         scores = scores_of(reader, held_out[0])
         loss = float(F.cross_entropy(scores, held_out[1]))
         curve.append((epoch, loss))
+        accuracies.append(float((scores.argmax(1) == held_out[1]).float().mean()))
         if loss < best:
-            best, right = loss, float((scores.argmax(1) == held_out[1]).float().mean())
+            best, right = loss, accuracies[-1]
             kept = {k: v.clone() for k, v in reader.state_dict().items()}
     if not math.isfinite(best):
         raise FloatingPointError("the cross-entropy on aux_val is not finite in any epoch")
-    return Read(kept, best, right, curve, steps)
+    return Read(kept, best, right, curve, steps, not still_rising(accuracies, len(held_out[1])))
 
 
 def scores_of(reader: Reader, inputs: torch.Tensor) -> torch.Tensor:

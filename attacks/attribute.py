@@ -52,7 +52,7 @@ class Attribute(LabelAttack):
     """
 
     Params = AttributeParams
-    version = 1
+    version = 2
     source = "Song and Shmatikov, ICLR 2020"
     requires = AdversaryKnowledge(edge="query", aux="same", labels=True)
     uses_draws = True
@@ -78,7 +78,12 @@ class Attribute(LabelAttack):
         )
         for epoch, loss in read.curve:
             view.log("aux_val_cross_entropy", epoch, loss)
-        view.note(steps=read.steps, aux_val_accuracy=read.accuracy, aux_val_cross_entropy=read.loss)
+        view.note(
+            steps=read.steps,
+            aux_val_accuracy=read.accuracy,
+            aux_val_cross_entropy=read.loss,
+            converged=read.converged,
+        )
         return read.state
 
     def infer(self, view: View, fitted: dict[str, torch.Tensor]) -> torch.Tensor:

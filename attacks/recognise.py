@@ -73,7 +73,7 @@ class Recognise(LabelAttack):
     """
 
     Params = RecogniseParams
-    version = 1
+    version = 2
     source = "Zhang et al., CVPR 2020 (attack accuracy)"
     requires = AdversaryKnowledge(edge="query", aux="same", labels=True)
     uses_draws = True
@@ -129,7 +129,12 @@ class Recognise(LabelAttack):
         )
         for epoch, loss in read.curve:
             view.log("aux_val_cross_entropy", epoch, loss)
-        view.note(steps=read.steps, aux_val_accuracy=read.accuracy, aux_val_cross_entropy=read.loss)
+        view.note(
+            steps=read.steps,
+            aux_val_accuracy=read.accuracy,
+            aux_val_cross_entropy=read.loss,
+            converged=read.converged,
+        )
         return read.state
 
     def infer(self, view: View, fitted: dict[str, torch.Tensor]) -> torch.Tensor:

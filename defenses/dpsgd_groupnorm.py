@@ -44,13 +44,13 @@ class DpSgdGroupNorm(Defense):
     learning rate take it from there. Features are sent as they are.
 
     **What it protects**: the images that the network is trained on. Whoever sees the weights, of edge and cloud, can tell
-    whether an image was among them at most by a factor e^ε (but for a probability of δ). ε is opacus' RDP accountant's
-    figure for q = batch/images and epochs·⌈images/batch⌉ steps; it is stored with the training's history (``notes``)
-    and in :attr:`epsilon`. The accountant assumes that each image is drawn with probability q in each step (Poisson
-    sampling); the batches of the shared loop are shuffled, each image is used once an epoch. Papers often report
-    the figure all the same. ``epsilon_shuffled``, stored beside it, needs no such assumption: it counts one release of
-    Gaussian noise an epoch for each image, and is the larger of the two unless there is hardly any noise. It is what the
-    tables call ``privacy_epsilon``; in a composition with a part that takes statistics of client_train they have none.
+    an image among them from any other image in its place at most by a factor e^ε (but for a probability of δ):
+    ``epsilon_shuffled``, which the tables call ``privacy_epsilon``. The batches of the shared loop are shuffled and each image
+    is used once an epoch, so that another image in its place moves the sum of one batch an epoch by up to 2C: opacus' RDP
+    accountant is asked for that many releases of Gaussian noise of multiplier ``noise``/2. Beside it, in ``notes`` and
+    :attr:`epsilon`, stands the figure that papers report: for q = batch/images and epochs·⌈images/batch⌉ steps, of whether
+    the image was there at all, if each image were drawn with probability q in each step (Poisson sampling). That is not what
+    the shared loop does. In a composition with a part that takes statistics of client_train there is no ε.
 
     **What it does not protect**: the private images at inference. Nothing is added to the wire, and features of an
     image that the network has never seen tell of it whatever the weights are. It is in this suite because the two
@@ -71,7 +71,7 @@ class DpSgdGroupNorm(Defense):
     """
 
     Params = DpSgdGroupNormParams
-    version = 1
+    version = 2
     source = (
         "Abadi et al., CCS 2016; opacus 1.6 (Yousefpour et al., arXiv 2109.12298); group norm, Wu and He, ECCV 2018"
     )
@@ -98,11 +98,11 @@ class DpSgdGroupNorm(Defense):
                 about="training image",
                 epsilon=float(stored["epsilon_shuffled"]),
                 delta=float(stored["delta"]),
-                protects="one training image (DP-SGD, shuffled batches)",
+                protects="one training image, from any other in its place (DP-SGD, shuffled batches)",
                 leaves_out="the images that the network is used on (it adds nothing to the features that are sent); the "
                 "normalisation's constants and the choice of an epoch; against who knows the suite's seed, and so the noise",
-                accountant=f"{stored['accountant']}, one release an epoch for each image; if each batch were drawn by chance, "
-                f"as papers assume, ε = {stored['epsilon']:.4g}",
+                accountant=f"{stored['accountant']}, one release an epoch for each image; of whether an image was there at "
+                f"all, if each batch were drawn by chance, as papers assume, ε = {stored['epsilon']:.4g}",
             ),
         )
 
@@ -124,7 +124,8 @@ class DpSgdGroupNorm(Defense):
         self.spent.fill_(spent)
         course.notes["dpsgd"] = {
             "epsilon": spent,
-            "epsilon_shuffled": epsilon_of(self.params.noise, self.params.delta, 1, 1, course.epochs),
+            # Another image in the place of one moves a sum of clipped gradients by twice the clipping norm.
+            "epsilon_shuffled": epsilon_of(self.params.noise / 2, self.params.delta, 1, 1, course.epochs),
             "delta": self.params.delta,
             "accountant": "opacus RDP",
             "norm": "group",

@@ -46,3 +46,9 @@ def test_no_public_name_is_that_of_a_module_which_would_hide_it() -> None:
 
     modules = {p.stem for p in (ROOT / "bench").iterdir()} | {"attacks", "defenses", "metrics"}
     assert not modules & set(splitaudit.__all__)
+
+
+def test_no_text_holds_the_marks_of_an_unfinished_merge() -> None:
+    marks = tuple(side * 7 + " " for side in "<>")
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("results/**/*.md")]:
+        assert not [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith(marks)], path

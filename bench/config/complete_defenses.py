@@ -67,7 +67,7 @@ def _complete(spec: DefenseSpec, params: dict[str, Any], problems: list[str]) ->
                 f"defense '{spec.name}': {' and '.join(in_training)} shapes the training, and the rest ({when}) starts from "
                 f"the network that comes of it: write '{'+'.join(in_training + [n for n in parts if n not in in_training])}'."
             )
-    elif when != "train+infer" and in_training:
+    elif when != "train+infer" and in_training and not (list(parts) == ["none"] and when == "infer+cloud"):
         problems.append(
             f"defense '{spec.name}' with when: {when}: {' and '.join(in_training)} acts only in training, so on a network "
             "that is trained already it would equal 'none'. Leave out when."

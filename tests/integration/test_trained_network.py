@@ -101,13 +101,19 @@ def test_with_infer_and_cloud_the_cloud_alone_is_trained_on(
     tiny: dict[str, Any], images: Path, tmp_path: Path, undrawn: None
 ) -> None:
     noise = {"name": "noise", "params": {"sigma": 3.0}}
-    tiny["defenses"] = ["none", {**noise, "when": "infer"}, {**noise, "when": "infer+cloud"}]
+    again = {"name": "none", "when": "infer+cloud"}
+    tiny["defenses"] = ["none", {**noise, "when": "infer"}, {**noise, "when": "infer+cloud"}, again]
     tiny["attacks"] = ["prior", {"name": "rmle", "params": {"steps": 2, "gaussian": 0.03}}]
     assert run(tiny, out=tmp_path, options=serial(images)).exit_code == 0
     stored = tensors(tmp_path)
     assert not weights(stored["noise@infer+cloud"], "edge.")
     assert not weights(stored["noise@infer"], "cloud.")
     cloud, before = weights(stored["noise@infer+cloud"], "cloud."), weights(stored["none"], "cloud.")
+    longer = weights(stored["none@infer+cloud"], "cloud.")
+    assert not weights(stored["none@infer+cloud"], "edge.")
+    assert longer.keys() == before.keys()
+    assert not same(longer, before)
+    assert not same(longer, cloud)
     assert cloud.keys() == before.keys()
     assert not same(cloud, before)
     results = splitaudit.load_results(tmp_path)

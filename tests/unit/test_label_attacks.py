@@ -13,6 +13,7 @@ from PIL import Image
 
 from splitaudit.api import load_results, plan_suite, run
 from splitaudit.attack import LabelAttack
+from splitaudit.attacks._readers import Reader, Schedule, train_reader
 from splitaudit.attacks.attribute import Attribute
 from splitaudit.attacks.linear import Linear
 from splitaudit.attacks.recognise import Recognise
@@ -59,6 +60,19 @@ def test_a_linear_reader_reads_a_linear_attribute_and_a_network_what_is_not_line
 
 
 @pytest.mark.full
+@pytest.mark.parametrize(("epochs", "converged"), [(3, False), (20, True)])
+def test_a_reader_has_converged_when_it_gets_no_better(epochs: int, converged: bool) -> None:
+    """Of two inputs that are easily told apart; three epochs cannot tell."""
+    draws = torch.Generator().manual_seed(0)
+    values = torch.arange(64) % 2
+    inputs = 0.1 * torch.randn(64, 8, generator=draws) + values[:, None]
+    torch.manual_seed(0)
+    read = train_reader(
+        Reader((8,), 2, 8), lambda i: (inputs[i], values[i]), 64, (inputs, values), Schedule(epochs, 16, 1e-2), draws
+    )
+    assert read.converged is converged
+
+
 def test_what_is_recognised_in_a_reconstruction_is_lost_where_the_reconstruction_is() -> None:
     """The classifier sees the picture and nothing else: where the inner attack is blind, so is it."""
     sizes = Sizes(private=64, aux_train=256, aux_val=64)
