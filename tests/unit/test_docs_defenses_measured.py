@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +105,20 @@ def test_verdicts_on_claims_are_those_of_the_reference_run(row: str) -> None:
 @pytest.mark.parametrize("row", at_equal_accuracy().values(), ids=at_equal_accuracy())
 def test_leakage_at_equal_accuracy_is_that_of_the_reference_run(row: str) -> None:
     assert row in PAGE
+
+
+def stronger_since() -> dict[str, str]:
+    """Returns attack and version to its row in the page's table of what today's white-box attacks change."""
+    rows = pd.read_csv(REFERENCE / "expectation.csv").set_index(["attack", "version", "defense"])["leakage"]
+    head = next(line for line in PAGE.splitlines() if line.startswith("| white-box | `none` |"))
+    shown = re.findall("`([^`]+)`", head)
+    return {
+        f"`{attack}` {version}": " | ".join(f"{rows.loc[(attack, version, d)]:.3f}" for d in shown)
+        for attack, version in (("refine", 3), ("refine", 4), ("rmle", 7), ("rmle", 8))
+    }
+
+
+@pytest.mark.parametrize(("start", "figures"), stronger_since().items(), ids=stronger_since())
+def test_what_todays_attacks_change_is_that_of_the_reference_run(start: str, figures: str) -> None:
+    (row,) = (line for line in PAGE.splitlines() if line.startswith(f"| {start}"))
+    assert row.replace("*", "").endswith(f"| {figures} |")
