@@ -126,9 +126,9 @@ class Shadow(Attack):
     round than the edge does, and the pictures that come of it are worse than none. Several stand-ins are trained from different
     weights, each with its decoder, and the one is kept whose guesses have, by the stand-in, the features that are nearest to
     those received (``unexplained``, see :func:`splitaudit.attacks._explained.unexplained`). That sorts out a stand-in that is
-    turned over as far as contrasts of images are lopsided: where an image is as likely as its negative, the circle from features
-    to guess to features closes for both, and chance decides. Nor does it find the best of those that are not turned over; the
-    cloud's accuracy and the loss on ``aux_val`` tell neither.
+    turned over as far as contrasts of images are lopsided: where an image is as likely as its negative, the circle from
+    features to guess to features closes for both, and chance decides. Nor does it find the best of those that are not turned
+    over; the cloud's accuracy and the loss on ``aux_val`` tell neither.
     How far the guesses are apart is recorded (``apart_by``).
 
     ``converged``: the decoder by the rule of :class:`splitaudit.attacks.decoder.Decoder`, and the cloud's accuracy on the
