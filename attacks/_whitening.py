@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from splitaudit.nn.eigen import eigh
 from splitaudit.nn.scale import channel_axes
 from splitaudit.view import View
 
@@ -81,7 +82,7 @@ def whitening(view: View, images: torch.Tensor, role: str, adaptive: bool = True
     covariance, noise = _covariance(centred), _covariance(difference)
     if not _varies(covariance.diagonal(), rows):
         return _diagonal(covariance.diagonal(), noise.diagonal(), rows)
-    values, vectors = torch.linalg.eigh(noise + MODEL**2 * covariance)
+    values, vectors = eigh(noise + MODEL**2 * covariance)
     values = torch.maximum(values, _floor(values))
     matrix = vectors @ (vectors / values.sqrt()).T
     size = (matrix @ covariance @ matrix).diagonal().mean()

@@ -35,7 +35,7 @@ class UnsplitParams(Params):
     )
     edge_lr: float = Field(1e-3, gt=0, description="learning rate of the clone (Adam with AMSGrad)")
     tv: float = Field(0.1, ge=0, description="weight of the total variation of the images")
-    draws: int = Field(4, ge=1, description="draws of a random defense averaged at each step")
+    draws: int = Field(4, ge=1, description="draws averaged at each step, of a defense that is random on average too")
 
 
 class Unsplit(Attack):
@@ -44,8 +44,8 @@ class Unsplit(Attack):
     Minimised is the mean squared error of the features, over the mean square of the received ones, plus total variation. The
     variable is the image's standardised cosine coefficients about mid-grey (a 1/f² spectrum, which needs no auxiliary
     images). The clone is shared by the images that are attacked together, starts from weights of the attacker's own and is
-    trained through the public defense with fresh draws. Of a visible mask, elements count that the received features show,
-    each averaged over the draws that show it.
+    trained through the public defense: what that says it sends on average, else fresh draws. Of a visible mask, elements
+    count that the received features show.
 
     It knows the least of all attacks: neither weights nor queries nor images. Where nothing ties the clone to the edge, its
     images need not look like the private ones; that it does not beat the prior is a result. Nor does a loss that has come to
@@ -56,7 +56,7 @@ class Unsplit(Attack):
     """
 
     Params = UnsplitParams
-    version = 2
+    version = 3
     source = "UnSplit, Erdoğan et al., WPES 2022"
     requires = AdversaryKnowledge()
     uses = AdversaryKnowledge()
@@ -95,7 +95,10 @@ class Unsplit(Attack):
 
         def loss() -> torch.Tensor:
             x = prior(w)
-            sent = expected_wire(clone.protect, seen, clone.clean(x), draws, count)
+            clean = clone.clean(x)
+            sent = clone.defense.expectation(clean, draws)
+            if sent is None:
+                sent = expected_wire(clone.protect, seen, clean, draws, count)
             error = ((sent - z).square() * shown).flatten(1).sum(1) / shown.flatten(1).sum(1).clamp_min(1)
             outside = (x - x.clamp(0, 1)).square().flatten(1).mean(1)
             return (error / size.clamp_min(1e-30) + p.tv * total_variation(x) + outside).mean()

@@ -142,16 +142,17 @@ class ClipNoise(Defense):
         self.typical.calibrate(features)
 
     def protect(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        return self._clipped(z) + self.noise_scale * self._bound(z) * self._unit(z, generator)
+        bound = self._bound(z)  # once: in training each look at features moves it
+        return self._clipped(z, bound) + self.noise_scale * bound * self._unit(z, generator)
 
     def expectation(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor | None:
-        return self._clipped(z)
+        return self._clipped(z, self._bound(z))
 
     def _bound(self, z: torch.Tensor) -> torch.Tensor:
         return (self.params.clip * self.typical(z)).clamp_min(TINY)
 
-    def _clipped(self, z: torch.Tensor) -> torch.Tensor:
-        bound, norm = self._bound(z), self.typical.norm(z)
+    def _clipped(self, z: torch.Tensor, bound: torch.Tensor) -> torch.Tensor:
+        norm = self.typical.norm(z)
         return z * (bound / torch.maximum(norm, bound)).reshape(-1, *[1] * (z.ndim - 1))
 
     def _unit(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -9,6 +9,7 @@ from torch import nn
 
 from splitaudit.defense import Network
 from splitaudit.errors import Unsupported
+from splitaudit.nn.eigen import eigh
 from splitaudit.split import Split, device_of, evaluating, feature_shape
 
 from ._projection import Projection, ProjectionParams
@@ -81,7 +82,7 @@ class Nullspace(Projection):
             gram = sum(
                 _gram(layer, self.shape, z) for layer in first_layers(network.cloud, z[:2].reshape(2, *self.shape))
             )
-            values, vectors = torch.linalg.eigh(gram)
+            values, vectors = eigh(gram)
             centred = z - z.mean(0)
             energy = values.clamp_min(0) * (centred @ vectors).square().mean(0)
             kept = energy.argsort(descending=True)[: self.count(self.shape)]

@@ -16,6 +16,7 @@ from scipy.stats import chi2
 from torch import nn
 
 from splitaudit.data._photographs import read
+from splitaudit.nn.eigen import eigh
 from splitaudit.nn.image_prior import GaussianPrior
 from splitaudit.seeds import seeded_globally
 
@@ -136,7 +137,7 @@ def discrete(features: torch.Tensor, sigma: float, draws: int = 16_384) -> float
     g = torch.Generator().manual_seed(5)
     c = (features - features.mean(0)).double() / sigma
     # Noise outside the span of the images is the same for all: only its part along them counts.
-    values, vectors = torch.linalg.eigh(c.T @ c)
+    values, vectors = eigh(c.T @ c)
     c = c @ vectors[:, values > 1e-9 * values[-1]]
     total = 0.0
     for _ in range(draws // 2048):

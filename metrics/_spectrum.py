@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from splitaudit.nn.eigen import eigh
+
 
 @dataclass(frozen=True)
 class Spectrum:
@@ -77,11 +79,11 @@ def spectrum(
     """
     n, d = train.shape
     if d <= n:
-        values, vectors = _eigh(train.T @ train)
+        values, vectors = eigh(train.T @ train)
         vectors = vectors.flip(1)[:, :most]
     else:
         gram = train @ train.T if gram is None else gram
-        values, turn = _eigh(gram) if most is None or n <= 2 * most else _leading(gram, most)
+        values, turn = eigh(gram) if most is None or n <= 2 * most else _leading(gram, most)
         kept = values > 1e-6 * values[-1].clamp(min=1e-30)
         vectors = train.T @ (turn[:, kept] / values[kept].sqrt()).flip(1)[:, :most]
         vectors = _orthonormal(vectors)
@@ -111,24 +113,6 @@ def _orthonormal(vectors: torch.Tensor) -> torch.Tensor:
     return torch.linalg.qr(vectors).Q
 
 
-def _eigh(product: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns eigenvalues, rising, and vectors.
-
-    Many equal values (elements that a fixed mask sets to 0) can keep the solver from converging: then in double precision,
-    then with values that are set apart by a millionth of the greatest.
-    """
-    try:
-        values, vectors = torch.linalg.eigh(product)
-    except torch.linalg.LinAlgError:
-        whole = product.double()
-        try:
-            values, vectors = torch.linalg.eigh(whole)
-        except torch.linalg.LinAlgError:
-            apart = 1e-6 * float(whole.diagonal().max()) * torch.linspace(0, 1, len(whole)).to(whole)
-            values, vectors = torch.linalg.eigh(whole + apart.diag())
-    return values.to(product), vectors.to(product)
-
-
 def _leading(gram: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns about the greatest eigenvalues of a product, rising, and their vectors, by subspace iteration.
 
@@ -138,7 +122,7 @@ def _leading(gram: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor]
     basis = torch.randn((len(gram), most + 32), generator=draws, device=gram.device)
     for _ in range(3):
         basis = torch.linalg.qr(gram @ basis).Q
-    values, turn = _eigh(basis.T @ (gram @ basis))
+    values, turn = eigh(basis.T @ (gram @ basis))
     return values[-most:], (basis @ turn)[:, -most:]
 
 

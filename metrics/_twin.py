@@ -11,6 +11,7 @@ from splitaudit.metrics._bounds import Reading
 from splitaudit.metrics._channel import Wire
 from splitaudit.metrics._mine import estimate
 from splitaudit.metrics._tables import Tables
+from splitaudit.nn.eigen import eigh
 from splitaudit.seeds import generator
 
 READABLE = 0.6
@@ -63,7 +64,7 @@ def twin_of(tables: Tables, sigma: float, weights: torch.Tensor, seed: int, *, s
             covariance = covariance / noise**2
         draws = generator("measure twin", seed, unit.device)
         if d <= SMALL and d < n:
-            values, vectors = torch.linalg.eigh(covariance)
+            values, vectors = eigh(covariance)
             root = (vectors * values.clamp(min=0).sqrt()).T.float()
         else:
             root = unit / n**0.5

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from .eigen import eigh
+
 ENOUGH = 20
 """Images for each number of an image from which on a full covariance is fitted."""
 
@@ -52,7 +54,7 @@ class GaussianPrior(nn.Module):
         self.mean.copy_(images.mean(0, keepdim=True))
         centred = images - self.mean
         covariance = torch.einsum("nchw,ndhw->cd", centred, centred)
-        self.colours.copy_(torch.linalg.eigh(covariance)[1])
+        self.colours.copy_(eigh(covariance)[1])
         variance = self.analyse(centred).square().mean(0, keepdim=True)
         self.scale.copy_((variance + self.floor).sqrt())
 
@@ -95,7 +97,7 @@ class FullGaussianPrior(GaussianPrior):
     def fit(self, images: torch.Tensor) -> None:
         self.mean.copy_(images.mean(0, keepdim=True))
         flat = (images - self.mean).flatten(1).double()
-        values, vectors = torch.linalg.eigh(flat.T @ flat / len(flat))
+        values, vectors = eigh(flat.T @ flat / len(flat))
         self.vectors.copy_(vectors.float())
         self.scale.copy_((values.clamp_min(0).float() + self.floor).sqrt().reshape(self.scale.shape))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from .eigen import eigh
+
 
 def principal_components(rows: torch.Tensor, count: int) -> torch.Tensor:
     """Returns the leading principal directions of rows about their mean, as orthonormal columns.
@@ -21,7 +23,7 @@ def principal_components(rows: torch.Tensor, count: int) -> torch.Tensor:
     centred = rows.double() - rows.double().mean(0)
     n, d = centred.shape
     wide = d > n
-    values, vectors = torch.linalg.eigh(centred @ centred.T if wide else centred.T @ centred)
+    values, vectors = eigh(centred @ centred.T if wide else centred.T @ centred)
     values, vectors = values.flip(0), vectors.flip(1)
     rank = int((values > 1e-10 * values[0].clamp_min(1e-300)).sum())
     if count > rank:

@@ -98,6 +98,9 @@ class Holes(ToyDefense):
     def visible(self, received: torch.Tensor) -> torch.Tensor | None:
         return received != -1
 
+    def expectation(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor | None:
+        return F.avg_pool2d(z, 2)
+
 
 class Signal(ToyMetric):
     """Computes −10 log₁₀ of the mean squared error; infinity for a perfect copy."""

@@ -168,6 +168,7 @@ class Sent:
     def __init__(self, z: torch.Tensor, noise: torch.Tensor, masked: bool = False) -> None:
         self.z, self.noise, self.masked = z, noise, masked
         self.knowledge = NO_AUX
+        self.patterns = None
 
     def edge(self, x: torch.Tensor) -> torch.Tensor:
         return self.z[: len(x)]

@@ -12,8 +12,8 @@ from splitaudit.attacks import _near, rmle
 from splitaudit.attacks._inversion import AT_ONCE, HELD, Budget, batches, budgets, descend
 from splitaudit.attacks.refine import Refine
 from splitaudit.attacks.rmle import Rmle
-from splitaudit.defenses.noise import Noise, NoiseParams
 from splitaudit.testing import attacked, control_target
+from splitaudit.testing.attack_draws import RecordedNoise
 from splitaudit.testing.attacking import Sizes
 
 
@@ -71,9 +71,8 @@ def test_the_choice_is_the_best_on_own_images_and_is_kept_for_the_private_ones(
 @pytest.mark.parametrize("attack", [Rmle, Refine])
 def test_under_a_random_defense_the_choice_is_small_steps_of_adam(attack: type[Attack]) -> None:
     params = {**attack.cheap(), "steps": 20, "optimiser": "auto"}
-    noisy = attacked(
-        attack, control_target("orthogonal", Noise(NoiseParams(sigma=0.5))), params=params, sizes=Sizes(private=2)
-    )
+    # Of a defense that does not say what it sends on average, so that the loss is random.
+    noisy = attacked(attack, control_target("orthogonal", RecordedNoise(0.5)), params=params, sizes=Sizes(private=2))
     assert {v.notes["optimiser"] for v in noisy.views if "optimiser" in v.notes} == {"adam 0.2"}
 
 

@@ -72,7 +72,7 @@ def test_dpsgd_promises_the_figure_of_shuffled_batches_for_training_images_alone
     """The smaller one assumes batches that are drawn by chance, which those of the shared loop are not."""
     (found,) = promised_by(("dpsgd_groupnorm", {}), releases=16)
     assert (found.about, found.epsilon, found.delta) == ("training image", 9.5, 1e-4)
-    assert found.protects == "one training image (DP-SGD, shuffled batches)"
+    assert found.protects == "one training image, from any other in its place (DP-SGD, shuffled batches)"
     assert "images that the network is used on" in found.leaves_out
     assert "ε = 1.25" in found.accountant
 
@@ -164,7 +164,9 @@ def test_the_tables_have_the_budget_of_each_defense_and_nothing_for_others() -> 
         sent, training, none = row(frame, "clip"), row(frame, "dp"), row(frame, "none")
         assert (sent["privacy_epsilon"], sent["privacy_delta"]) == (8.0, 1e-5)
         assert (training["privacy_epsilon"], training["privacy_delta"]) == (9.5, 1e-4)
-        assert training["privacy_protects"] == "one training image (DP-SGD, shuffled batches)"
+        assert (
+            training["privacy_protects"] == "one training image, from any other in its place (DP-SGD, shuffled batches)"
+        )
         assert math.isnan(none["privacy_epsilon"])
         assert none["privacy_protects"] == ""
 
@@ -231,7 +233,8 @@ def test_the_texts_name_budget_what_is_protected_and_what_is_not() -> None:
     _, summary, *_ = tables({"clip": [clip(8.0)], "dp": [DPSGD]}, {"dp": NOTES})
     for text in (markdown(summary), latex(summary)):
         assert "clip (query): ε = 8, δ = 1e-05, one image sent once (local DP). Not protected: " in text
-        assert "dp (query): ε = 9.5, δ = 0.0001, one training image (DP-SGD, shuffled batches). Not protected: " in text
+        said = "one training image, from any other in its place (DP-SGD, shuffled batches)"
+        assert f"dp (query): ε = 9.5, δ = 0.0001, {said}. Not protected: " in text
         assert "the images that the network is used on (it adds nothing to the features that are sent)" in text
     console = Console(width=300, record=True, file=None, force_terminal=False)
     with console.capture() as shown:

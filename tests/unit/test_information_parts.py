@@ -426,16 +426,22 @@ def test_leading_directions_alone_loosen_the_upper_bound_by_little() -> None:
     assert upper(leading, 0.0).limit < 1.05 * upper(whole, 0.0).limit
 
 
+@pytest.mark.parametrize("silent", [False, True])
 @pytest.mark.parametrize("failures", [1, 2])
 def test_a_spectrum_is_found_where_the_solver_does_not_converge_at_first(
-    monkeypatch: pytest.MonkeyPatch, failures: int
+    monkeypatch: pytest.MonkeyPatch, failures: int, silent: bool
 ) -> None:
-    """A fixed mask of dropout made it fail in both precisions on one target, which then had no information at all."""
+    """A fixed mask of dropout made it fail in both precisions on one target, which then had no information at all.
+
+    On some processors it says so by numbers that are none, and every bound that followed was none.
+    """
     solve, calls = torch.linalg.eigh, []
 
     def reluctant(product: torch.Tensor) -> Any:
         calls.append(product.dtype)
         if len(calls) <= failures:
+            if silent:
+                return product[0] * float("nan"), product * float("nan")
             raise torch.linalg.LinAlgError("too many repeated eigenvalues")
         return solve(product)
 
