@@ -87,6 +87,7 @@ def test_more_patterns_than_numbers_can_tell_apart_leave_their_mean() -> None:
     assert torch.allclose(without_patterns(z, patterns, 4), z - patterns.mean(0))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("defense", "random"),
     [
