@@ -218,10 +218,8 @@ class View:
         """Applies the public defense to features of the attacker's own, with gradient (N, ...).
 
         A part of the defense whose own gradient says nothing of what it does, as of rounding, passes a straight line's
-        (:class:`splitaudit.straight.StraightThrough`). What a defense has learned is on the device: who uses it needs queries
-        or the edge.
+        (:class:`splitaudit.straight.StraightThrough`).
         """
-        self._grant("the trained defense", self.knowledge.edge in ("query", "weights"))
         return self._model.protect(z, draws)
 
     def visible(self, z: torch.Tensor) -> torch.Tensor | None:
@@ -233,7 +231,6 @@ class View:
 
         See :meth:`splitaudit.defense.Defense.expectation`.
         """
-        self._grant("the trained defense", self.knowledge.edge in ("query", "weights"))
         return self._model.defense.expectation(z, draws)
 
     def ceiling(self, z: torch.Tensor) -> torch.Tensor | None:

@@ -47,10 +47,10 @@ class DeclaresNothing(ToyAttack):
 
 @breaks("check_uses_only_the_public_view", "the attack uses view._model (line ", "declare the access in `requires`")
 class StepsInside(ToyAttack):
-    """Takes the edge's weights from where no knowledge is asked for."""
+    """Takes the edge from where no knowledge is asked for."""
 
-    requires = AdversaryKnowledge(edge="query")
-    uses = AdversaryKnowledge(edge="query", aux="same")
+    requires = AdversaryKnowledge()
+    uses = AdversaryKnowledge(aux="same")
 
     def reconstruct(self, view: View, fitted: Fitted) -> torch.Tensor:
         return transposed(view, view._model.edge)
