@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import torch
 
+ENOUGH = 16
+"""Least count of numbers for each pattern: with them goes one direction of all that features may say."""
+
 
 def without_patterns(residual: torch.Tensor, patterns: torch.Tensor, draws: int) -> torch.Tensor:
     """Returns what is left of received features once the expected ones and the pattern that was added are taken off.
@@ -29,7 +32,3 @@ def without_patterns(residual: torch.Tensor, patterns: torch.Tensor, draws: int)
     with torch.no_grad():
         basis = torch.linalg.qr(known.T).Q
     return (rows - (rows @ basis) @ basis.T).reshape(residual.shape)
-
-
-ENOUGH = 16
-"""Least count of numbers for each pattern: with them goes one direction of all that features may say."""

@@ -41,7 +41,8 @@ class Shredder(Defense):
     that ``start`` says more of the strength than λ does. s_c is the standard deviation of channel c of the clean features on
     ``client_train``. At inference a tensor is drawn, a Laplace distribution of its location and scale gives as many fresh
     values as it has elements, and they are put into the order of its elements, so that the large ones lie where the
-    network bears them (``sample``).
+    network bears them (``sample``). Thousands of sorted values hardly vary, so what is sent is next to one of T tensors that
+    whoever has the edge knows (``patterns``): most of the noise can be taken off.
 
     Source: Mireshghallah et al. 2020 (Shredder): the loss CE − λ·Σ|n| on frozen weights, the collection, the sampling in
     the order of the elements. Departures: log of the mean instead of the sum, so that λ does not depend on the size of the

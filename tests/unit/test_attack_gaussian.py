@@ -77,7 +77,7 @@ def test_attacks_come_near_the_wiener_filter_on_edges_that_pass_some_directions_
 
 
 FOUR_AND_SIXTEEN = 0.08
-"""What 100 steps of ``rmle`` with its 4 draws each lack with 16 received ones, at most: measured 5 to 6 %.
+"""What 100 steps of ``rmle`` with its 4 draws each lack with 16 received ones, at most: 5 to 6 % in version 7.
 
 With one received draw it is 0.1 %. The noise of a mean of 4 draws is twice that of what is received; the running mean of
 iterates does not take all of it out, and more steps do not help (400: the same)."""
