@@ -121,8 +121,15 @@ def test_fault_the_truth_returned_as_the_guess_is_found_by_the_same_figure(image
 @pytest.mark.full
 @pytest.mark.parametrize("name", STRONG)
 def test_fault_losses_pooled_over_a_batch(name: str, images: Part) -> None:
-    """SiftFunnel's white-box attack stops and chooses by the mean over its batch, so easy images end the hard ones."""
-    torch.testing.assert_close(guess_of(name, images)[:2], guess_of(name, images.first(2)), atol=2e-3, rtol=0)
+    """SiftFunnel's white-box attack stops and chooses by the mean over its batch, so easy images end the hard ones.
+
+    In other company an image's guess stays the same to the last bit. Alone it is not: a batch of another size is rounded
+    otherwise, which a descent grows until it has converged (0.005 in a pixel was seen), as much as pooling would change it.
+    """
+    others = Part(torch.cat([images.images[:2], toy_part(6, seed=99).images[2:]]), images.labels)
+    guess = guess_of(name, images)[:2]
+    torch.testing.assert_close(guess_of(name, others)[:2], guess, atol=0, rtol=0)
+    assert float((guess_of(name, images.first(2)) - guess).square().mean()) < 1e-4
 
 
 @pytest.mark.full
