@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from splitaudit.nn.scale import Standardised
-from splitaudit.rising import still_rising
 
 from ._cycle import one_cycle
+from ._decoding import BRANCH, LEAST
+from ._doubling import judged
 
 Batch = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 """From indices to inputs (N, ...) and values of the attribute (N,)."""
@@ -92,7 +95,9 @@ class Read:
         accuracy: on the held-out inputs, with those weights.
         curve: (epoch, cross-entropy on the held-out inputs).
         steps: how many steps were taken.
-        converged: whether the accuracy on the held-out inputs no longer rose, by the rule of the targets' own training.
+        half: the least cross-entropy of a training with half the budget, its rate too fallen to zero; None with too few
+            epochs.
+        constant: the cross-entropy of the best constant guess on the held-out inputs.
     """
 
     state: dict[str, torch.Tensor]
@@ -100,7 +105,18 @@ class Read:
     accuracy: float
     curve: list[tuple[int, float]]
     steps: int
-    converged: bool
+    half: float | None
+    constant: float
+
+    def judged(self) -> dict[str, Any]:
+        """Returns the notes ``gain_by_doubling`` and ``converged``; with too few epochs to tell it has not converged.
+
+        The weights kept are those of least cross-entropy, so that is what has to have stopped falling, not the accuracy: it
+        stays at chance while scores begin to tell values apart, and moves after the kept weights.
+        """
+        if self.half is None:
+            return {"converged": False}
+        return judged(1 - self.loss / max(self.half, 1e-30), self.half, self.constant)
 
 
 def train_reader(
@@ -113,6 +129,9 @@ def train_reader(
 ) -> Read:
     """Trains a reader by cross-entropy with AdamW and one cycle of the rate, and keeps its best weights.
 
+    Whether the budget was enough is judged against half of it, as of decoders (:func:`._decoding.train_inverse`): from the
+    weights at ``BRANCH`` of the epochs on, the rate falls to zero until half of all steps are done.
+
     Args:
         reader: in place.
         batch: draws inputs anew at each call.
@@ -123,8 +142,11 @@ def train_reader(
     """
     optimizer, rate = one_cycle(reader.parameters(), schedule.lr, count, schedule.batch, schedule.epochs)
     best, right, kept = float("inf"), 0.0, reader.state_dict()
-    curve, accuracies, steps = [], [], 0
-    for epoch in range(1, schedule.epochs + 1):
+    half, left = float("inf"), {}
+    curve, steps = [], 0
+    branch = max(1, int(BRANCH * schedule.epochs)) if schedule.epochs >= LEAST else 0
+
+    def run() -> Iterator[None]:
         reader.train()
         for index in torch.randperm(count, generator=order).to(held_out[0].device).split(schedule.batch):
             if len(index) == 1:  # batch statistics of one input are nothing
@@ -133,18 +155,43 @@ def train_reader(
             optimizer.zero_grad(set_to_none=True)
             F.cross_entropy(reader(z), y).backward()
             optimizer.step()
+            yield
+
+    for epoch in range(1, schedule.epochs + 1):
+        for _ in run():
             rate.step()
             steps += 1
-        scores = scores_of(reader, held_out[0])
-        loss = float(F.cross_entropy(scores, held_out[1]))
+        loss, accuracy = _judge(reader, held_out)
         curve.append((epoch, loss))
-        accuracies.append(float((scores.argmax(1) == held_out[1]).float().mean()))
         if loss < best:
-            best, right = loss, accuracies[-1]
+            best, right = loss, accuracy
             kept = {k: v.clone() for k, v in reader.state_dict().items()}
+        if epoch == branch and steps:
+            half, left = best, copy.deepcopy({"reader": reader.state_dict(), "optimizer": optimizer.state_dict()})
     if not math.isfinite(best):
         raise FloatingPointError("the cross-entropy on aux_val is not finite in any epoch")
-    return Read(kept, best, right, curve, steps, not still_rising(accuracies, len(held_out[1])))
+    shares = held_out[1].bincount() / len(held_out[1])
+    constant = float(-torch.xlogy(shares, shares).sum())
+    if not left:
+        return Read(kept, best, right, curve, steps, None, constant)
+    reader.load_state_dict(left["reader"])
+    optimizer.load_state_dict(left["optimizer"])
+    peak, done = optimizer.param_groups[0]["lr"], 0
+    budget = max(1, round((schedule.epochs / 2 - branch) * steps / schedule.epochs))
+    while done < budget:
+        for _ in run():
+            done += 1
+            optimizer.param_groups[0]["lr"] = peak * (1 - done / budget)
+            if done == budget:
+                break
+        half = min(half, _judge(reader, held_out)[0])  # a half keeps its best weights, too
+    return Read(kept, best, right, curve, steps, half, constant)
+
+
+def _judge(reader: Reader, held_out: tuple[torch.Tensor, torch.Tensor]) -> tuple[float, float]:
+    """Returns cross-entropy in nats and accuracy on held-out inputs."""
+    scores = scores_of(reader, held_out[0])
+    return float(F.cross_entropy(scores, held_out[1])), float((scores.argmax(1) == held_out[1]).float().mean())
 
 
 def scores_of(reader: Reader, inputs: torch.Tensor) -> torch.Tensor:

@@ -63,7 +63,8 @@ class Recognise(LabelAttack):
 
     The classifier has seen neither the target nor any of its features: what it recognises is in the picture, as it would
     be for a person. It is trained on mirrored images and on images of reduced resolution too, and its weights are the
-    best on ``aux_val``; one training for each inner attack serves all targets.
+    best on ``aux_val``; one training for each inner attack serves all targets. ``converged`` speaks of that training, as
+    in ``attribute``.
 
     ``attribute`` reads the features themselves and knows the defense, so it is the stronger reader as a rule; this one
     says whether a reconstruction that scores well still shows what matters.
@@ -73,7 +74,7 @@ class Recognise(LabelAttack):
     """
 
     Params = RecogniseParams
-    version = 2
+    version = 3
     source = "Zhang et al., CVPR 2020 (attack accuracy)"
     requires = AdversaryKnowledge(edge="query", aux="same", labels=True)
     uses_draws = True
@@ -133,7 +134,7 @@ class Recognise(LabelAttack):
             steps=read.steps,
             aux_val_accuracy=read.accuracy,
             aux_val_cross_entropy=read.loss,
-            converged=read.converged,
+            **read.judged(),
         )
         return read.state
 
@@ -153,7 +154,7 @@ class Recognise(LabelAttack):
         # The fit knows no target, so there are no features to ask about.
         inner = self.inner.work(n_private, 0, image_shape, feature_shape) if n_private else Work(0.0, 0.0)
         forward = 2 * macs(Reader(image_shape, 2, self.params.width), image_shape) / 1e9
-        return Work(edge_passes=inner.edge_passes, gflop=inner.gflop + 3 * forward * n_aux * self.params.epochs)
+        return Work(edge_passes=inner.edge_passes, gflop=inner.gflop + 3 * forward * n_aux * 1.1 * self.params.epochs)
 
     @classmethod
     def cheap(cls) -> dict[str, Any]:

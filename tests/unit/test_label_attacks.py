@@ -13,7 +13,7 @@ from PIL import Image
 
 from splitaudit.api import load_results, plan_suite, run
 from splitaudit.attack import LabelAttack
-from splitaudit.attacks._readers import Reader, Schedule, train_reader
+from splitaudit.attacks._readers import Read, Reader, Schedule, train_reader
 from splitaudit.attacks.attribute import Attribute
 from splitaudit.attacks.linear import Linear
 from splitaudit.attacks.recognise import Recognise
@@ -59,20 +59,70 @@ def test_a_linear_reader_reads_a_linear_attribute_and_a_network_what_is_not_line
     assert float(network.right().mean()) > 0.75
 
 
-@pytest.mark.full
-@pytest.mark.parametrize(("epochs", "converged"), [(3, False), (20, True)])
-def test_a_reader_has_converged_when_it_gets_no_better(epochs: int, converged: bool) -> None:
-    """Of two inputs that are easily told apart; three epochs cannot tell."""
-    draws = torch.Generator().manual_seed(0)
-    values = torch.arange(64) % 2
-    inputs = 0.1 * torch.randn(64, 8, generator=draws) + values[:, None]
+def trained(
+    inputs: torch.Tensor, values: torch.Tensor, held_out: tuple[torch.Tensor, torch.Tensor], schedule: Schedule
+) -> Read:
     torch.manual_seed(0)
-    read = train_reader(
-        Reader((8,), 2, 8), lambda i: (inputs[i], values[i]), 64, (inputs, values), Schedule(epochs, 16, 1e-2), draws
-    )
-    assert read.converged is converged
+    draws = torch.Generator().manual_seed(0)
+    return train_reader(Reader((8,), 2, 8), lambda i: (inputs[i], values[i]), len(inputs), held_out, schedule, draws)
 
 
+def told_apart() -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns inputs (64, 8) and their two values, which are easily told apart."""
+    values = torch.arange(64) % 2
+    return 0.1 * torch.randn(64, 8, generator=torch.Generator().manual_seed(0)) + values[:, None], values
+
+
+@pytest.mark.parametrize(("lr", "converged"), [(1e-4, False), (2e-3, False), (3e-2, True)])
+def test_a_reader_has_converged_when_it_gets_no_better(lr: float, converged: bool) -> None:
+    """Small steps are still on their way after sixteen epochs.
+
+    With the smallest the accuracy is at chance throughout, with those between it is 1 from the fifth epoch on.
+    """
+    data = told_apart()
+    notes = trained(*data, data, Schedule(16, 16, lr)).judged()
+    assert notes["converged"] is converged
+    assert notes["gain_by_doubling"] > 0
+
+
+def test_a_reader_whose_best_weights_are_early_ones_has_converged() -> None:
+    """Values by chance are learned by heart, which makes other inputs' cross-entropy rise; what was kept stays the best."""
+    g = torch.Generator().manual_seed(0)
+    inputs, values = torch.randn(2, 64, 8, generator=g), torch.randint(2, (2, 64), generator=g)
+    read = trained(inputs[0], values[0], (inputs[1], values[1]), Schedule(20, 16, 1e-2))
+    losses = [loss for _, loss in read.curve]
+    assert losses.index(read.loss) < 4
+    assert losses[-1] > 1.2 * read.loss
+    assert read.half == read.loss
+    assert read.judged() == {"gain_by_doubling": 0.0, "converged": True}
+
+
+def test_half_the_budget_of_a_reader_is_a_training_of_its_own() -> None:
+    """Its rate falls to zero, so it is further than the whole was when as many steps were done; the whole is as without it."""
+    data = told_apart()
+    read = trained(*data, data, Schedule(16, 16, 2e-3))
+    assert read.half is not None
+    assert read.loss < read.half < dict(read.curve)[6]
+    assert read.steps == 64
+    assert read.loss == min(loss for _, loss in read.curve)
+    assert read.constant == pytest.approx(np.log(2))
+
+
+def test_a_reader_of_two_epochs_has_no_half() -> None:
+    data = told_apart()
+    assert trained(*data, data, Schedule(2, 16, 1e-2)).judged() == {"converged": False}
+
+
+def test_what_doubling_takes_off_a_readers_loss_is_set_against_that_of_a_constant_guess() -> None:
+    """As of images: 4 % of a loss near that of the constant guess are more than 0.01 of it."""
+
+    def read(loss: float, half: float) -> Any:
+        return Read({}, loss, 0.5, [], 1, half, 1.0).judged()["converged"]
+
+    assert [read(0.864, 0.9), read(0.096, 0.1), read(0.09, 0.1), read(0.001, 0.002)] == [False, True, False, True]
+
+
+@pytest.mark.full
 def test_what_is_recognised_in_a_reconstruction_is_lost_where_the_reconstruction_is() -> None:
     """The classifier sees the picture and nothing else: where the inner attack is blind, so is it."""
     sizes = Sizes(private=64, aux_train=256, aux_val=64)
