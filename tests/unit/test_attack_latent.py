@@ -24,7 +24,7 @@ def loss_of(run: Attacked) -> float:
     return run.views[-1].curves["search"][-1][1]
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_from_the_encoded_guess_few_steps_reach_what_many_from_zeros_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latent, "GRID", (0.003,))  # losses with the same weight of the prior
     few = searched(5)

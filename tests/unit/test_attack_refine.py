@@ -52,9 +52,15 @@ def refined(target: str, sigma: float, **params: object) -> Attacked:
     return attacked(Refine, noisy(target, sigma), params={"decoder": SMALL, "steps": 30, **params}, sizes=PAIRED)
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("target", ["orthogonal", "trained"])
-@pytest.mark.parametrize("sigma", [0.5, 2.0])
+@pytest.mark.parametrize(
+    ("target", "sigma"),
+    [
+        pytest.param("orthogonal", 2.0, marks=pytest.mark.full),
+        pytest.param("trained", 0.5, marks=pytest.mark.full),
+        pytest.param("orthogonal", 0.5, marks=pytest.mark.slow),
+        pytest.param("trained", 2.0, marks=pytest.mark.slow),
+    ],
+)
 def test_behind_noise_it_is_never_worse_than_its_decoder(target: str, sigma: float) -> None:
     decoder, found = decoded(target, sigma), refined(target, sigma)
     gain = paired_difference(found.errors().numpy(), decoder.errors().numpy())
@@ -78,8 +84,9 @@ def test_the_decoders_measured_error_is_a_prior_that_holds_it_back() -> None:
     assert bound > free + 0.1
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("sigma", [0.05, 0.3])
+@pytest.mark.parametrize(
+    "sigma", [pytest.param(0.05, marks=pytest.mark.slow), pytest.param(0.3, marks=pytest.mark.full)]
+)
 def test_it_comes_near_the_wiener_filter_and_never_below_it(sigma: float) -> None:
     case = Case(orthogonal(), sigma, private=200)
     attack = Refine(RefineParams(decoder=DecoderParams(epochs=10, width=32, depth=1)))

@@ -23,6 +23,9 @@ SIZES = Sizes(private=6, aux_train=64, aux_val=16)
 STRONG = ("linear", "decoder", "rmle", "refine")
 """The attacks that decide most worst cases; the contract holds every attack to the same in the full suite."""
 
+AT_LENGTH = {"refine": pytest.mark.slow}
+"""Where the contract's own check is enough for the full suite."""
+
 
 def cheap(name: str) -> Any:
     cls = ATTACKS.get(name)
@@ -132,8 +135,7 @@ def test_fault_losses_pooled_over_a_batch(name: str, images: Part) -> None:
     assert float((guess_of(name, images.first(2)) - guess).square().mean()) < 1e-4
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("name", STRONG)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=AT_LENGTH.get(n, pytest.mark.full)) for n in STRONG])
 @pytest.mark.parametrize("factor", [1e-3, 1e3])
 def test_fault_features_that_are_not_normalised(name: str, factor: float, images: Part) -> None:
     """SiftFunnel's funnel makes features tiny, which passes for privacy under an unnormalised loss."""

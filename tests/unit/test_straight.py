@@ -110,13 +110,15 @@ def made(*parts: type[Defense]) -> Defense:
 ROUNDINGS: list[list[type[Defense]]] = [
     [Rounded], [Swapped, Rounded], [Rounded, Swapped], [ByTheLargest], [Upside], [Codes], [Sparse], [Halved]
 ]  # fmt: skip
+OFTEN = ([Rounded], [Swapped, Rounded], [ByTheLargest], [Codes])
 
 
 @pytest.mark.parametrize(
     ("attack", "parts"),
     [
-        *(pytest.param(Rmle, r, marks=pytest.mark.full) for r in ROUNDINGS),
-        *(pytest.param(Refine, r, marks=pytest.mark.full) for r in ([Rounded], [Codes])),
+        *(pytest.param(Rmle, r, marks=pytest.mark.full if r in OFTEN else pytest.mark.slow) for r in ROUNDINGS),
+        pytest.param(Refine, [Rounded], marks=pytest.mark.full),
+        pytest.param(Refine, [Codes], marks=pytest.mark.slow),
     ],
     ids=lambda value: "+".join(p.__name__ for p in value) if isinstance(value, list) else value.__name__,
 )
