@@ -6,15 +6,18 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 
 from splitaudit.nn.fold import folded
 from splitaudit.nn.image_prior import GaussianPrior
 from splitaudit.nn.ridge import most_images
+from splitaudit.nn.scale import channel_axes
 from splitaudit.view import View, to_float
 
+from ._covered import Shares, shares
+from ._laplace import by_magnitude, laplace_error
 from ._lbfgs import minimise
 from ._patterns import without_patterns
 from ._whitening import Whitening
@@ -34,8 +37,23 @@ AT_ONCE = 3 * 10**7
 HELD = 40
 """Values that a descent holds for each number of an image: the history of L-BFGS, gradients, copies."""
 
+PROBES = 512
+"""Own images on which a covering or heavy-tailed noise is looked at."""
+
 FIRST = 0.2
 """Greatest change of a coefficient in the first step of L-BFGS, in standard deviations; a tenth of it changes nothing."""
+
+
+class Seen(NamedTuple):
+    """What received features (N, ...) tell of what is hidden in them.
+
+    Attributes:
+        visible: elements that show the edge's output, bool; None: all do.
+        share: of elements like each that show it; None: all do, or ``visible`` says which.
+    """
+
+    visible: torch.Tensor | None
+    share: torch.Tensor | None
 
 
 @dataclass(frozen=True)
@@ -44,7 +62,9 @@ class Objective:
 
     Received features are compared with what is sent on average: by the defense's own word where it says it, else by fresh
     draws. Of what a mask hides only that counts which it gives away: that an element is no larger than the least one shown
-    (behind ``topk``). A pattern that was added, of a number that the defense has, is taken off where it leaves least.
+    (behind ``topk``). Where later noise covers a mask, an element counts as far as one of its magnitude shows anything
+    (:class:`._covered.Shares`). A pattern that was added, of a number that the defense has, is taken off where it leaves
+    least. Behind Laplace noise errors count by their magnitude (:mod:`._laplace`), of a single draw.
 
     Attributes:
         view: the attack's view.
@@ -67,7 +87,7 @@ class Objective:
         w: torch.Tensor,
         z: torch.Tensor,
         weight: torch.Tensor,
-        visible: torch.Tensor | None,
+        seen: Seen,
         g: torch.Generator,
         draws: int | None = None,
     ) -> torch.Tensor:
@@ -75,7 +95,7 @@ class Objective:
         x = self.prior(w)
         penalty = w.square().flatten(1).mean(1) + self.tv * total_variation(x)
         outside = (x - x.clamp(0, 1)).square().flatten(1).mean(1)
-        return self.feature_error(x, z, visible, g, draws) + weight * penalty + outside
+        return self.feature_error(x, z, seen, g, draws) + weight * penalty + outside
 
     @cached_property
     def _edge(self) -> torch.nn.Module:
@@ -86,15 +106,18 @@ class Objective:
         """Whether two evaluations differ."""
         return self.adaptive and noisy(self.view)
 
-    def visible(self, z: torch.Tensor) -> torch.Tensor | None:
-        """Returns which received elements count (None: all)."""
-        return self.view.visible(z) if self.adaptive else None
+    def seen(self, z: torch.Tensor) -> Seen:
+        """Returns what received features (N, ...) tell of what is hidden in them."""
+        if not self.adaptive:
+            return Seen(None, None)
+        visible = self.view.visible(z)
+        return Seen(visible, None if visible is not None or self._shares is None else self._shares(z))
 
     def feature_error(
         self,
         x: torch.Tensor,
         z: torch.Tensor,
-        visible: torch.Tensor | None,
+        seen: Seen,
         g: torch.Generator,
         draws: int | None = None,
     ) -> torch.Tensor:
@@ -103,35 +126,76 @@ class Objective:
         if not self.adaptive:
             return self.unit(clean - z).square().flatten(1).mean(1)
         count = (draws or self.draws) if self.noisy else 1
-        sent = self._expectation(clean, g, count)
+        sent, visible = averaged_expectation(self.view.expectation, clean, g, count), seen.visible
         known = sent is not None
         if sent is None:
-            seen = None if visible is None else self.view.visible
-            sent = expected_wire(self.view.protect, seen, clean, g, count)
+            own = None if visible is None else self.view.visible
+            sent = expected_wire(self.view.protect, own, clean, g, count)
         if visible is None:
-            left = self.unit(z - sent)
-            if known and self._patterns is not None:
+            left = self.unit(z - (sent if seen.share is None else sent * seen.share))
+            if not known:
+                return left.square().flatten(1).mean(1)
+            if self._patterns is not None:
                 left = without_patterns(left, self.unit(self._patterns), self.view.knowledge.draws)
-            return left.square().flatten(1).mean(1)
+            sizes = left.square() if self._noise is None else laplace_error(left, self._noise)
+            return sizes.flatten(1).mean(1)
         error = self.unit(sent - z).square() * visible
         ceiling = self.view.ceiling(z) if known else None
         if ceiling is not None:
             error = error + self.unit((sent.abs() - ceiling).clamp_min(0)).square() * ~visible
         return error.flatten(1).sum(1) / visible.flatten(1).sum(1).clamp_min(1)
 
-    def _expectation(self, clean: torch.Tensor, g: torch.Generator, draws: int) -> torch.Tensor | None:
-        """Returns what is sent on average for clean features (N, ...); None where the defense does not say."""
-        total = self.view.expectation(clean, g)
-        for _ in range(draws - 1):
-            again = self.view.expectation(clean, g)
-            if total is None or again is None:
+    @cached_property
+    def _own(self) -> torch.Tensor:
+        """Clean features (N, ...) of images of the attacker's own, without gradient."""
+        with torch.no_grad():
+            return torch.cat([self._edge(x) for x in probes(self.view).split(64)])
+
+    @cached_property
+    def _shares(self) -> Shares | None:
+        return shares(self.view, self._own, "covered draws")
+
+    @cached_property
+    def _noise(self) -> torch.Tensor | None:
+        """Deviation of the Laplace noise in each channel, in the attack's unit; None: errors count by their square."""
+        if not by_magnitude(self.view) or self._shares is not None:
+            return None
+        draws = self.view.generator("laplace draws")
+        with torch.no_grad():
+            sent = self.view.protect(self._own, draws)
+            mean = self.view.expectation(self._own, draws)
+            if mean is None:
                 return None
-            total = total + again
-        return None if total is None else total / draws
+            error = self.unit(sent - mean)
+            axes, shape = channel_axes(error)
+            return error.square().mean(axes).sqrt().reshape(shape)
 
     @cached_property
     def _patterns(self) -> torch.Tensor | None:
         return self.view.patterns if self.adaptive else None
+
+
+def averaged_expectation(
+    expectation: Callable[[torch.Tensor, torch.Generator], torch.Tensor | None],
+    clean: torch.Tensor,
+    g: torch.Generator,
+    draws: int,
+) -> torch.Tensor | None:
+    """Returns what is sent on average for clean features (N, ...), over draws of what is random in it; None: not known.
+
+    Args:
+        expectation: of the defense.
+        clean: the edge's output, (N, ...).
+        g: gives the draws.
+        draws: how many.
+    """
+    total = expectation(clean, g)
+    for _ in range(draws - 1):
+        again = expectation(clean, g)
+        if total is None or again is None:
+            return None
+        total = total + again
+    return None if total is None else total / draws
 
 
 def expected_wire(
@@ -170,7 +234,8 @@ def noisy(view: View) -> bool:
     """Says whether the feature error is random: the defense is, and does not say what it sends on average."""
     if not view.stochastic:
         return False
-    image = torch.empty(1, *view.image_shape, device=view.device).uniform_(generator=view.generator("probe image"))
+    # Several: two draws of one image agree by chance where a few patterns are drawn from.
+    image = torch.empty(16, *view.image_shape, device=view.device).uniform_(generator=view.generator("probe image"))
     with torch.no_grad():
         clean = view.edge(image)
         one, other = (view.expectation(clean, view.generator(f"probe {number}")) for number in range(2))
@@ -280,11 +345,11 @@ def descend(
         generators: from a role to a generator; a role gives the same draws each time.
         log: called with each step (from 1) and the sum of the losses.
     """
-    visible = objective.visible(z)
+    seen = objective.seen(z)
     if not budget.lbfgs:
-        return _by_adam(objective, z, w, weight, visible, budget, generators, log)
+        return _by_adam(objective, z, w, weight, seen, budget, generators, log)
     wire = generators("wire")
-    return Descent(*minimise(lambda at: objective(at, z, weight, visible, wire), w, budget.steps, budget.lr, log))
+    return Descent(*minimise(lambda at: objective(at, z, weight, seen, wire), w, budget.steps, budget.lr, log))
 
 
 def _by_adam(
@@ -292,7 +357,7 @@ def _by_adam(
     z: torch.Tensor,
     start: torch.Tensor,
     weight: torch.Tensor,
-    visible: torch.Tensor | None,
+    seen: Seen,
     budget: Budget,
     generators: Callable[[str], torch.Generator],
     log: Callable[[int, float], None],
@@ -306,14 +371,14 @@ def _by_adam(
 
     def fixed(candidate: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            return objective(candidate, z, weight, visible, generators("judge"), JUDGE)
+            return objective(candidate, z, weight, seen, generators("judge"), JUDGE)
 
     w, smooth = start.clone().requires_grad_(True), start.clone()
     optimizer = torch.optim.Adam([w])
     every = max(1, budget.steps // CHECKPOINTS)
     for step in range(budget.steps):
         optimizer.param_groups[0]["lr"] = budget.lr * (1 + math.cos(math.pi * step / budget.steps)) / 2
-        loss = objective(w, z, weight, visible, fresh)
+        loss = objective(w, z, weight, seen, fresh)
         if not objective.noisy:
             keep(w, loss)
         else:
@@ -346,6 +411,15 @@ def batches(z: torch.Tensor, values: int) -> tuple[torch.Tensor, ...]:
     """
     each = z[0].numel() + values if len(z) else 1
     return torch.arange(len(z), device=z.device).split(max(1, AT_ONCE // each))
+
+
+def probes(view: View) -> torch.Tensor:
+    """Returns some images in [0, 1] on which an attacker looks at the defense: its own, or draws from the prior."""
+    if view.knowledge.aux != "none":
+        return own_images(view, "train", 2, 1)[:PROBES]
+    w = torch.empty(64, *view.image_shape, device=view.device).normal_(generator=view.generator("probe prior draws"))
+    with torch.no_grad():
+        return GaussianPrior(view.image_shape).to(view.device)(w).clamp(0, 1)
 
 
 def own_images(view: View, part: str, features: int, pixels: int) -> torch.Tensor:

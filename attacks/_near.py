@@ -26,7 +26,7 @@ class Near:
         unit: in which the feature error is counted.
         variance: v, the assumed variance of the normalised feature error.
         budget: how far to go; its first step size is in units of τ.
-        draws: draws of a random defense averaged at each step.
+        draws: draws averaged at each step where the feature error is random.
     """
 
     colours: torch.Tensor

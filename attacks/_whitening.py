@@ -10,6 +10,8 @@ from splitaudit.nn.eigen import eigh
 from splitaudit.nn.scale import channel_axes
 from splitaudit.view import View
 
+from ._covered import shares
+from ._laplace import by_magnitude
 from ._patterns import without_patterns
 
 MODEL = 0.05
@@ -52,8 +54,8 @@ def whitening(view: View, images: torch.Tensor, role: str, adaptive: bool = True
     error e is counted as eᵀM⁻¹e, M = N + m²Σ with m = :data:`MODEL`, its eigenvalues at least :data:`FLOOR`² of their
     mean (of 100 times their median, if that is less): what the defense's noise explains counts little, and without noise
     every direction counts by how much the features vary along it. The whole is scaled so that the features have a mean
-    variance of 1. Channels of wires with a visible mask, and more channels than :data:`MOST`, are not mixed: M is then
-    diagonal.
+    variance of 1. Channels of wires with a visible mask or Laplace noise (sums of which are no longer Laplace), and more
+    channels than :data:`MOST`, are not mixed: M is then diagonal.
 
     Args:
         view: of the attack.
@@ -70,6 +72,11 @@ def whitening(view: View, images: torch.Tensor, role: str, adaptive: bool = True
     one, other = (_sent(view, clean, f"{role}{time}", adaptive) for time in ("", " again"))
     seen, again = (view.visible(z) if adaptive else None for z in (one, other))
     rows, difference = _rows(one), _rows(one - other) / 2**0.5
+    masked = shares(view, clean, f"{role} covered") if adaptive else None
+    if masked is not None and (mean := view.expectation(clean, view.generator(f"{role} mean"))) is not None:
+        # Which elements a covered mask hides is known as far as they tell: what is left is the noise.
+        difference = _rows(one - masked(one) * mean)
+    mixed = mixed and not (adaptive and by_magnitude(view))
     centred = rows - rows.mean(0)
     if seen is not None and again is not None:
         both, shown = _rows((seen & again).to(one.dtype)), _rows(seen.to(one.dtype))

@@ -60,7 +60,7 @@ class DeepPrior(Attack):
     A convolutional network is smooth long before it is noisy, which is the prior; it needs no auxiliary images. Each image
     has a network of its own, and all are trained at once as grouped convolutions: from fixed noise at a quarter of the
     side, four blocks (3×3, per-image norm, leaky ReLU), doubled twice, 1×1, sigmoid. Minimised is the normalised feature
-    error of :class:`splitaudit.attacks.rmle.Rmle` plus total variation; a random defense is met with fresh draws.
+    error of :class:`splitaudit.attacks.rmle.Rmle` plus total variation.
 
     What is found is the running average of the images, each image's best by its own loss. It shows detail of which the
     features say nothing, so where there are auxiliary images its step away from their mean is multiplied, in each band of
@@ -75,7 +75,7 @@ class DeepPrior(Attack):
     """
 
     Params = DeepPriorParams
-    version = 4
+    version = 5
     source = "DISCO (Singh et al., CVPR 2021), likelihood maximisation; deep image prior (Ulyanov et al. 2018)"
     requires = AdversaryKnowledge(edge="weights")
     uses = AdversaryKnowledge(edge="weights", aux="same")
@@ -139,11 +139,11 @@ class DeepPrior(Attack):
         """Returns the images of received features that are fitted at once."""
         draws = view.generator(f"deep_prior init {role}")
         networks = Networks(len(z), view.image_shape, self.params.width, draws).to(view.device)
-        visible = objective.visible(z)
+        seen = objective.seen(z)
         fresh = view.generator(f"deep_prior wire {role}")
 
         def loss_of(x: torch.Tensor, g: torch.Generator) -> torch.Tensor:
-            return objective.feature_error(x, z, visible, g) + self.params.tv * total_variation(x)
+            return objective.feature_error(x, z, seen, g) + self.params.tv * total_variation(x)
 
         optimizer = torch.optim.Adam(networks.parameters())
         best = average = torch.zeros(0)

@@ -29,7 +29,7 @@ GRID = (0.003, 0.03, 0.3, 3.0)
 """Candidates for the assumed variance of the feature error."""
 
 CAUTION = 0.25
-"""Factor on the step size of the release where the defense is random."""
+"""Factor on the step size of the release where the feature error is random."""
 
 CALIBRATION = 24
 """Auxiliary validation images on which it is chosen."""
@@ -80,7 +80,7 @@ class Latent(Attack):
     """
 
     Params = LatentParams
-    version = 4
+    version = 5
     source = "the idea of GLASS (NeurIPS 2023), with a self-trained prior"
     requires = AdversaryKnowledge(edge="weights", aux="other")
     uses = AdversaryKnowledge(edge="weights", aux="same")
@@ -217,12 +217,12 @@ class Latent(Attack):
             u = network.encode(guess)[0]
         best, lowest = u.clone(), torch.full((len(u),), float("inf"), device=view.device)
         u.requires_grad_(True)
-        visible, fresh = objective.visible(z), view.generator(f"latent {role} wire")
+        seen, fresh = objective.seen(z), view.generator(f"latent {role} wire")
         weight = variance * p.latent / max(1, z[0].numel())
         optimizer = torch.optim.Adam([u])
 
         def loss_of(at: torch.Tensor, g: torch.Generator) -> torch.Tensor:
-            return objective.feature_error(network.decode(at), z, visible, g) + weight * at.square().mean(1)
+            return objective.feature_error(network.decode(at), z, seen, g) + weight * at.square().mean(1)
 
         for step in range(p.search_steps + 1):
             optimizer.param_groups[0]["lr"] = p.search_lr * (1 + math.cos(math.pi * step / p.search_steps)) / 2

@@ -28,7 +28,7 @@ GRID = (0.003, 0.03, 0.3, 3.0)
 """Candidates for the assumed variance of the feature error: from a clean wire to features drowned in noise."""
 
 CALM, RATE = 0.2, 0.8
-"""Adam's step size where the defense is random, and where it is not."""
+"""Adam's step size where the feature error is random, and where it is not."""
 
 CALIBRATION = 32
 """Auxiliary validation images on which the weight and the shrinkage are chosen."""
@@ -90,7 +90,7 @@ class Refine(Attack):
     """
 
     Params = RefineParams
-    version = 4
+    version = 5
     source = "own; optimisation from a decoder's guess as in GLASS++"
     requires = AdversaryKnowledge(edge="weights", aux="other")
     uses = AdversaryKnowledge(edge="weights", aux="same")

@@ -108,7 +108,7 @@ class Rmle(Attack):
     """
 
     Params = RmleParams
-    version = 8
+    version = 9
     source = "He et al., ACSAC 2019"
     requires = AdversaryKnowledge(edge="weights")
     uses = AdversaryKnowledge(edge="weights", aux="same")

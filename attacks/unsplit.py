@@ -14,7 +14,7 @@ from splitaudit.nn.image_prior import GaussianPrior
 from splitaudit.params import Params
 from splitaudit.view import View
 
-from ._inversion import expected_wire, total_variation
+from ._inversion import averaged_expectation, expected_wire, total_variation
 from ._stand_in import trainable, training
 
 AT_ONCE = 128
@@ -56,7 +56,7 @@ class Unsplit(Attack):
     """
 
     Params = UnsplitParams
-    version = 3
+    version = 4
     source = "UnSplit, Erdoğan et al., WPES 2022"
     requires = AdversaryKnowledge()
     uses = AdversaryKnowledge()
@@ -81,8 +81,11 @@ class Unsplit(Attack):
     def _together(self, view: View, z: torch.Tensor, number: int) -> torch.Tensor:
         p = self.params
         clone = view.untrained(f"unsplit {number}")
-        training(clone)
         prior = GaussianPrior(view.image_shape).to(view.device)
+        with torch.no_grad():
+            grey = clone.clean(prior(torch.zeros(1, *view.image_shape, device=view.device)))
+            covered = clone.defense.covered(grey, view.generator(f"unsplit covered {number}")) is not None
+        training(clone)
         w = torch.zeros(len(z), *view.image_shape, device=view.device, requires_grad=True)
         weights = trainable(clone)
         images = torch.optim.Adam([w], lr=p.image_lr)
@@ -96,7 +99,8 @@ class Unsplit(Attack):
         def loss() -> torch.Tensor:
             x = prior(w)
             clean = clone.clean(x)
-            sent = clone.defense.expectation(clean, draws)
+            # Behind a mask that noise covers, what is sent on average is the mean of draws: nobody sees what it hides.
+            sent = None if covered else averaged_expectation(clone.defense.expectation, clean, draws, count)
             if sent is None:
                 sent = expected_wire(clone.protect, seen, clean, draws, count)
             error = ((sent - z).square() * shown).flatten(1).sum(1) / shown.flatten(1).sum(1).clamp_min(1)

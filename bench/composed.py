@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .defense import Course, Defense, Network
+from .defense import Course, Defense, Network, NoiseShape
 from .guarantee import Guarantee, strongest
 from .params import Params
 from .split import Split
@@ -158,7 +158,7 @@ class Composed(Defense):
         # What a part saves is lost again behind one that changes the wire; what sends fewer numbers saves for all.
         bits = super().wire_bits(feature_shape)
         for part in self._each():
-            if _sends(part):
+            if not part.leaves_wire:
                 bits = part.wire_bits(feature_shape)
             feature_shape = part.wire_shape(feature_shape)
         return bits
@@ -166,40 +166,71 @@ class Composed(Defense):
     def visible(self, received: torch.Tensor) -> torch.Tensor | None:
         # Only the mask of the last part that acts on the wire can be read off it: what an earlier one zeroed may have been
         # refilled. Parts after it that act on training alone (nopeek, adversarial) leave the wire as it is.
-        last = self._last()
-        return None if last is None else last.visible(received)
+        _, head, noises = self._read()
+        return None if head is None or noises else head.visible(received)
 
     def expectation(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor | None:
-        last = self._last()
-        for part in self._each():
-            if part is last:
-                return part.expectation(z, generator)
-            if part.stochastic and last is not None and not last.stochastic:
-                return None  # such a mask chooses by the noise too: what it shows is no mean of all draws
+        before, head, noises = self._read()
+        if head is None:
+            return z if noises else None
+        # A mask without chance chooses by the noise before it, too: what it shows is no mean of all draws.
+        if not head.stochastic and any(part.stochastic for part in before):
+            return None
+        for part in before:
             z = part.protect(z, generator)
-        return None
+        mean = head.expectation(z, generator)
+        if noises and (mean is None or not head.stochastic):
+            sent = head.protect(z, generator)
+            # By chance nothing is hidden: what is sent is the mean. What a mask hides of a guess is to feel what was received.
+            return sent
+        return mean
+
+    def covered(self, z: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor] | None:
+        before, head, noises = self._read()
+        if head is None or not noises or not head.stochastic:
+            return None
+        for part in before:
+            z = part.protect(z, generator)
+        sent = head.protect(z, generator)
+        seen = head.visible(sent)
+        if seen is None or head.expectation(z, generator) is None:
+            return None
+        for part in noises:
+            sent = part.protect(sent, generator)
+        return sent, seen
 
     def ceiling(self, received: torch.Tensor) -> torch.Tensor | None:
-        last = self._last()
-        return None if last is None else last.ceiling(received)
+        _, head, noises = self._read()
+        return None if head is None or noises else head.ceiling(received)
 
     def patterns(self) -> torch.Tensor | None:
-        last = self._last()
-        return None if last is None else last.patterns()
+        _, head, _ = self._read()
+        return None if head is None else head.patterns()
 
-    def _last(self) -> Defense | None:
-        """Returns the last part that changes what is sent."""
-        return next((p for p in reversed(list(self._each())) if _sends(p)), None)
+    @property
+    def noise_shape(self) -> NoiseShape:
+        # A sum of several noises is nearer to a Gaussian.
+        random = [part for part in self._acting() if part.stochastic]
+        return random[0].noise_shape if len(random) == 1 else "gaussian"
+
+    @property
+    def leaves_wire(self) -> bool:
+        return not self._acting()
+
+    def _acting(self) -> list[Defense]:
+        """Returns the parts that change what is sent."""
+        return [p for p in self._each() if not p.leaves_wire]
+
+    def _read(self) -> tuple[list[Defense], Defense | None, list[Defense]]:
+        """Returns the last part that does more than to add noise (None: no part does), between those before and after it."""
+        acting = self._acting()
+        at = next((i for i in reversed(range(len(acting))) if not acting[i].additive), None)
+        return (acting[:at], acting[at], acting[at + 1 :]) if at is not None else ([], None, acting)
 
 
 def _learns(cls: type[Defense]) -> bool:
     """Says whether a part may take something from the features of client_train besides its gradients."""
     return cls.calibrate is not Defense.calibrate or cls.fit is not Defense.fit
-
-
-def _sends(part: Defense) -> bool:
-    """Says whether a part changes what is sent."""
-    return part.acts_on_wire or type(part).protect is not Defense.protect
 
 
 class _Stage:

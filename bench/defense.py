@@ -19,6 +19,9 @@ from .split import Split, SplitModel
 When = Literal["train+infer", "infer", "infer+cloud"]
 """When a defense acts: throughout; on a trained undefended network; on one whose cloud is then trained on what is sent."""
 
+NoiseShape = Literal["gaussian", "laplace"]
+"""Distributions of noise."""
+
 
 @dataclass(frozen=True)
 class Network:
@@ -83,6 +86,10 @@ class Defense(nn.Module):
     source: ClassVar[str] = ""
     acts_on_wire: ClassVar[bool] = False
     """Says that ``protect`` does something, so that ``when: infer`` makes sense."""
+    additive: ClassVar[bool] = False
+    """Says that ``protect`` adds fresh noise with a mean of zero to each element and does nothing else: what attacks read off
+    the parts before it in a composition they read still."""
+
     usually: ClassVar[When] = "train+infer"
     """When the defense acts unless a suite says otherwise. Anything else than ``train+infer`` says that it starts from the
     trained network of the same seed (undefended, or trained with the parts before it), and is never trained along with it."""
@@ -114,6 +121,18 @@ class Defense(nn.Module):
     def stochastic(self) -> bool:
         """Says whether ``protect`` draws randomness with these parameters."""
         return False
+
+    @property
+    def leaves_wire(self) -> bool:
+        """Says whether with these parameters the features are sent as they are."""
+        if self.additive and not self.stochastic:
+            return True
+        return not self.acts_on_wire and type(self).protect is Defense.protect
+
+    @property
+    def noise_shape(self) -> NoiseShape:
+        """Distribution of the noise that is added: attacks count the error of what is received accordingly."""
+        return "gaussian"
 
     @property
     def replaces_task_loss(self) -> bool:
@@ -235,6 +254,14 @@ class Defense(nn.Module):
         It is what received features are to be compared with: the features themselves where zero-mean noise is added, and
         where a mask hides some of them. No randomness is left in it but that of earlier parts of a composition. With
         gradient. None: not known; attacks then average draws of :meth:`protect` over those that show an element.
+        """
+        return None
+
+    def covered(self, z: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Returns what is sent for features z (N, ...), and which of its elements carry them; None: :meth:`visible` tells.
+
+        For masks that cannot be read off what is sent, because noise covers them: on images of its own an attacker learns
+        how likely an element of some magnitude carries anything. :meth:`expectation` is then that of an element that does.
         """
         return None
 

@@ -13,7 +13,7 @@ from .answers import Answers
 from .asking import Asked, Ledger, divided, draws_each, shortage
 from .composed import Composed
 from .data.base import Part
-from .defense import Defense
+from .defense import Defense, NoiseShape
 from .errors import KnowledgeError
 from .knowledge import AdversaryKnowledge
 from .seeds import generator
@@ -230,12 +230,41 @@ class View:
         """What the (public) defense sends on average for features of the attacker's own; None: not known.
 
         See :meth:`splitaudit.defense.Defense.expectation`.
+
+        Raises:
+            ValueError: if the result is not of the shape of what is sent.
         """
-        return self._model.defense.expectation(z, draws)
+        defense = self._model.defense
+        expected = (len(z), *defense.wire_shape(tuple(z.shape[1:])))
+        hint = "It is the shape of one image's features on the wire (wire_shape) that counts."
+        return _of_shape(defense, "expectation", defense.expectation(z, draws), expected, hint)
 
     def ceiling(self, z: torch.Tensor) -> torch.Tensor | None:
-        """The greatest magnitude that a hidden element of received features may have, (N, 1, ..., 1); None: any."""
-        return self._model.defense.ceiling(z)
+        """The greatest magnitude that a hidden element of received features may have, (N, 1, ..., 1); None: any.
+
+        Raises:
+            ValueError: if the result is of another shape, which would be broadcast over other axes.
+        """
+        defense, expected = self._model.defense, (len(z), *[1] * (z.ndim - 1))
+        hint = "Give one number for each image, with every axis kept (keepdim=True)."
+        return _of_shape(defense, "ceiling", defense.ceiling(z), expected, hint)
+
+    def covered(self, z: torch.Tensor, draws: torch.Generator) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """What the (public) defense sends for features of the attacker's own, and which elements of it carry them (bool).
+
+        None: :meth:`visible` tells. See :meth:`splitaudit.defense.Defense.covered`.
+        """
+        return self._model.defense.covered(z, draws)
+
+    @property
+    def patterns(self) -> torch.Tensor | None:
+        """The patterns of which the (public) defense adds one to each image's features, (T, *wire_shape); None: it has none."""
+        return self._model.defense.patterns()
+
+    @property
+    def noise_shape(self) -> NoiseShape:
+        """The distribution of the noise that the (public) defense adds."""
+        return self._model.defense.noise_shape
 
     def averaged(self, draws: list[torch.Tensor]) -> torch.Tensor:
         """Returns the mean of several draws (N, ...), element by element over those that show it.
@@ -275,12 +304,6 @@ class View:
         """The edge with its weights, differentiable: images in [0, 1] to clean features."""
         self._grant("edge weights", self.knowledge.edge == "weights")
         return self._model.edge
-
-    @property
-    def patterns(self) -> torch.Tensor | None:
-        """The patterns of which the defense adds one to each image's features, (T, *wire_shape); None: it has none."""
-        self._grant("edge weights", self.knowledge.edge == "weights")
-        return self._model.defense.patterns()
 
     @property
     def cloud(self) -> nn.Module:
@@ -487,3 +510,18 @@ class View:
 def to_float(images: torch.Tensor) -> torch.Tensor:
     """Returns uint8 images as float32 in [0, 1], channels last in memory."""
     return images.to(torch.float32).div_(255).contiguous(memory_format=torch.channels_last)
+
+
+def _of_shape(
+    defense: Defense, what: str, got: torch.Tensor | None, expected: tuple[int, ...], hint: str
+) -> torch.Tensor | None:
+    """Returns what a hook of a defense gave, None or a tensor of the expected shape."""
+    if got is None:
+        return None
+    if not isinstance(got, torch.Tensor):
+        raise ValueError(f"defense '{defense.name}': {what} returned {type(got).__name__}, expected a tensor or None")
+    if tuple(got.shape) != expected:
+        raise ValueError(
+            f"defense '{defense.name}': {what} returned shape {tuple(got.shape)}, expected {expected}. {hint}"
+        )
+    return got

@@ -72,6 +72,7 @@ class Cem(Defense):
     version = 1
     source = "Xia et al., CVPR 2025, arXiv 2503.00383, official code"
     claims = {"mse": "up", "mi_upper_nats": "down"}  # noqa: RUF012
+    additive = True
 
     @property
     def stochastic(self) -> bool:

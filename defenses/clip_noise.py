@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from splitaudit.defense import Defense
+from splitaudit.defense import Defense, NoiseShape
 from splitaudit.guarantee import Guarantee
 from splitaudit.params import Params
 from splitaudit.split import Split
@@ -87,6 +87,10 @@ class ClipNoise(Defense):
     @property
     def stochastic(self) -> bool:
         return True
+
+    @property
+    def noise_shape(self) -> NoiseShape:
+        return self.params.distribution
 
     @property
     def epsilon(self) -> float:

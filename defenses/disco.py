@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -53,12 +54,16 @@ class Disco(Defense):
     """
 
     Params = DiscoParams
-    version = 1
+    version = 2
     source = "Singh et al., CVPR 2021"
     claims = {"mse": "up"}  # noqa: RUF012
     acts_on_wire = True
     usually = "infer+cloud"
     helpers = ("opponent.decoder",)
+
+    @property
+    def leaves_wire(self) -> bool:
+        return self.params.ratio == 0
 
     @classmethod
     def neutral(cls) -> dict[str, Any]:
@@ -102,6 +107,13 @@ class Disco(Defense):
     def protect(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         return self._pruned(z)
 
+    def wire_bits(self, feature_shape: tuple[int, ...]) -> int:
+        # Which channels are sent differs from image to image, and is said by one bit for each.
+        channels = channels_of(feature_shape)
+        dropped = self._dropped_of(channels)
+        places = math.prod(feature_shape) // channels
+        return 32 * (channels - dropped) * places + (channels if dropped else 0)
+
     def visible(self, received: torch.Tensor) -> torch.Tensor | None:
         if self.params.ratio == 0:
             return None
@@ -118,7 +130,10 @@ class Disco(Defense):
     @property
     def _dropped(self) -> int:
         """Channels that are set to zero for each image."""
-        return int(self.params.ratio * self.channels)
+        return self._dropped_of(self.channels)
+
+    def _dropped_of(self, channels: int) -> int:
+        return int(self.params.ratio * channels)
 
     def _pruned(self, z: torch.Tensor) -> torch.Tensor:
         if self._dropped == 0:

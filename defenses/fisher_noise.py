@@ -42,6 +42,7 @@ class FisherNoise(Defense):
     source = "Maeng et al., arXiv 2209.10119; Maeng et al., NeurIPS 2023, arXiv 2305.04146"
     claims = {"mse": "up"}  # noqa: RUF012
     acts_on_wire = True
+    additive = True
     usually = "infer"
 
     sigma: torch.Tensor

@@ -91,6 +91,7 @@ class InfoDecom(Defense):
     )
     claims = {"mse": "up", "mi_upper_nats": "down"}  # noqa: RUF012
     acts_on_wire = True
+    additive = True
 
     sigma: torch.Tensor
     seen: torch.Tensor

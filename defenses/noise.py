@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 
-from splitaudit.defense import Defense
+from splitaudit.defense import Defense, NoiseShape
 from splitaudit.nn.scale import ChannelScale
 from splitaudit.params import Params
 from splitaudit.split import Split
@@ -46,10 +46,15 @@ class Noise(Defense):
     source = "He et al., ACSAC 2019; Titcombe et al. 2021"
     claims = {"mse": "up"}  # noqa: RUF012
     acts_on_wire = True
+    additive = True
 
     @property
     def stochastic(self) -> bool:
         return self.params.sigma > 0
+
+    @property
+    def noise_shape(self) -> NoiseShape:
+        return self.params.distribution
 
     @classmethod
     def neutral(cls) -> dict[str, Any]:

@@ -58,6 +58,7 @@ class Vib(Defense):
     version = 1
     source = "Wang et al., AAAI 2021; Alemi et al., ICLR 2017; arXiv 2501.00824, official code"
     claims = {"mse": "up", "mi_upper_nats": "down"}  # noqa: RUF012
+    additive = True
 
     _sent: tuple[torch.Tensor, torch.Tensor] | None = None
     """Features and their log σ² of the last training batch, until the loss has been asked for."""

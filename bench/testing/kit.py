@@ -10,6 +10,7 @@ from ..attack import Attack, LabelAttack
 from ..defense import Defense
 from ..metric import LabelMetric, Measure, Metric
 from .attack_checks import ATTACK_CHECKS, LABEL_ATTACK_CHECKS
+from .defense_declared import DECLARED_CHECKS
 from .defense_expectation import EXPECTATION_CHECKS
 from .defense_mask import MASK_CHECKS
 from .defense_stored import STORED_CHECKS
@@ -30,7 +31,10 @@ def checks_of(cls: Any, size: Size = "all") -> list[Check]:
         size: ``fast`` (about a second each), ``full`` (the longer ones) or ``all``.
     """
     kinds: list[tuple[type, tuple[Check, ...]]] = [
-        (Defense, (*WIRE_CHECKS, *MASK_CHECKS, *EXPECTATION_CHECKS, *TRAINING_CHECKS, *STORED_CHECKS)),
+        (
+            Defense,
+            (*WIRE_CHECKS, *MASK_CHECKS, *EXPECTATION_CHECKS, *DECLARED_CHECKS, *TRAINING_CHECKS, *STORED_CHECKS),
+        ),
         (LabelAttack, LABEL_ATTACK_CHECKS),
         (Attack, ATTACK_CHECKS),
         (Metric, METRIC_CHECKS),

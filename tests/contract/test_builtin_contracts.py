@@ -32,6 +32,10 @@ OF_THE_FORM = ("check_guess_shape", "check_guess_is_in_range", "check_guess_is_f
 """Checks that look at one and the same run."""
 
 
+AT_LENGTH = ("check_control_edges",)
+"""What takes minutes: only of attacks that need more than cheap parameters there, which train decoders or a prior."""
+
+
 def built_in(registry: Any) -> list[str]:
     return [name for name in registry.names() if "/" not in name]  # the others are third parties'
 
@@ -48,6 +52,8 @@ def cases(size: Any) -> list[Any]:
             for check in every:
                 reason = WEAK_AS_PUBLISHED.get((name, check.__name__))
                 marks = [] if reason is None else [pytest.mark.xfail(reason=reason, strict=True, raises=CheckFailed)]
+                if size == "full":
+                    marks.append(pytest.mark.slow if check.__name__ in AT_LENGTH else pytest.mark.full)
                 out.append(pytest.param(cls, check, id=f"{registry.kind}-{name}-{check.__name__}", marks=marks))
     return out
 
@@ -57,7 +63,6 @@ def test_a_built_in_keeps_its_contract(cls: Any, check: Any) -> None:
     run_check(check, cls)
 
 
-@pytest.mark.full
 @pytest.mark.parametrize(("cls", "check"), cases("full"))
 def test_a_built_in_keeps_the_longer_part_of_its_contract(cls: Any, check: Any) -> None:
     run_check(check, cls)

@@ -43,6 +43,13 @@ class AbsoluteNoise(Defense):
         return z + self.sigma * noise
 
 
+class KnownNoise(AbsoluteNoise):
+    """The same, and says that its mean is zero."""
+
+    def expectation(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor | None:
+        return z
+
+
 def covariance() -> torch.Tensor:
     """Returns the covariance of the pixels, (D, D): exponential in the distance, the same for all channels, correlated."""
     channels, height, width = SHAPE
@@ -71,6 +78,7 @@ class Case:
         draws: received draws of each private image.
         private: how many private images.
         aux: how many auxiliary images; at least 20 for each pixel dimension.
+        known: whether the defense says what it sends on average; if not, attacks meet it with fresh draws.
     """
 
     matrix: torch.Tensor
@@ -78,6 +86,7 @@ class Case:
     draws: int = 1
     private: int = 400
     aux: int = 4000
+    known: bool = False
 
     def least(self) -> float:
         """Returns the mean squared error of the Wiener filter, per pixel."""
@@ -109,7 +118,7 @@ class Case:
         )
         with torch.no_grad():
             edge.get_submodule("matrix").get_parameter("weight").copy_(self.matrix)
-        return control_target(edge.eval(), AbsoluteNoise(self.sigma), SHAPE)
+        return control_target(edge.eval(), (KnownNoise if self.known else AbsoluteNoise)(self.sigma), SHAPE)
 
     def attacked(self, attack: Attack, seed: int = 0) -> torch.Tensor:
         """Returns the mean squared error of each private image under an attack that is given all it can use, (N,)."""

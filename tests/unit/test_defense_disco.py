@@ -31,6 +31,10 @@ def test_so_many_channels_are_left_of_each_image_and_they_are_as_they_were(ratio
     left = sent.flatten(2).abs().sum(2) > 0
     assert left.sum(1).tolist() == [kept] * len(z)
     assert torch.equal(sent[left], z[left])
+    values = int((sent[0] != 0).sum())
+    assert made.wire_bits(tuple(z.shape[1:])) == 32 * values + (8 if kept < 8 else 0), (
+        "values, and which channels they are of"
+    )
 
 
 def test_which_channels_are_pruned_depends_on_the_image() -> None:

@@ -13,9 +13,11 @@ from test_data_cifar import made, opened
 from splitaudit.data.base import DataContext, Dataset, Part, PartName
 from splitaudit.data.imagefolder import ImageFolder, ImageFolderParams
 from splitaudit.data.photos import Photos, PhotosParams
+from splitaudit.defense import Defense
 from splitaudit.defenses.pca import Pca, PcaParams
 from splitaudit.errors import KnowledgeError
 from splitaudit.knowledge import AdversaryKnowledge, level
+from splitaudit.params import Params
 from splitaudit.targets import make_defense
 from splitaudit.testing import toy_part, toy_target
 from splitaudit.view import View, hidden_order
@@ -192,3 +194,63 @@ def test_a_stand_in_has_what_the_cloud_holds_of_the_defense_where_the_cloud_is_k
     known, initial = (dict(m.defense.named_parameters())["basis"] for m in (model, fresh))
     assert not torch.equal(known, initial)
     assert torch.equal(basis, known if cloud else initial)
+
+
+# -- what a defense says of what it sends ---------------------------------------------------------------------------------
+
+
+class Told(Defense):
+    """Returns what it is given, whatever that is."""
+
+    name = "told"
+
+    def __init__(self, told: Any) -> None:
+        super().__init__(Params())
+        self.told = told
+
+    def expectation(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor | None:
+        return self.told
+
+    def ceiling(self, received: torch.Tensor) -> torch.Tensor | None:
+        return self.told
+
+
+def told(value: Any, what: str) -> Any:
+    model = toy_target(Told(value), steps=False)
+    view = View(
+        knowledge=level("query"),
+        received=torch.empty(0, 1, *model.feature_shape),
+        image_shape=(3, 16, 16),
+        model=model,
+        aux=None,
+        seed=0,
+    )
+    z = torch.zeros(3, *model.feature_shape)
+    return view.expectation(z, torch.Generator()) if what == "expectation" else view.ceiling(z)
+
+
+@pytest.mark.parametrize(
+    ("what", "shape", "expected"),
+    [
+        ("expectation", (3, 8), "(3, 8, 8, 8)"),
+        ("expectation", (1, 8, 8, 8), "(3, 8, 8, 8)"),  # would be broadcast over the images
+        ("ceiling", (3,), "(3, 1, 1, 1)"),
+        ("ceiling", (), "(3, 1, 1, 1)"),
+        ("ceiling", (1, 8, 1, 1), "(3, 1, 1, 1)"),
+    ],
+)
+def test_what_a_defense_says_in_another_shape_is_an_error_and_not_broadcast(
+    what: str, shape: tuple[int, ...], expected: str
+) -> None:
+    with pytest.raises(ValueError, match="defense 'told': ") as caught:
+        told(torch.zeros(shape), what)
+    assert f"{what} returned shape {shape}, expected {expected}" in str(caught.value)
+
+
+@pytest.mark.parametrize("what", ["expectation", "ceiling"])
+def test_what_a_defense_says_is_a_tensor_or_nothing(what: str) -> None:
+    assert told(None, what) is None
+    with pytest.raises(ValueError, match=f"defense 'told': {what} returned float, expected a tensor or None"):
+        told(1.0, what)
+    right = torch.ones(3, *((8, 8, 8) if what == "expectation" else (1, 1, 1)))
+    assert torch.equal(told(right, what), right)
