@@ -50,7 +50,7 @@ def test_a_pattern_shows_through_faint_noise() -> None:
 @pytest.mark.full
 def test_a_mask_by_chance_shows_through_faint_noise() -> None:
     """With masks of the attack's own: 0.768."""
-    assert leakage(both(made("dropout"), made("noise", **FAINT))) > 0.94
+    assert leakage(both(made("dropout"), made("noise", **FAINT))) > 0.975
 
 
 @pytest.mark.full
