@@ -12,6 +12,7 @@ import test_kit_attack_draws
 import test_kit_attack_guess
 import test_kit_attack_power
 import test_kit_attack_reach
+import test_kit_defense_declared
 import test_kit_defense_expectation
 import test_kit_defense_mask
 import test_kit_defense_stored
@@ -33,6 +34,7 @@ FILES: dict[Any, tuple[Any, ...]] = {
         test_kit_defense_wire,
         test_kit_defense_mask,
         test_kit_defense_expectation,
+        test_kit_defense_declared,
         test_kit_defense_training,
         test_kit_defense_stored,
     ),

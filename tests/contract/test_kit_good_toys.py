@@ -102,6 +102,34 @@ class Holes(ToyDefense):
         return F.avg_pool2d(z, 2)
 
 
+class HissParams(Params):
+    """Parameters of Hiss."""
+
+    sigma: float = Field(1.0, ge=0, description="standard deviation of the noise")
+
+
+class Hiss(ToyDefense):
+    """Adds noise and does nothing else, and nothing at all without noise."""
+
+    Params = HissParams
+    acts_on_wire = True
+    additive = True
+
+    @property
+    def stochastic(self) -> bool:
+        return self.params.sigma > 0
+
+    @classmethod
+    def neutral(cls) -> dict[str, Any]:
+        return {"sigma": 0.0}
+
+    def protect(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return z + self.params.sigma * torch.empty_like(z).normal_(generator=generator) if self.params.sigma else z
+
+    def expectation(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor | None:
+        return z
+
+
 class Signal(ToyMetric):
     """Computes −10 log₁₀ of the mean squared error; infinity for a perfect copy."""
 
@@ -122,7 +150,7 @@ class Quick(ToyAttack):
     expected = Expected(dict.fromkeys(INVERTIBLE, 1e-6), cheap_suffices=True)
 
 
-GOOD = [ToyDefense, Shrink, Holes, ToyAttack, Quick, ToyDescent, ToyQueries, Blind, ToyMetric, Signal, ToyMeasure]
+GOOD = [ToyDefense, Shrink, Holes, Hiss, ToyAttack, Quick, ToyDescent, ToyQueries, Blind, ToyMetric, Signal, ToyMeasure]
 
 
 @lru_cache

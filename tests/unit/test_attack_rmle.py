@@ -169,6 +169,7 @@ class Sent:
         self.z, self.noise, self.masked = z, noise, masked
         self.knowledge = NO_AUX
         self.patterns = None
+        self.noise_shape = "gaussian"
 
     def edge(self, x: torch.Tensor) -> torch.Tensor:
         return self.z[: len(x)]
@@ -185,6 +186,9 @@ class Sent:
 
     def visible(self, z: torch.Tensor) -> torch.Tensor | None:
         return z != 0 if self.masked else None
+
+    def covered(self, z: torch.Tensor, g: torch.Generator) -> None:
+        return None
 
     def unit(self, adaptive: bool = True) -> Whitening:
         return whitening(cast(View, self), torch.zeros(len(self.z), 1, 1, 1), "draws", adaptive)
@@ -277,11 +281,11 @@ class Valley:
 
     def __init__(self, noisy: bool) -> None:
         self.noisy = noisy
-        self.seen: list[torch.Tensor] = []
+        self.losses: list[torch.Tensor] = []
         self.drawn: list[float] = []
         self.draws: list[int | None] = []
 
-    def visible(self, z: torch.Tensor) -> None:
+    def seen(self, z: torch.Tensor) -> None:
         return None
 
     def __call__(
@@ -293,7 +297,7 @@ class Valley:
             noise = torch.rand(len(w), generator=g)
             self.drawn.append(float(noise[0]))
             loss = loss + noise
-        self.seen.append(loss.detach())
+        self.losses.append(loss.detach())
         return loss
 
 
@@ -310,7 +314,7 @@ def test_each_image_keeps_its_best_iterate() -> None:
     """Steps of half a unit overshoot a minimum that one image starts at and another has far to go to."""
     valley = Valley(noisy=False)
     found = descent(valley, torch.tensor([0.01, 3.0])[:, None, None, None])
-    torch.testing.assert_close(found.loss, torch.stack(valley.seen).amin(0))
+    torch.testing.assert_close(found.loss, torch.stack(valley.losses).amin(0))
     torch.testing.assert_close(found.w.abs().flatten(1).mean(1), found.loss)
     assert float(found.loss[0]) <= 0.01 + 1e-6
 
@@ -340,7 +344,7 @@ class Shaken:
     def __init__(self) -> None:
         self.draws: list[int | None] = []
 
-    def visible(self, z: torch.Tensor) -> None:
+    def seen(self, z: torch.Tensor) -> None:
         return None
 
     def __call__(
