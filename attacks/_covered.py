@@ -1,86 +1,83 @@
-"""Masks that noise covers: how likely a received element shows the edge's output."""
+"""Masks that noise covers: each received element is a mixture of what the edge sends and of nothing."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 
 from splitaudit.nn.scale import channel_axes
 from splitaudit.view import View
 
-BINS, EACH = 128, 25
-"""Most classes of magnitude for each channel, and fewest own elements in one: with fewer their share is chance."""
+SINGLE = 16
+"""Most received draws whose average is a mixture of that many and one more; of more it is next to a Gaussian."""
 
 
 @dataclass(frozen=True)
-class Shares:
-    """By the magnitude of a received element: the share of such elements that show the edge's output.
-
-    Where noise covers a mask, what is sent for features z is w·E[z' | shown] on average over all that was received alike, with
-    w this share: next to 1 or 0 where the noise is small, the share of all elements where it drowns what tells them apart.
+class Covered:
+    """What an attacker counts, on images of its own, of a mask by chance that later noise covers.
 
     Attributes:
-        edges: between the classes of magnitude, (C, B - 1).
-        share: (C, B).
+        share: probability ρ that an element is shown.
+        noise: variance of the noise on an element, by channel, which broadcasts against features (N, ...).
+        draws: received draws K that are averaged.
     """
 
-    edges: torch.Tensor
-    share: torch.Tensor
+    share: float
+    noise: torch.Tensor
+    draws: int
 
-    def __call__(self, received: torch.Tensor) -> torch.Tensor:
-        """Returns the shares w, in [0, 1], of received features (N, ...), of the same shape."""
-        rows = _by_channel(received.abs())
-        found = self.share.gather(1, torch.searchsorted(self.edges, rows))
-        channel = _channel(received)
-        moved = received.movedim(channel, 0)
-        return found.reshape(moved.shape).movedim(0, channel)
+    def error(self, received: torch.Tensor, mean: torch.Tensor, model: torch.Tensor) -> torch.Tensor:
+        """Returns how errors count, (N, ...), on the scale of squares: -2s² log Σ_k p_k N(r; f·k/K, s²), up to a constant.
+
+        p_k are the binomial probabilities that k of K draws show the element, s² = noise/K + the model's variance.
+
+        Args:
+            received: r, (N, ...), in the attack's unit, as all that follows.
+            mean: f, what a shown element is on average, (N, ...).
+            model: variance of the error that is assumed beside the noise, which broadcasts.
+        """
+        count, share = self.draws, self.share
+        variance = self.noise / count + model
+        if count > SINGLE:
+            spread = share * (1 - share) / count * mean.detach().square()
+            return (received - share * mean).square() * variance / (variance + spread)
+        terms = [
+            math.log(math.comb(count, k)) + k * math.log(share) + (count - k) * math.log1p(-share)
+            - (received - mean * (k / count)).square() / (2 * variance)
+            for k in range(count + 1)
+        ]  # fmt: skip
+        return -2 * variance * torch.stack(terms).logsumexp(0)
 
 
-def shares(view: View, clean: torch.Tensor, role: str) -> Shares | None:
-    """Returns the shares that an attacker counts on clean features (N, ...) of its own images; None: no mask is covered.
-
-    An average of K draws shows an element as often as the K draws do.
+def covered(view: View, clean: torch.Tensor, unit: Callable[[torch.Tensor], torch.Tensor], role: str) -> Covered | None:
+    """Returns what is counted on clean features (N, ...) of own images, noise in a unit; None: no mask is covered.
 
     Args:
         view: of the attack, whose knowledge says how many draws are averaged.
         clean: the edge's output for own images.
+        unit: scales channels; the noise is given in it.
         role: names the draws of the defense's randomness.
     """
     draws = view.generator(role)
+    shown = counted = 0.0
+    noise: list[torch.Tensor] = []
     with torch.no_grad():
-        found = [_drawn(view, part, draws) for part in clean.split(64)]
-    pairs = [pair for pair in found if pair is not None]
-    if not pairs:
-        return None
-    size = _by_channel(torch.cat([sent for sent, _ in pairs]).abs())
-    shown = _by_channel(torch.cat([seen for _, seen in pairs]))
-    bins = max(1, min(BINS, size.shape[1] // EACH))
-    order = size.argsort(1)
-    cuts = [size.shape[1] * i // bins for i in range(bins + 1)]
-    sorted_size, sorted_shown = size.gather(1, order), shown.gather(1, order)
-    share = torch.stack([sorted_shown[:, a:b].mean(1) for a, b in pairwise(cuts)], 1)
-    return Shares(sorted_size[:, cuts[1:-1]].contiguous(), share)
-
-
-def _drawn(view: View, clean: torch.Tensor, draws: torch.Generator) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Returns what is received for clean features, an average of draws, and the share of these that show each element."""
-    total: tuple[torch.Tensor, torch.Tensor] | None = None
-    for _ in range(view.knowledge.draws):
-        pair = view.covered(clean, draws)
-        if pair is None:
-            return None
-        sent, seen = pair[0], pair[1].to(clean.dtype)
-        total = (sent, seen) if total is None else (total[0] + sent, total[1] + seen)
-    return None if total is None else (total[0] / view.knowledge.draws, total[1] / view.knowledge.draws)
-
-
-def _channel(z: torch.Tensor) -> int:
-    axes, _ = channel_axes(z)
-    return next(a for a in range(z.ndim) if a not in axes)
-
-
-def _by_channel(z: torch.Tensor) -> torch.Tensor:
-    """Returns the elements of each channel, (C, ·)."""
-    return z.movedim(_channel(z), 0).flatten(1).contiguous()
+        for part in clean.split(64):
+            pair, mean = view.covered(part, draws), view.expectation(part, draws)
+            if pair is None or mean is None:
+                return None
+            # An element of zero is none whether it is shown or not, and visible masks call it hidden.
+            alive = mean != 0
+            seen = pair[1] & alive
+            shown, counted = shown + float(seen.sum()), counted + float(alive.sum())
+            axes, shape = channel_axes(part if part.shape == mean.shape else mean)
+            error = unit(pair[0] - mean).square() * seen
+            noise.append(torch.stack([error.sum(axes), seen.sum(axes).to(error.dtype)]))
+    total = torch.stack(noise).sum(0)
+    # A channel that is never shown has the noise of all.
+    each = torch.where(total[1] > 0, total[0] / total[1].clamp_min(1), total[0].sum() / total[1].sum().clamp_min(1))
+    share = min(max(shown / max(counted, 1.0), 1e-6), 1 - 1e-6)
+    return Covered(share, each.reshape(shape), view.knowledge.draws)

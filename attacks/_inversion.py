@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 
@@ -16,11 +16,11 @@ from splitaudit.nn.ridge import most_images
 from splitaudit.nn.scale import channel_axes
 from splitaudit.view import View, to_float
 
-from ._covered import Shares, shares
+from ._covered import Covered, covered
 from ._laplace import by_magnitude, laplace_error
 from ._lbfgs import minimise
 from ._patterns import without_patterns
-from ._whitening import Whitening
+from ._whitening import MODEL, Whitening, covers
 
 CHECKPOINTS = 15
 """How often the iterates under a random defense are compared, on draws that are always the same."""
@@ -44,26 +44,14 @@ FIRST = 0.2
 """Greatest change of a coefficient in the first step of L-BFGS, in standard deviations; a tenth of it changes nothing."""
 
 
-class Seen(NamedTuple):
-    """What received features (N, ...) tell of what is hidden in them.
-
-    Attributes:
-        visible: elements that show the edge's output, bool; None: all do.
-        share: of elements like each that show it; None: all do, or ``visible`` says which.
-    """
-
-    visible: torch.Tensor | None
-    share: torch.Tensor | None
-
-
 @dataclass(frozen=True)
 class Objective:
     """The loss of images given by their standardised coefficients; see :class:`splitaudit.attacks.rmle.Rmle`.
 
     Received features are compared with what is sent on average: by the defense's own word where it says it, else by fresh
     draws. Of what a mask hides only that counts which it gives away: that an element is no larger than the least one shown
-    (behind ``topk``). Where later noise covers a mask, an element counts as far as one of its magnitude shows anything
-    (:class:`._covered.Shares`). A pattern that was added, of a number that the defense has, is taken off where it leaves
+    (behind ``topk``). Where later noise covers a mask, an element is a mixture of what it would show and of nothing
+    (:class:`._covered.Covered`). A pattern that was added, of a number that the defense has, is taken off where it leaves
     least. Behind Laplace noise errors count by their magnitude (:mod:`._laplace`), of a single draw.
 
     Attributes:
@@ -87,7 +75,7 @@ class Objective:
         w: torch.Tensor,
         z: torch.Tensor,
         weight: torch.Tensor,
-        seen: Seen,
+        visible: torch.Tensor | None,
         g: torch.Generator,
         draws: int | None = None,
     ) -> torch.Tensor:
@@ -95,7 +83,7 @@ class Objective:
         x = self.prior(w)
         penalty = w.square().flatten(1).mean(1) + self.tv * total_variation(x)
         outside = (x - x.clamp(0, 1)).square().flatten(1).mean(1)
-        return self.feature_error(x, z, seen, g, draws) + weight * penalty + outside
+        return self.feature_error(x, z, visible, g, draws) + weight * penalty + outside
 
     @cached_property
     def _edge(self) -> torch.nn.Module:
@@ -106,18 +94,15 @@ class Objective:
         """Whether two evaluations differ."""
         return self.adaptive and noisy(self.view)
 
-    def seen(self, z: torch.Tensor) -> Seen:
-        """Returns what received features (N, ...) tell of what is hidden in them."""
-        if not self.adaptive:
-            return Seen(None, None)
-        visible = self.view.visible(z)
-        return Seen(visible, None if visible is not None or self._shares is None else self._shares(z))
+    def visible(self, z: torch.Tensor) -> torch.Tensor | None:
+        """Returns which received elements count (None: all)."""
+        return self.view.visible(z) if self.adaptive else None
 
     def feature_error(
         self,
         x: torch.Tensor,
         z: torch.Tensor,
-        seen: Seen,
+        visible: torch.Tensor | None,
         g: torch.Generator,
         draws: int | None = None,
     ) -> torch.Tensor:
@@ -126,24 +111,27 @@ class Objective:
         if not self.adaptive:
             return self.unit(clean - z).square().flatten(1).mean(1)
         count = (draws or self.draws) if self.noisy else 1
-        sent, visible = averaged_expectation(self.view.expectation, clean, g, count), seen.visible
+        sent = averaged_expectation(self.view.expectation, clean, g, count)
         known = sent is not None
         if sent is None:
-            own = None if visible is None else self.view.visible
-            sent = expected_wire(self.view.protect, own, clean, g, count)
+            seen = None if visible is None else self.view.visible
+            sent = expected_wire(self.view.protect, seen, clean, g, count)
         if visible is None:
-            left = self.unit(z - (sent if seen.share is None else sent * seen.share))
-            if not known:
-                return left.square().flatten(1).mean(1)
-            if self._patterns is not None:
-                left = without_patterns(left, self.unit(self._patterns), self.view.knowledge.draws)
-            sizes = left.square() if self._noise is None else laplace_error(left, self._noise)
-            return sizes.flatten(1).mean(1)
+            return self._of_all(z, sent, known).flatten(1).mean(1)
         error = self.unit(sent - z).square() * visible
         ceiling = self.view.ceiling(z) if known else None
         if ceiling is not None:
             error = error + self.unit((sent.abs() - ceiling).clamp_min(0)).square() * ~visible
         return error.flatten(1).sum(1) / visible.flatten(1).sum(1).clamp_min(1)
+
+    def _of_all(self, z: torch.Tensor, sent: torch.Tensor, known: bool) -> torch.Tensor:
+        """Returns the error (N, ...) of each element where no mask is seen; known: the defense has said what is sent."""
+        if known and self._covered is not None:
+            return self._covered.error(self.unit(z), self.unit(sent), self._model.square())
+        left = self.unit(z - sent)
+        if known and self._patterns is not None:
+            left = without_patterns(left, self.unit(self._patterns), self.view.knowledge.draws)
+        return left.square() if not known or self._noise is None else laplace_error(left, self._noise, self._model)
 
     @cached_property
     def _own(self) -> torch.Tensor:
@@ -152,13 +140,24 @@ class Objective:
             return torch.cat([self._edge(x) for x in probes(self.view).split(64)])
 
     @cached_property
-    def _shares(self) -> Shares | None:
-        return shares(self.view, self._own, "covered draws")
+    def _model(self) -> torch.Tensor:
+        """Deviation of the error that is assumed beside the noise, by channel, which broadcasts; in the attack's unit."""
+        with torch.no_grad():
+            sent = self.view.expectation(self._own, self.view.generator("model error"))
+            features = self.unit(self._own if sent is None else sent)
+        axes, shape = channel_axes(features)
+        return MODEL * features.var(axes, unbiased=False).sqrt().reshape(shape).clamp_min(1e-6)
+
+    @cached_property
+    def _covered(self) -> Covered | None:
+        if not covers(self.view):
+            return None
+        return covered(self.view, self._own, self.unit, "covered draws")
 
     @cached_property
     def _noise(self) -> torch.Tensor | None:
         """Deviation of the Laplace noise in each channel, in the attack's unit; None: errors count by their square."""
-        if not by_magnitude(self.view) or self._shares is not None:
+        if not by_magnitude(self.view):
             return None
         draws = self.view.generator("laplace draws")
         with torch.no_grad():
@@ -345,11 +344,11 @@ def descend(
         generators: from a role to a generator; a role gives the same draws each time.
         log: called with each step (from 1) and the sum of the losses.
     """
-    seen = objective.seen(z)
+    visible = objective.visible(z)
     if not budget.lbfgs:
-        return _by_adam(objective, z, w, weight, seen, budget, generators, log)
+        return _by_adam(objective, z, w, weight, visible, budget, generators, log)
     wire = generators("wire")
-    return Descent(*minimise(lambda at: objective(at, z, weight, seen, wire), w, budget.steps, budget.lr, log))
+    return Descent(*minimise(lambda at: objective(at, z, weight, visible, wire), w, budget.steps, budget.lr, log))
 
 
 def _by_adam(
@@ -357,7 +356,7 @@ def _by_adam(
     z: torch.Tensor,
     start: torch.Tensor,
     weight: torch.Tensor,
-    seen: Seen,
+    visible: torch.Tensor | None,
     budget: Budget,
     generators: Callable[[str], torch.Generator],
     log: Callable[[int, float], None],
@@ -371,14 +370,14 @@ def _by_adam(
 
     def fixed(candidate: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            return objective(candidate, z, weight, seen, generators("judge"), JUDGE)
+            return objective(candidate, z, weight, visible, generators("judge"), JUDGE)
 
     w, smooth = start.clone().requires_grad_(True), start.clone()
     optimizer = torch.optim.Adam([w])
     every = max(1, budget.steps // CHECKPOINTS)
     for step in range(budget.steps):
         optimizer.param_groups[0]["lr"] = budget.lr * (1 + math.cos(math.pi * step / budget.steps)) / 2
-        loss = objective(w, z, weight, seen, fresh)
+        loss = objective(w, z, weight, visible, fresh)
         if not objective.noisy:
             keep(w, loss)
         else:

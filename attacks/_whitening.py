@@ -10,7 +10,7 @@ from splitaudit.nn.eigen import eigh
 from splitaudit.nn.scale import channel_axes
 from splitaudit.view import View
 
-from ._covered import shares
+from ._covered import covered
 from ._laplace import by_magnitude
 from ._patterns import without_patterns
 
@@ -54,7 +54,7 @@ def whitening(view: View, images: torch.Tensor, role: str, adaptive: bool = True
     error e is counted as eᵀM⁻¹e, M = N + m²Σ with m = :data:`MODEL`, its eigenvalues at least :data:`FLOOR`² of their
     mean (of 100 times their median, if that is less): what the defense's noise explains counts little, and without noise
     every direction counts by how much the features vary along it. The whole is scaled so that the features have a mean
-    variance of 1. Channels of wires with a visible mask or Laplace noise (sums of which are no longer Laplace), and more
+    variance of 1. Channels of wires with a mask or Laplace noise (sums of which are no longer Laplace), and more
     channels than :data:`MOST`, are not mixed: M is then diagonal.
 
     Args:
@@ -69,13 +69,11 @@ def whitening(view: View, images: torch.Tensor, role: str, adaptive: bool = True
     if len(clean) * len(rows) < ROWS * rows.shape[1]:  # vectors have one row for each image
         more = images[SAMPLE : -(-ROWS * rows.shape[1] // len(rows))]
         clean = torch.cat([clean, _clean(view, more)]) if len(more) else clean
+    if adaptive and covers(view):
+        return _through_noise(view, clean, role)
     one, other = (_sent(view, clean, f"{role}{time}", adaptive) for time in ("", " again"))
     seen, again = (view.visible(z) if adaptive else None for z in (one, other))
     rows, difference = _rows(one), _rows(one - other) / 2**0.5
-    masked = shares(view, clean, f"{role} covered") if adaptive else None
-    if masked is not None and (mean := view.expectation(clean, view.generator(f"{role} mean"))) is not None:
-        # Which elements a covered mask hides is known as far as they tell: what is left is the noise.
-        difference = _rows(one - masked(one) * mean)
     mixed = mixed and not (adaptive and by_magnitude(view))
     centred = rows - rows.mean(0)
     if seen is not None and again is not None:
@@ -94,6 +92,31 @@ def whitening(view: View, images: torch.Tensor, role: str, adaptive: bool = True
     matrix = vectors @ (vectors / values.sqrt()).T
     size = (matrix @ covariance @ matrix).diagonal().mean()
     return Whitening((matrix / size.sqrt()).float())
+
+
+def covers(view: View) -> bool:
+    """Says whether noise covers a mask by chance, so that nobody sees what it hides."""
+    # Zeros will do: what covers what is no question of the features.
+    nothing = torch.zeros(1, *view.clean_shape, device=view.device)
+    with torch.no_grad():
+        return view.covered(nothing, view.generator("covered probe")) is not None
+
+
+def _through_noise(view: View, clean: torch.Tensor, role: str) -> Whitening:
+    """Returns channels scaled by what they say where a covered mask shows them, and by the noise alone."""
+    with torch.no_grad():
+        sent = view.expectation(clean, view.generator(role))
+    found = covered(view, clean, lambda z: z, role)
+    if sent is None or found is None:
+        return _diagonal(*_moments(clean), _rows(clean))
+    spread, _ = _moments(sent)
+    return _diagonal(spread, found.noise.flatten() / found.draws, _rows(sent))
+
+
+def _moments(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns the variance of each channel (C,), and no noise."""
+    spread = _rows(z).var(0, unbiased=False)
+    return spread, torch.zeros_like(spread)
 
 
 def _covariance(rows: torch.Tensor) -> torch.Tensor:

@@ -139,11 +139,11 @@ class DeepPrior(Attack):
         """Returns the images of received features that are fitted at once."""
         draws = view.generator(f"deep_prior init {role}")
         networks = Networks(len(z), view.image_shape, self.params.width, draws).to(view.device)
-        seen = objective.seen(z)
+        visible = objective.visible(z)
         fresh = view.generator(f"deep_prior wire {role}")
 
         def loss_of(x: torch.Tensor, g: torch.Generator) -> torch.Tensor:
-            return objective.feature_error(x, z, seen, g) + self.params.tv * total_variation(x)
+            return objective.feature_error(x, z, visible, g) + self.params.tv * total_variation(x)
 
         optimizer = torch.optim.Adam(networks.parameters())
         best = average = torch.zeros(0)

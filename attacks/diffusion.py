@@ -20,7 +20,7 @@ from ._cycle import one_cycle
 from ._decoding import macs
 from ._denoiser import DATA, Denoiser
 from ._doubling import doubled
-from ._inversion import Objective, Seen, batches, own_images
+from ._inversion import Objective, batches, own_images
 from ._whitening import Whitening, whitening
 
 GRID = (0.003, 0.03, 0.3, 3.0)
@@ -192,14 +192,14 @@ class Diffusion(Attack):
         parts = []
         for at in batches(z, 40 * p.width * math.prod(view.image_shape[1:])):
             noise, fresh = (view.generator(f"diffusion {role} {int(at[0])} {what}") for what in ("noise", "wire"))
-            seen = objective.seen(z[at])
+            visible = objective.visible(z[at])
             shape = (len(at), *view.image_shape)
             noisy = FIRST * torch.empty(shape, device=view.device).normal_(generator=noise)
             clean = noisy
             for number, sigma in enumerate(levels):
                 with torch.no_grad():
                     mean = network(noisy, torch.full((len(at),), sigma, device=view.device)).clamp(-1, 1)
-                clean, error = self._nearer(objective, mean, z[at], seen, fresh, sigma, variance)
+                clean, error = self._nearer(objective, mean, z[at], visible, fresh, sigma, variance)
                 if number + 1 < len(levels):
                     noisy = clean + levels[number + 1] * torch.empty_like(clean).normal_(generator=noise)
                 if int(at[0]) == 0:
@@ -212,7 +212,7 @@ class Diffusion(Attack):
         objective: Objective,
         mean: torch.Tensor,
         z: torch.Tensor,
-        seen: Seen,
+        visible: torch.Tensor | None,
         fresh: torch.Generator,
         sigma: float,
         variance: float,
@@ -226,7 +226,7 @@ class Diffusion(Attack):
         for number in range(self.params.data_steps):
             optimizer.param_groups[0]["lr"] = 0.3 * (1 - number / self.params.data_steps)
             x = (mean + left * step + 1) / 2
-            found = objective.feature_error(x, z, seen, fresh)
+            found = objective.feature_error(x, z, visible, fresh)
             outside = (x - x.clamp(0, 1)).square().flatten(1).mean(1)
             optimizer.zero_grad(set_to_none=True)
             (found + outside + weight * step.square().flatten(1).mean(1)).sum().backward()

@@ -217,12 +217,12 @@ class Latent(Attack):
             u = network.encode(guess)[0]
         best, lowest = u.clone(), torch.full((len(u),), float("inf"), device=view.device)
         u.requires_grad_(True)
-        seen, fresh = objective.seen(z), view.generator(f"latent {role} wire")
+        visible, fresh = objective.visible(z), view.generator(f"latent {role} wire")
         weight = variance * p.latent / max(1, z[0].numel())
         optimizer = torch.optim.Adam([u])
 
         def loss_of(at: torch.Tensor, g: torch.Generator) -> torch.Tensor:
-            return objective.feature_error(network.decode(at), z, seen, g) + weight * at.square().mean(1)
+            return objective.feature_error(network.decode(at), z, visible, g) + weight * at.square().mean(1)
 
         for step in range(p.search_steps + 1):
             optimizer.param_groups[0]["lr"] = p.search_lr * (1 + math.cos(math.pi * step / p.search_steps)) / 2

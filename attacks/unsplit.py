@@ -16,6 +16,7 @@ from splitaudit.view import View
 
 from ._inversion import averaged_expectation, expected_wire, total_variation
 from ._stand_in import trainable, training
+from ._whitening import covers
 
 AT_ONCE = 128
 """Images that share a clone of the edge."""
@@ -82,9 +83,7 @@ class Unsplit(Attack):
         p = self.params
         clone = view.untrained(f"unsplit {number}")
         prior = GaussianPrior(view.image_shape).to(view.device)
-        with torch.no_grad():
-            grey = clone.clean(prior(torch.zeros(1, *view.image_shape, device=view.device)))
-            covered = clone.defense.covered(grey, view.generator(f"unsplit covered {number}")) is not None
+        covered = covers(view)
         training(clone)
         w = torch.zeros(len(z), *view.image_shape, device=view.device, requires_grad=True)
         weights = trainable(clone)

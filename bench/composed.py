@@ -179,11 +179,11 @@ class Composed(Defense):
         for part in before:
             z = part.protect(z, generator)
         mean = head.expectation(z, generator)
-        if noises and (mean is None or not head.stochastic):
+        if noises and not head.stochastic:
+            # What is sent is the mean, and what it hides of a guess is hidden: the noise does not show a mask without chance.
             sent = head.protect(z, generator)
-            # By chance nothing is hidden: what is sent is the mean. What a mask hides of a guess is to feel what was received.
-            return sent
-        return mean
+            return sent if mean is None or head.visible(sent.detach()) is not None else mean
+        return head.protect(z, generator) if noises and mean is None else mean
 
     def covered(self, z: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor] | None:
         before, head, noises = self._read()
@@ -209,9 +209,10 @@ class Composed(Defense):
 
     @property
     def noise_shape(self) -> NoiseShape:
-        # A sum of several noises is nearer to a Gaussian.
-        random = [part for part in self._acting() if part.stochastic]
-        return random[0].noise_shape if len(random) == 1 else "gaussian"
+        # A sum of several noises is nearer to a Gaussian, and so is what a later part mixes.
+        acting = self._acting()
+        alone = acting and not any(part.stochastic for part in acting[:-1])
+        return acting[-1].noise_shape if alone else "gaussian"
 
     @property
     def leaves_wire(self) -> bool:

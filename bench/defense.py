@@ -124,7 +124,10 @@ class Defense(nn.Module):
 
     @property
     def leaves_wire(self) -> bool:
-        """Says whether with these parameters the features are sent as they are."""
+        """Says whether with these parameters the features are sent as they are: neutral ones, noise that is none."""
+        neutral = type(self).neutral()
+        if neutral is not None and all(getattr(self.params, name) == value for name, value in neutral.items()):
+            return True
         if self.additive and not self.stochastic:
             return True
         return not self.acts_on_wire and type(self).protect is Defense.protect
@@ -260,8 +263,8 @@ class Defense(nn.Module):
     def covered(self, z: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Returns what is sent for features z (N, ...), and which of its elements carry them; None: :meth:`visible` tells.
 
-        For masks that cannot be read off what is sent, because noise covers them: on images of its own an attacker learns
-        how likely an element of some magnitude carries anything. :meth:`expectation` is then that of an element that does.
+        For masks by chance that cannot be read off what is sent, because noise covers them: an attacker counts on images of its
+        own how often an element is shown. :meth:`expectation`, which has to be there, is that of an element that is.
         """
         return None
 
@@ -273,9 +276,9 @@ class Defense(nn.Module):
         return None
 
     def patterns(self) -> torch.Tensor | None:
-        """Returns patterns (T, *wire_shape) of which one, drawn for each image, is added to what is sent; None: there are none.
+        """Returns patterns (T, *wire_shape), one of which, drawn for each image, is added to what is sent; None: none.
 
-        Fresh noise beside them has a mean of zero. Whoever has the edge has the patterns and can tell which one was added.
+        Fresh noise beside them has a mean of zero. The defense is public: whoever has the edge can tell which was added.
         """
         return None
 

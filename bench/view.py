@@ -20,7 +20,7 @@ from .seeds import generator
 from .split import CloudSide, SplitInfo, SplitModel
 from .straight import PROBE, pass_gradients
 
-VERSION = 4
+VERSION = 5
 """Raised when a View shows the same things in another way, so that attacks give other numbers; part of their keys."""
 
 
@@ -254,7 +254,19 @@ class View:
 
         None: :meth:`visible` tells. See :meth:`splitaudit.defense.Defense.covered`.
         """
-        return self._model.defense.covered(z, draws)
+        defense = self._model.defense
+        found = defense.covered(z, draws)
+        if found is None:
+            return None
+        shape, hint = (len(z), *defense.wire_shape(tuple(z.shape[1:]))), "Give what is sent, and a mask of its shape."
+        for value in found:
+            _of_shape(defense, "covered", value, shape, hint)
+        return found
+
+    @property
+    def clean_shape(self) -> tuple[int, ...]:
+        """Shape of one image's features before the defense."""
+        return tuple(self._model.feature_shape)
 
     @property
     def patterns(self) -> torch.Tensor | None:

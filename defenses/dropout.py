@@ -35,10 +35,6 @@ class Dropout(Defense):
     def stochastic(self) -> bool:
         return self.params.rate > 0
 
-    @property
-    def leaves_wire(self) -> bool:
-        return self.params.rate == 0
-
     @classmethod
     def neutral(cls) -> dict[str, Any]:
         return {"rate": 0.0}

@@ -41,10 +41,6 @@ class TopK(Defense):
     source = "Li et al., CVPR 2022, official code prune_defense; Zheng et al., IJCAI 2023"
     acts_on_wire = True
 
-    @property
-    def leaves_wire(self) -> bool:
-        return self.params.keep == 1
-
     @classmethod
     def neutral(cls) -> dict[str, Any]:
         return {"keep": 1.0}

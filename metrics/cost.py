@@ -22,7 +22,7 @@ class Cost(Measure):
     compare only within one convention.
     """
 
-    version = 1
+    version = 2
     source = "torch.utils.flop_counter (2 FLOP per multiply-add)"
     columns: ClassVar[dict[str, Column]] = {
         "edge_macs": Column("MAC", "more cost", "multiply-adds of the edge with its defense, one image"),

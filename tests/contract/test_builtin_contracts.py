@@ -32,8 +32,8 @@ OF_THE_FORM = ("check_guess_shape", "check_guess_is_in_range", "check_guess_is_f
 """Checks that look at one and the same run."""
 
 
-AT_LENGTH = ("check_control_edges",)
-"""What takes minutes: only of attacks that need more than cheap parameters there, which train decoders or a prior."""
+AT_LENGTH = {("decoder", "check_control_edges")}
+"""What takes minutes."""
 
 
 def built_in(registry: Any) -> list[str]:
@@ -53,7 +53,7 @@ def cases(size: Any) -> list[Any]:
                 reason = WEAK_AS_PUBLISHED.get((name, check.__name__))
                 marks = [] if reason is None else [pytest.mark.xfail(reason=reason, strict=True, raises=CheckFailed)]
                 if size == "full":
-                    marks.append(pytest.mark.slow if check.__name__ in AT_LENGTH else pytest.mark.full)
+                    marks.append(pytest.mark.slow if (name, check.__name__) in AT_LENGTH else pytest.mark.full)
                 out.append(pytest.param(cls, check, id=f"{registry.kind}-{name}-{check.__name__}", marks=marks))
     return out
 

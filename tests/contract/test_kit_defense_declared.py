@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from kit_toys import Broken, ToyDefense, collector
@@ -44,12 +46,28 @@ class Clips(Additive):
         return z.clamp_max(0.1)
 
 
-@breaks("check_additive", "two draws are the same", "patterns() gives")
+@breaks("check_additive", "two draws are the same in 100%", "patterns() gives")
 class KeepsItsNoise(Additive):
     """Adds the same noise each time."""
 
     def protect(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         return z + torch.empty_like(z).normal_(generator=torch.Generator().manual_seed(0))
+
+
+@breaks("check_leaves_wire", "leaves_wire is false", "forgets the neutral parameters")
+class DoesNotSay(ToyDefense):
+    """Sends the features as they are with neutral parameters, and says that it does not."""
+
+    @property
+    def leaves_wire(self) -> bool:
+        return False
+
+    @classmethod
+    def neutral(cls) -> dict[str, Any]:
+        return {}
+
+    def protect(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return z
 
 
 @breaks("check_leaves_wire", "other features are sent", "switch everything off")

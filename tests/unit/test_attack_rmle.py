@@ -169,7 +169,7 @@ class Sent:
         self.z, self.noise, self.masked = z, noise, masked
         self.knowledge = NO_AUX
         self.patterns = None
-        self.noise_shape = "gaussian"
+        self.noise_shape, self.clean_shape, self.device = "gaussian", tuple(z.shape[1:]), z.device
 
     def edge(self, x: torch.Tensor) -> torch.Tensor:
         return self.z[: len(x)]
@@ -285,7 +285,7 @@ class Valley:
         self.drawn: list[float] = []
         self.draws: list[int | None] = []
 
-    def seen(self, z: torch.Tensor) -> None:
+    def visible(self, z: torch.Tensor) -> None:
         return None
 
     def __call__(
@@ -344,7 +344,7 @@ class Shaken:
     def __init__(self) -> None:
         self.draws: list[int | None] = []
 
-    def seen(self, z: torch.Tensor) -> None:
+    def visible(self, z: torch.Tensor) -> None:
         return None
 
     def __call__(
