@@ -50,7 +50,12 @@ class RootOfZero(ToyDefense):
         return (v[:, None] - v[None]).square().sum(2).sqrt().mean()
 
 
-@breaks("check_neutral_equals_no_defense", "neutral parameters {} the logits differ", "a change of architecture")
+@breaks(
+    "check_neutral_equals_no_defense",
+    "neutral parameters {} the logits differ",
+    "a change of architecture",
+    also=["check_leaves_wire"],
+)
 class NeverNeutral(ToyDefense):
     """Declares that it does nothing and shrinks the features."""
 
