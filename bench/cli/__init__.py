@@ -16,6 +16,17 @@ def main() -> None:
     except KeyboardInterrupt:
         print("splitaudit: interrupted", file=sys.stderr)
         raise SystemExit(130) from None
+    finally:
+        _forget_the_interrupt()
+
+
+def _forget_the_interrupt() -> None:
+    """Lets a handled Ctrl-C end in the exit code that was chosen for it.
+
+    Where it came while some library ran code given as a string (dataclasses do), CPython takes it for unhandled for good, and
+    ``python -m`` ends as killed by SIGINT whatever was raised since. The next such code clears that.
+    """
+    exec("")
 
 
 def _main() -> None:

@@ -92,3 +92,14 @@ def test_ctrl_c_ends_with_130_and_how_to_resume_and_the_same_command_completes_t
     assert (out / "report.html").is_file()
     assert len(list(Store.open(out).records("target"))) == 2
     assert {r["status"] for kind in KINDS for r in Store.open(out).records(kind)} == {"done"}
+
+
+@pytest.mark.parametrize("code", ["raise KeyboardInterrupt", "exec('raise KeyboardInterrupt')"], ids=["plain", "exec"])
+def test_ctrl_c_in_the_middle_of_an_import_ends_with_130_too(tmp_path: Path, code: str) -> None:
+    """Fails for an interrupt within code given as a string, which Python counts as unhandled even where it was handled: -2."""
+    plugin = tmp_path / "interrupted.py"
+    plugin.write_text(code)
+    command = [sys.executable, "-m", "splitaudit", "list", "--plugin", str(plugin)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 130, (done.returncode, done.stderr)
+    assert "Traceback" not in done.stderr
