@@ -73,7 +73,7 @@ def covered(view: View, clean: torch.Tensor, unit: Callable[[torch.Tensor], torc
             alive = mean != 0
             seen = pair[1] & alive
             shown, counted = shown + float(seen.sum()), counted + float(alive.sum())
-            axes, shape = channel_axes(part if part.shape == mean.shape else mean)
+            axes, shape = channel_axes(mean)
             error = unit(pair[0] - mean).square() * seen
             noise.append(torch.stack([error.sum(axes), seen.sum(axes).to(error.dtype)]))
     total = torch.stack(noise).sum(0)

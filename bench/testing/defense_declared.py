@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from ..defense import Defense
 from ..seeds import generator
 from .defense_wire import model_and_features, sent
 from .outcome import Check, NotApplicable, require
+from .targets import parameter_sets
 
 
 def check_additive(cls: type[Defense]) -> None:
     """In a composition the part before noise is read through it: a part that does more would hide what attacks look for."""
     if not cls.additive:
         raise NotApplicable("the defense does not declare that it only adds noise")
-    for params in _sets(cls):
+    for params in parameter_sets(cls):
         model, z = model_and_features(cls, params)
         defense, when = model.defense, f"with parameters {params!r}"
         one, other = sent(model, z, 0), sent(model, z, 1)
@@ -48,7 +47,7 @@ def check_leaves_wire(cls: type[Defense]) -> None:
     """A part that says it does nothing is passed over by attacks on compositions, and by the count of bits on the wire."""
     if cls.protect is Defense.protect:
         raise NotApplicable("the defense never acts on what is sent")
-    for params in _sets(cls):
+    for params in parameter_sets(cls):
         model, z = model_and_features(cls, params)
         got = sent(model, z, 0)
         as_it_is = got.shape == z.shape and torch.equal(got, z)
@@ -64,15 +63,6 @@ def check_leaves_wire(cls: type[Defense]) -> None:
             "leaves_wire true where neutral parameters switch everything off",
             "leaves_wire is overridden and forgets the neutral parameters",
         )
-
-
-def _sets(cls: type[Defense]) -> list[dict[str, Any]]:
-    """Returns the sets of parameters that are tried, each once."""
-    out: list[dict[str, Any]] = []
-    for params in (cls.cheap(), {}, cls.neutral()):
-        if params is not None and params not in out:
-            out.append(params)
-    return out
 
 
 DECLARED_CHECKS: tuple[Check, ...] = (check_additive, check_leaves_wire)

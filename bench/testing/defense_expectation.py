@@ -13,6 +13,7 @@ from ..straight import FAR
 from .defense_wire import model_and_features, sent
 from .outcome import Check, NotApplicable, require
 from .randomness import global_generators_watched
+from .targets import parameter_sets
 
 DRAWS, FEWER = 400, 100
 """Draws with the parameters of ``cheap()``, and with each other set."""
@@ -34,13 +35,9 @@ GROUPS = 64
 def check_expectation(cls: type[Defense]) -> None:
     """White-box attacks compare received features with it: what it gets wrong makes them weak, and the defense look strong."""
     silent = cls.expectation is Defense.expectation and cls.patterns is Defense.patterns
-    tried: list[dict[str, Any]] = []
-    said = False
-    for which in (cls.cheap(), {}, cls.neutral()):
-        if which is not None and which not in tried and not silent:
-            said |= _keeps_its_word(cls, which, FEWER if tried else DRAWS)
-            tried.append(which)
-    if not said:
+    sets = [] if silent else parameter_sets(cls)
+    said = [_keeps_its_word(cls, which, FEWER if number else DRAWS) for number, which in enumerate(sets)]
+    if not any(said):
         raise NotApplicable("the defense does not say what it sends on average")
 
 
@@ -168,9 +165,8 @@ def _require_mean(left: torch.Tensor, seen: torch.Tensor, stochastic: bool, when
     mean = (left * seen).sum(0) / count.clamp_min(1)
     spread = ((left - mean).square() * seen).sum(0) / count.clamp_min(1)
     size = float(left.abs().max().clamp_min(1))
-    if (
-        stochastic
-    ):  # one draw more, as far off as any: where noise is rounded, an element may seldom move, and never here
+    if stochastic:
+        # One draw more, as far off as any: where noise is rounded, an element may seldom move, and never here.
         spread = spread + (left * seen).square().max() / count.clamp_min(1)
     allowed = ERRORS * (spread / count.clamp_min(1)).sqrt() + 1e-5 * size
     off = (mean.abs() > allowed) & (count >= (LEAST if stochastic else 1))

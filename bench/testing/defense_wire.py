@@ -12,7 +12,7 @@ from ..view import to_float
 from .data import part
 from .outcome import Check, fail, require
 from .randomness import global_generators_watched
-from .targets import defended, home_of, make, trained
+from .targets import defended, home_of, make, parameter_sets, trained
 
 
 def check_wire_shape(cls: type[Defense]) -> None:
@@ -113,9 +113,7 @@ def check_same_generator_same_output(cls: type[Defense]) -> None:
 
 def check_stochastic_is_declared(cls: type[Defense]) -> None:
     """Attacks meet a defense that is declared random with fresh draws; a wrong flag makes them weak or slow."""
-    for which in (cls.cheap(), {}, cls.neutral()):
-        if which is None:
-            continue
+    for which in parameter_sets(cls):
         model, z = model_and_features(cls, which)
         draws = [sent(model, z, seed) for seed in range(4)]
         differ = any(not torch.equal(draws[0], other) for other in draws[1:])

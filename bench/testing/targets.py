@@ -95,6 +95,15 @@ def make(cls: type[Any], params: dict[str, Any] | None = None) -> Any:
     return cls(cls.Params(**(cls.cheap() if params is None else params)))
 
 
+def parameter_sets(cls: type[Defense]) -> list[dict[str, Any]]:
+    """Returns the parameters with which a declaration has to hold: those for tests, the defaults, neutral ones; each once."""
+    out: list[dict[str, Any]] = []
+    for params in (cls.cheap(), {}, cls.neutral()):
+        if params is not None and params not in out:
+            out.append(params)
+    return out
+
+
 def defended(defense: Defense, home: Home, seed: int = 0) -> SplitModel:
     """Returns a fresh target: seeded as the framework does it, one seed for the backbone, one for the defense."""
     split = home.split(part("client_train", 8, home.image_shape), seed)
