@@ -14,6 +14,7 @@ from splitaudit.params import Params
 from splitaudit.split import Split
 
 from ._feature_axes import channels_of
+from ._sampled import divergence, log_variance_of, sampled
 
 START = -5.0
 """Log-variance at the start of training: σ of 0.08, nearly a clean wire."""
@@ -61,7 +62,7 @@ class Vib(Defense):
     additive = True
 
     _sent: tuple[torch.Tensor, torch.Tensor] | None = None
-    """Features and their log σ² of the last training batch, until the loss has been asked for."""
+    """Features of the last training batch and their divergence, until the loss has been asked for."""
 
     @property
     def stochastic(self) -> bool:
@@ -84,31 +85,24 @@ class Vib(Defense):
         sent, self._sent = self._sent, None
         if self.params.beta == 0:
             return None
-        return self.params.beta * divergence(z, sent[1] if sent and sent[0] is z else self.log_variance(z))
+        return self.params.beta * (sent[1] if sent and sent[0] is z else divergence(z, self.log_variance(z)))
 
     def expectation(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor | None:
         return z
 
     def protect(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         unit = torch.empty_like(z).normal_(generator=generator)
-        log_variance = self.log_variance(z)
-        # In a training step the loss takes it from here: computed again, with its graph, it would cost the memory twice.
-        self._sent = (z, log_variance) if self.training and torch.is_grad_enabled() and self.params.beta > 0 else None
-        return z + (log_variance / 2).exp() * unit
+        if not (self.training and torch.is_grad_enabled() and self.params.beta > 0):
+            self._sent = None
+            return z + (self.log_variance(z) / 2).exp() * unit
+        # In a training step the loss takes its term from here: apart, their graphs would cost the memory twice.
+        sent, nats = sampled(z, self.spread(z), unit, RANGE)
+        self._sent = (z, nats)
+        return sent
 
     def log_variance(self, mean: torch.Tensor) -> torch.Tensor:
         """Returns log σ² of the noise added to clean features μ (N, ...), the same shape, between -10 and 10."""
-        return RANGE * torch.tanh(self.spread(mean) / RANGE)
-
-
-def divergence(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
-    """Returns KL(N(mean, variance) ‖ N(0, I)) in nats an image: summed over elements, averaged over images; a scalar.
-
-    Args:
-        mean: (N, ...).
-        log_variance: log σ², the same shape.
-    """
-    return (mean.square() + log_variance.exp() - 1 - log_variance).flatten(1).sum(1).mean() / 2
+        return log_variance_of(self.spread(mean), RANGE)
 
 
 def _layer(shape: tuple[int, ...]) -> nn.Conv2d | nn.Linear:

@@ -32,7 +32,7 @@ OF_THE_FORM = ("check_guess_shape", "check_guess_is_in_range", "check_guess_is_f
 """Checks that look at one and the same run."""
 
 
-AT_LENGTH = {("decoder", "check_control_edges")}
+AT_LENGTH = {("decoder", "check_control_edges"), ("diffusion", "check_control_edges")}
 """What takes minutes."""
 
 

@@ -276,8 +276,9 @@ WHOLE: list[dict[str, str]] = []
 """The tables of the run that nothing killed, for all that were."""
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("after", [1, 4, 9])
+@pytest.mark.parametrize(
+    "after", [pytest.param(n, marks=pytest.mark.full if n == 4 else pytest.mark.slow) for n in (1, 4, 9)]
+)
 def test_a_run_killed_at_any_point_ends_with_the_same_tables(toy: dict[str, Any], tmp_path: Path, after: int) -> None:
     """SIGKILL to the whole driver when so many records are there, then the same command again."""
     if not WHOLE:

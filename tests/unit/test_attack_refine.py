@@ -84,9 +84,8 @@ def test_the_decoders_measured_error_is_a_prior_that_holds_it_back() -> None:
     assert bound > free + 0.1
 
 
-@pytest.mark.parametrize(
-    "sigma", [pytest.param(0.05, marks=pytest.mark.slow), pytest.param(0.3, marks=pytest.mark.full)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("sigma", [0.05, 0.3])
 def test_it_comes_near_the_wiener_filter_and_never_below_it(sigma: float) -> None:
     case = Case(orthogonal(), sigma, private=200)
     attack = Refine(RefineParams(decoder=DecoderParams(epochs=10, width=32, depth=1)))

@@ -70,8 +70,7 @@ def leakage(photos: dict[str, Part], target: SplitModel, known: SplitModel, seed
     return 1 - float((guess - truth).square().mean() / (view.prior - truth).square().mean())
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [pytest.param(0, marks=pytest.mark.full), pytest.param(1, marks=pytest.mark.slow)])
 def test_the_trained_cloud_gives_away_what_an_untrained_one_does_not(
     photos: dict[str, Part], target: SplitModel, seed: int
 ) -> None:

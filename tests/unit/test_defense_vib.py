@@ -8,8 +8,10 @@ from torch.distributions import Normal, kl_divergence
 from torch.utils.flop_counter import FlopCounterMode
 
 from splitaudit.composed import Composed
+from splitaudit.defenses import _sampled
+from splitaudit.defenses._sampled import divergence, log_variance_of, sampled
 from splitaudit.defenses.noise import Noise, NoiseParams
-from splitaudit.defenses.vib import WIDEST, Vib, VibParams, _layer, divergence
+from splitaudit.defenses.vib import RANGE, WIDEST, Vib, VibParams, _layer
 from splitaudit.errors import Unsupported
 from splitaudit.metrics.cost import edge_parameters
 from splitaudit.nn.scale import ChannelScale
@@ -147,28 +149,60 @@ def test_noise_after_it_scales_with_what_the_bottleneck_sends() -> None:
 
 
 @pytest.mark.parametrize("composed", [False, True])
-def test_a_training_step_computes_the_variance_once_and_lets_go_of_it(
-    monkeypatch: pytest.MonkeyPatch, composed: bool
-) -> None:
+def test_a_training_step_computes_the_variance_once_and_lets_go_of_it(composed: bool) -> None:
     """Twice, with both graphs, it was over the gigabyte that a loss term may add (test_loss_memory)."""
     made = Vib(VibParams(beta=0.5))
     model = toy_target(Composed([Noise(NoiseParams(sigma=0.1)), made]) if composed else made, steps=False).train()
     x, y = images(), part("client_train", 8).labels
     given: list[torch.Tensor] = []
-    computed = Vib.log_variance
-    monkeypatch.setattr(Vib, "log_variance", lambda self, mean: (given.append(mean), computed(self, mean))[1])
+    made.spread.register_forward_hook(lambda _, arguments, __: given.append(arguments[0]))
     z = model.clean(x)
     logits = model.answer(model.protect(z, torch.Generator().manual_seed(0)))
     extra = model.defense.extra_loss(x, z, y, logits)
     assert len(given) == 1
     assert made._sent is None
     assert extra is not None
-    assert float(extra.detach()) == float(0.5 * divergence(given[0], computed(made, given[0])).detach())
+    expected = 0.5 * divergence(given[0], made.log_variance(given[0]))
+    assert float(extra.detach()) == pytest.approx(float(expected.detach()), rel=1e-6)
     # Of other features than those that were sent it is computed anew.
     model.protect(z, torch.Generator())
     other = made.extra_loss(x, z + 1, y, logits)
     assert other is not None
-    assert float(other.detach()) == float(0.5 * divergence(z + 1, computed(made, z + 1)).detach())
+    assert float(other.detach()) == float(0.5 * divergence(z + 1, made.log_variance(z + 1)).detach())
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5), (7,), (5, 6)])
+@pytest.mark.parametrize("wanted", ["both", "sent", "nats"])
+def test_the_lean_step_gives_the_numbers_and_gradients_of_the_formulas(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], wanted: str
+) -> None:
+    g = torch.Generator().manual_seed(0)
+    monkeypatch.setattr(
+        _sampled, "CHUNK", 4 * torch.Size(shape).numel()
+    )  # 11 images: two whole chunks and a part of one
+    mean, raw, unit, slope = (3 * torch.randn(11, *shape, generator=g) for _ in range(4))
+    mean, raw = mean.requires_grad_(), raw.requires_grad_()
+    log_variance = log_variance_of(raw, RANGE)
+    plain = (mean + (log_variance / 2).exp() * unit, divergence(mean, log_variance))
+    lean = sampled(mean, raw, unit, RANGE)
+    assert torch.equal(lean[0], plain[0])
+    assert torch.allclose(lean[1], plain[1], rtol=1e-6)
+    losses = []
+    for sent, nats in (plain, lean):
+        losses.append({"both": (sent * slope).sum() + 0.7 * nats, "sent": (sent * slope).sum(), "nats": nats}[wanted])
+    expected, found = (torch.autograd.grad(loss, (mean, raw)) for loss in losses)
+    for a, b in zip(expected, found, strict=True):
+        assert float((a - b).abs().max()) < 1e-6 * float(a.abs().max())
+
+
+def test_the_lean_steps_gradient_is_the_slope_in_double_precision() -> None:
+    g = torch.Generator().manual_seed(0)
+    mean, raw, unit = (torch.randn(3, 4, generator=g, dtype=torch.float64) for _ in range(3))
+    assert torch.autograd.gradcheck(
+        lambda m, r: sampled(m, r, unit, RANGE),
+        (mean.requires_grad_(), raw.requires_grad_()),
+        check_undefined_grad=False,
+    )
 
 
 def test_nothing_of_a_batch_is_kept_outside_training() -> None:
