@@ -32,8 +32,20 @@ OF_THE_FORM = ("check_guess_shape", "check_guess_is_in_range", "check_guess_is_f
 """Checks that look at one and the same run."""
 
 
-AT_LENGTH = {("decoder", "check_control_edges"), ("diffusion", "check_control_edges")}
-"""What takes minutes."""
+TRAIN_A_PRIOR = ("deep_prior", "diffusion", "latent")
+
+LEARN = ("disco", "dpsgd_groupnorm", "pca", "quantize", "shredder", "siftfunnel", "vib")
+"""Defenses that keep what they learn in tensors of their own: a new process is started for them each time."""
+
+AT_LENGTH = {
+    ("decoder", "check_control_edges"),
+    ("diffusion", "check_control_edges"),
+    ("recognise", "check_reads_any_scale"),
+    ("deep_prior", "check_knowledge_is_declared"),
+    *((name, "check_wire_scale") for name in TRAIN_A_PRIOR),
+    *((name, "check_restores_in_a_new_process") for name in DEFENSES.names() if name not in LEARN),
+}
+"""What takes long: slow tests."""
 
 
 def built_in(registry: Any) -> list[str]:

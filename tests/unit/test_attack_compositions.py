@@ -88,7 +88,7 @@ def test_the_magnitude_of_an_error_is_on_the_scale_of_its_square() -> None:
     assert float(laplace_error(far, deviation, torch.tensor(0.2))) == 2500.0, "beside the model's error it is faint"
 
 
-@pytest.mark.full
+@pytest.mark.slow
 def test_fainter_laplace_noise_never_leaks_less() -> None:
     """Where magnitudes counted however faint the noise was, the prior outweighed them: 0.412 at 0.0001."""
     found = [leakage(made("noise", distribution="laplace", sigma=s)) for s in (1e-4, 1e-2, 0.1, 0.3, 1.0)]

@@ -18,8 +18,9 @@ from splitaudit.testing.targets import control_target, toy_target
 SMALL = {"width": 32, "depth": 1, "epochs": 15, "batch": 16}
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("kind", ["identity", "orthogonal"])
+@pytest.mark.parametrize(
+    "kind", [pytest.param("identity", marks=pytest.mark.slow), pytest.param("orthogonal", marks=pytest.mark.full)]
+)
 def test_it_sharpens_the_guess_of_a_weak_decoder_where_everything_is_to_be_seen(kind: str) -> None:
     sizes = Sizes(private=16, aux_train=128, aux_val=48)
     decoder = attacked(Decoder, kind, params=SMALL, sizes=sizes)

@@ -110,15 +110,14 @@ def made(*parts: type[Defense]) -> Defense:
 ROUNDINGS: list[list[type[Defense]]] = [
     [Rounded], [Swapped, Rounded], [Rounded, Swapped], [ByTheLargest], [Upside], [Codes], [Sparse], [Halved]
 ]  # fmt: skip
-OFTEN = ([Rounded], [Swapped, Rounded], [Halved])
+OFTEN = ([Rounded], [Swapped, Rounded])
 
 
 @pytest.mark.parametrize(
     ("attack", "parts"),
     [
         *(pytest.param(Rmle, r, marks=pytest.mark.full if r in OFTEN else pytest.mark.slow) for r in ROUNDINGS),
-        pytest.param(Refine, [Rounded], marks=pytest.mark.full),
-        pytest.param(Refine, [Codes], marks=pytest.mark.slow),
+        *(pytest.param(Refine, [r], marks=pytest.mark.slow) for r in (Rounded, Codes)),
     ],
     ids=lambda value: "+".join(p.__name__ for p in value) if isinstance(value, list) else value.__name__,
 )
