@@ -33,10 +33,20 @@ def clear(file: Path) -> set[str]:
     return set(rows["claim"][(rows["overall"] == "holds") & away])
 
 
-def test_most_recorded_claims_are_clear_enough_to_be_asked_for_again() -> None:
+CLOSE = {
+    "adversarial-weight-1-loss-explained-mse",
+    "adversarial-weight-0-3-loss-ressfl-mse",
+    "cem-mi-upper-nats",
+    "infoscissors-mi-upper-nats",
+    "shredder-mse",
+    "shredder-infer-cloud-mse",
+}
+"""Claims that hold by too little to be asked for again: the attacks leave next to nothing of the first, second and last two."""
+
+
+def test_recorded_claims_are_clear_enough_to_be_asked_for_again_but_for_those_that_are_named() -> None:
     """A defense that is broken into one that does nothing has to fail the slow test."""
-    holds = sum(v == "holds" for v in verdicts(RECORDED).values())
-    assert len(clear(RECORDED)) > 0.8 * holds
+    assert {c for c, verdict in verdicts(RECORDED).items() if verdict == "holds"} - clear(RECORDED) == CLOSE
 
 
 def test_every_claim_that_a_built_in_defense_declares_has_a_recorded_verdict() -> None:
