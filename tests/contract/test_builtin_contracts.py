@@ -35,7 +35,7 @@ OF_THE_FORM = ("check_guess_shape", "check_guess_is_in_range", "check_guess_is_f
 TRAIN_A_PRIOR = ("deep_prior", "diffusion", "latent")
 
 LEARN = ("disco", "dpsgd_groupnorm", "pca", "quantize", "shredder", "siftfunnel", "vib")
-"""Defenses that keep what they learn in tensors of their own: a new process is started for them each time."""
+"""Defenses for which a new process is started each time, of those that keep what they learn in tensors of their own."""
 
 AT_LENGTH = {
     ("decoder", "check_control_edges"),

@@ -177,9 +177,8 @@ def test_the_lean_step_gives_the_numbers_and_gradients_of_the_formulas(
     monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], wanted: str
 ) -> None:
     g = torch.Generator().manual_seed(0)
-    monkeypatch.setattr(
-        _sampled, "CHUNK", 4 * torch.Size(shape).numel()
-    )  # 11 images: two whole chunks and a part of one
+    # 11 images: two whole chunks and a part of one.
+    monkeypatch.setattr(_sampled, "CHUNK", 4 * torch.Size(shape).numel())
     mean, raw, unit, slope = (3 * torch.randn(11, *shape, generator=g) for _ in range(4))
     mean, raw = mean.requires_grad_(), raw.requires_grad_()
     log_variance = log_variance_of(raw, RANGE)
