@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -301,6 +302,24 @@ def budgets(steps: int, optimiser: Optimiser, lr: float | None, rates: Sequence[
     return [lbfgs] if optimiser == "lbfgs" else [*adam, lbfgs]
 
 
+Ways = tuple[Budget, ...]
+"""Ways to descend that one image is given each: the lowest of its losses says which was the right one for it."""
+
+
+def named(ways: Ways) -> str:
+    """Returns the optimisers in words."""
+    return " + ".join(budget.name for budget in ways)
+
+
+def choices(ways: Sequence[Budget]) -> list[Ways]:
+    """Returns each way alone, and then each two of them.
+
+    A descent that is the best for most images leads single ones into a wrong valley, and hardly ever the same ones as
+    another descent (docs/measurements.md).
+    """
+    return [(way,) for way in ways] + list(itertools.combinations(ways, 2))
+
+
 @dataclass(frozen=True)
 class Descent:
     """What a descent has reached, for each image by its own loss.
@@ -319,6 +338,11 @@ class Descent:
         return Descent(
             torch.where(mine[:, None, None, None], self.w, other.w), torch.where(mine, self.loss, other.loss)
         )
+
+    @staticmethod
+    def joined(parts: Sequence[Descent]) -> Descent:
+        """Returns the descents of some images and of others as one."""
+        return Descent(torch.cat([p.w for p in parts]), torch.cat([p.loss for p in parts]))
 
 
 def descend(

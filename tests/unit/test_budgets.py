@@ -9,7 +9,7 @@ import torch
 
 from splitaudit.attack import Attack
 from splitaudit.attacks import _near, rmle
-from splitaudit.attacks._inversion import AT_ONCE, HELD, Budget, batches, budgets, descend
+from splitaudit.attacks._inversion import AT_ONCE, HELD, Budget, Descent, batches, budgets, descend
 from splitaudit.attacks.refine import Refine
 from splitaudit.attacks.rmle import Rmle
 from splitaudit.testing import attacked, control_target
@@ -51,7 +51,14 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
 
 
 @pytest.mark.parametrize(
-    ("attack", "ways"), [(Rmle, {"adam 0.2", "adam 0.8", "lbfgs"}), (Refine, {"adam 0.8", "lbfgs"})]
+    ("attack", "ways"),
+    [
+        (
+            Rmle,
+            {"adam 0.2", "adam 0.8", "lbfgs", "adam 0.2 + adam 0.8", "adam 0.2 + lbfgs", "adam 0.8 + lbfgs"},
+        ),
+        (Refine, {"adam 0.8", "lbfgs"}),
+    ],
 )
 @pytest.mark.parametrize("steps", [4, 20])
 def test_the_choice_is_the_best_on_own_images_and_is_kept_for_the_private_ones(
@@ -62,10 +69,34 @@ def test_the_choice_is_the_best_on_own_images_and_is_kept_for_the_private_ones(
     run = attacked(attack, "orthogonal", params=params, sizes=Sizes(private=2))
     (grid,) = (view.notes["grid"] for view in run.views if "grid" in view.notes)
     best = min(grid, key=grid.__getitem__)
-    assert [name for count, name in descents if count == 2] == [best], "the private images"
+    assert sorted(name for count, name in descents if count == 2) == sorted(singly(best)), "the private images"
     assert {name.split(", ")[1] for name in grid} == ways
-    assert set(grid) == {name for count, name in descents if count != 2}, "all were tried"
+    assert {name for way in grid for name in singly(way)} == {name for count, name in descents if count != 2}, "all"
     assert len(set(grid.values())) > 1, "there was something to choose"
+
+
+def singly(choice: str) -> list[str]:
+    """Returns the weight with each optimiser of a choice of one or two, in words."""
+    weight, optimisers = choice.split(", ")
+    return [f"{weight}, {optimiser}" for optimiser in optimisers.split(" + ")]
+
+
+def test_an_image_that_one_optimiser_leads_astray_is_left_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One way for all left one image in fifty at up to a hundred times the error of the others."""
+
+    def astray(objective: Any, z: Any, w: Any, weight: Any, budget: Budget, *rest: Any) -> Descent:
+        found = descend(objective, z, w, weight, budget, *rest)
+        wrong = torch.arange(len(w)) % 4 == (0 if budget.lbfgs else 1)
+        return Descent(torch.where(wrong[:, None, None, None], 3.0, found.w), found.loss + 100 * wrong)
+
+    monkeypatch.setattr(rmle, "descend", astray)
+    both, one = (
+        attacked(Rmle, "orthogonal", params={"steps": 30, "optimiser": way}, sizes=Sizes(private=8))
+        for way in ("auto", "lbfgs")
+    )
+    assert " + " in both.views[-1].notes["optimiser"]
+    assert float(both.errors().max()) < 1e-3
+    assert float(one.errors().max()) > 0.01, "there was something to mend"
 
 
 @pytest.mark.parametrize("attack", [Rmle, Refine])
@@ -88,8 +119,8 @@ def test_a_guess_that_is_not_finite_is_never_the_best(monkeypatch: pytest.Monkey
     found = Rmle._optimise
 
     def broken(self: Rmle, view: Any, z: Any, prior: Any, unit: Any, weight: Any, budget: Budget, *rest: Any) -> Any:
-        guess = found(self, view, z, prior, unit, weight, budget, *rest)
-        return guess * float("nan") if not budget.lbfgs else guess
+        reached = found(self, view, z, prior, unit, weight, budget, *rest)
+        return reached if budget.lbfgs else Descent(reached.w * float("nan"), reached.loss)
 
     monkeypatch.setattr(Rmle, "_optimise", broken)
     run = attacked(Rmle, "orthogonal", params={"steps": 10}, sizes=Sizes(private=2))
