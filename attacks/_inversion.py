@@ -303,7 +303,7 @@ def budgets(steps: int, optimiser: Optimiser, lr: float | None, rates: Sequence[
 
 
 Ways = tuple[Budget, ...]
-"""Ways to descend that one image is given each: the lowest of its losses says which was the right one for it."""
+"""Ways to descend, all of which each image is given: the lowest of its losses says which was the right one for it."""
 
 
 def named(ways: Ways) -> str:
@@ -312,12 +312,12 @@ def named(ways: Ways) -> str:
 
 
 def choices(ways: Sequence[Budget]) -> list[Ways]:
-    """Returns each way alone, and then each two of them.
+    """Returns each two of the ways; the only one where there is but one.
 
-    A descent that is the best for most images leads single ones into a wrong valley, and hardly ever the same ones as
-    another descent (docs/measurements.md).
+    A descent that is the best for most images leads single ones into a wrong valley, seldom the same ones as another
+    descent (docs/measurements.md). It is too rare for own images to say which way is safe alone.
     """
-    return [(way,) for way in ways] + list(itertools.combinations(ways, 2))
+    return list(itertools.combinations(ways, min(2, len(ways))))
 
 
 @dataclass(frozen=True)
@@ -334,7 +334,7 @@ class Descent:
 
     def better(self, other: Descent) -> Descent:
         """Returns, image by image, the one with the lower loss."""
-        mine = self.loss <= other.loss
+        mine = ~(other.loss < self.loss)
         return Descent(
             torch.where(mine[:, None, None, None], self.w, other.w), torch.where(mine, self.loss, other.loss)
         )

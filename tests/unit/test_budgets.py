@@ -55,7 +55,7 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
     [
         (
             Rmle,
-            {"adam 0.2", "adam 0.8", "lbfgs", "adam 0.2 + adam 0.8", "adam 0.2 + lbfgs", "adam 0.8 + lbfgs"},
+            {"adam 0.2 + adam 0.8", "adam 0.2 + lbfgs", "adam 0.8 + lbfgs"},
         ),
         (Refine, {"adam 0.8", "lbfgs"}),
     ],
@@ -82,7 +82,7 @@ def singly(choice: str) -> list[str]:
 
 
 def test_an_image_that_one_optimiser_leads_astray_is_left_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One way for all left one image in fifty at up to a hundred times the error of the others."""
+    """One way for all left one image in a hundred or so at up to 190 times the median error."""
 
     def astray(objective: Any, z: Any, w: Any, weight: Any, budget: Budget, *rest: Any) -> Descent:
         found = descend(objective, z, w, weight, budget, *rest)
@@ -120,11 +120,12 @@ def test_a_guess_that_is_not_finite_is_never_the_best(monkeypatch: pytest.Monkey
 
     def broken(self: Rmle, view: Any, z: Any, prior: Any, unit: Any, weight: Any, budget: Budget, *rest: Any) -> Any:
         reached = found(self, view, z, prior, unit, weight, budget, *rest)
-        return reached if budget.lbfgs else Descent(reached.w * float("nan"), reached.loss)
+        return reached if budget.lbfgs else Descent(reached.w * float("nan"), reached.loss * float("inf"))
 
     monkeypatch.setattr(Rmle, "_optimise", broken)
     run = attacked(Rmle, "orthogonal", params={"steps": 10}, sizes=Sizes(private=2))
-    assert run.views[-1].notes["optimiser"] == "lbfgs"
+    assert "lbfgs" in run.views[-1].notes["optimiser"]
+    assert torch.isfinite(run.guess).all()
     with pytest.raises(FloatingPointError):
         attacked(Rmle, "orthogonal", params={"steps": 10, "optimiser": "adam"}, sizes=Sizes(private=2))
 
