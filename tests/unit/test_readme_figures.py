@@ -10,11 +10,13 @@ import pytest
 
 from splitaudit.config import load_suite
 from splitaudit.labels import plugin_labels
-from splitaudit.plugins import DEFENSES
+from splitaudit.plugins import ATTACKS, DEFENSES
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+MEASUREMENTS = (ROOT / "docs" / "measurements.md").read_text(encoding="utf-8")
 REFERENCE = ROOT / "results" / "reference" / "quick"
+CELLS = pd.read_csv(REFERENCE / "cells.csv")
 
 
 def figures() -> dict[str, str]:
@@ -43,8 +45,41 @@ def test_the_reference_run_has_the_defenses_of_the_default_suite() -> None:
     assert set(figures()) == set(plugin_labels(DEFENSES, load_suite("quick").defenses))
 
 
+def test_the_readme_has_a_row_for_each_and_no_other() -> None:
+    start = README.index("| defense | worst attack |")
+    table = README[start : README.index("\n\n", start)].splitlines()
+    assert len(table) == 2 + len(figures())
+
+
+@pytest.mark.parametrize(
+    ("attack", "version"), list(pd.read_csv(REFERENCE / "attacks.csv").itertuples(index=False, name=None))
+)
+def test_figures_are_of_todays_attacks_or_the_readme_says_of_which(attack: str, version: int) -> None:
+    """Figures of an earlier version stood there for two versions."""
+    assert ATTACKS.get(attack).version == version or f"`{attack}` {version}" in README
+
+
+@pytest.mark.parametrize("attack", ["rmle", "decoder"])
+def test_the_undefended_target_has_the_same_figures_in_the_measurements(attack: str) -> None:
+    row = next(r for _, r in CELLS.iterrows() if r["defense"] == "none" and r["attack"] == attack)
+    figures = (
+        f"{row['leakage']:.3f} [{row['leakage_lo']:.3f}, {row['leakage_hi']:.3f}], "
+        f"SSIM {row['ssim']:.3f}, {row['equivalent_resolution']:.1f} px"
+    )
+    (line,) = (r for r in MEASUREMENTS.splitlines() if r.startswith(f"| `{attack}` on it |"))
+    assert figures in line
+
+
+def test_the_controls_are_the_same_in_the_measurements() -> None:
+    (line,) = (r for r in MEASUREMENTS.splitlines() if r.startswith("| controls on `photos` |"))
+    leakage = CELLS.groupby("attack")["leakage"].first()
+    assert f"mean colour {leakage['mean_colour']:.3f}" in line
+    for side in (4, 8, 16):
+        assert f"{side}×{side} {leakage[f'thumbnail-{side}']:.3f}" in line
+
+
 def test_what_scores_are_to_be_read_beside_is_that_of_the_reference_run() -> None:
-    leakage = pd.read_csv(REFERENCE / "cells.csv").groupby("attack")["leakage"].first()
+    leakage = CELLS.groupby("attack")["leakage"].first()
     mean, thumbnail = leakage["mean_colour"], leakage["thumbnail-4"]
     said = f"each image's own mean colour has a leakage score of {mean:.3f} and a 4×4 thumbnail {thumbnail:.3f}"
     assert said in " ".join(README.split())
