@@ -42,7 +42,10 @@ class RmleParams(Params):
 
     steps: int = Field(150, ge=2, description="losses with gradient per start, optimiser and image")
     restarts: int = Field(
-        1, ge=1, description="starts: at the ridge inversion, at the mean image, then at draws from the prior"
+        1,
+        ge=1,
+        description="starts: at the ridge inversion, at the mean image, then at draws from the prior; more find lower losses, "
+        "not always better images",
     )
     optimiser: Optimiser = Field(
         "auto",
