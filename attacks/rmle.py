@@ -106,7 +106,7 @@ class Rmle(Attack):
 
     Images do not depend on each other: each runs the whole budget and keeps its best iterate by its own loss (under a
     random defense by its loss on draws that are always the same). Two optimisers attack, the best two on auxiliary images
-    (one where the loss is random): what is best for most leads one image in a hundred or so into a wrong valley, where
+    (one where the loss is random): what is best for most leads about one image in 250 into a wrong valley, where
     another optimiser from the same start does not lead that one. Where the features do not say enough, a wrong image can
     have the lower loss, for the prior is of all images and not of this one; no number of starts mends that. ``converged``
     is judged on the attacker's own images, whose error is known: the whole budget leaves at most 5 % (and 0.01 of the
