@@ -8,7 +8,7 @@ from splitaudit.nn.scale import channel_axes
 from splitaudit.split import SplitModel
 from splitaudit.view import View
 
-from ._inversion import expected_wire
+from ._expected import expected_wire
 
 DRAWS = 32
 """Draws of a random defense that stand for its expectation."""

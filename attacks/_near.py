@@ -9,7 +9,9 @@ import torch
 from splitaudit.nn.image_prior import GaussianPrior
 from splitaudit.view import View
 
-from ._inversion import HELD, Budget, Objective, batches, descend
+from ._budgets import Budget
+from ._descent import HELD, batches, descend
+from ._objective import Objective
 from ._whitening import Whitening
 
 

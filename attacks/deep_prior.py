@@ -17,8 +17,10 @@ from splitaudit.params import Params
 from splitaudit.view import View, to_float
 
 from ._bands import shrinkage, spread
+from ._descent import batches
 from ._doubling import doubled
-from ._inversion import Objective, batches, own_images, total_variation
+from ._objective import Objective, total_variation
+from ._own import own_images
 from ._whitening import Whitening, whitening
 
 NOISE = 16

@@ -19,8 +19,10 @@ from ._bands import shrinkage
 from ._cycle import one_cycle
 from ._decoding import macs
 from ._denoiser import DATA, Denoiser
+from ._descent import batches
 from ._doubling import doubled
-from ._inversion import Objective, batches, own_images
+from ._objective import Objective
+from ._own import own_images
 from ._whitening import Whitening, whitening
 
 GRID = (0.003, 0.03, 0.3, 3.0)

@@ -16,11 +16,15 @@ from splitaudit.seeds import seeded_globally
 from splitaudit.view import View, to_float
 
 from ._bands import shrinkage
+from ._budgets import Budget
 from ._cycle import one_cycle
 from ._decoding import decode, macs
+from ._descent import batches
 from ._doubling import doubled
-from ._inversion import Budget, Objective, batches, noisy, own_images
+from ._expected import noisy
 from ._near import Near
+from ._objective import Objective
+from ._own import own_images
 from ._vae import ImageVae
 from ._whitening import Whitening, whitening
 from .decoder import Decoder, DecoderParams

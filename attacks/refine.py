@@ -17,10 +17,12 @@ from splitaudit.params import Params
 from splitaudit.view import View, to_float
 
 from ._bands import shrinkage, spread
+from ._budgets import Budget, Optimiser, budgets
 from ._decoding import decode
 from ._doubling import doubled
-from ._inversion import Budget, Optimiser, budgets, noisy, own_images
+from ._expected import noisy
 from ._near import Near
+from ._own import own_images
 from ._whitening import Whitening, whitening
 from .decoder import Decoder, DecoderParams
 

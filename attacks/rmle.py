@@ -17,23 +17,12 @@ from splitaudit.nn.ridge import Ridge
 from splitaudit.params import Params
 from splitaudit.view import View
 
+from ._budgets import Budget, Optimiser, Ways, budgets, choices, named
+from ._descent import HELD, Descent, batches, descend
 from ._doubling import doubled
-from ._inversion import (
-    HELD,
-    Budget,
-    Descent,
-    Objective,
-    Optimiser,
-    Ways,
-    batches,
-    budgets,
-    choices,
-    defended,
-    descend,
-    named,
-    noisy,
-    own_images,
-)
+from ._expected import noisy
+from ._objective import Objective
+from ._own import defended, own_images
 from ._whitening import Whitening, whitening
 
 
@@ -92,7 +81,7 @@ class Rmle(Attack):
     """Minimises the normalised feature error plus total variation plus a Gaussian prior, many images at once.
 
     For each image: mean over visible elements of the squared error of E[protect(f(x))] in the unit of
-    :func:`._whitening.whitening` (see :class:`._inversion.Objective`) + v·(d_x/d_z)·(mean of squared standardised
+    :func:`._whitening.whitening` (see :class:`._objective.Objective`) + v·(d_x/d_z)·(mean of squared standardised
     coefficients + tv·TV(x)) + the squared excess outside [0, 1]. In that unit features are whitened over channels and noise
     counts as noise, so that neither scale nor rotation of the channels gives false protection and a dead channel does not
     drown the others. v is the assumed variance of the error in that unit: with additive Gaussian noise of that variance

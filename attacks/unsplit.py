@@ -14,7 +14,8 @@ from splitaudit.nn.image_prior import GaussianPrior
 from splitaudit.params import Params
 from splitaudit.view import View
 
-from ._inversion import averaged_expectation, expected_wire, total_variation
+from ._expected import averaged_expectation, expected_wire
+from ._objective import total_variation
 from ._stand_in import trainable, training
 from ._whitening import covers
 

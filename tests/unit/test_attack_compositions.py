@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from splitaudit.attacks import _inversion, _whitening
+from splitaudit.attacks import _objective, _whitening
 from splitaudit.attacks._covered import Covered, covered
 from splitaudit.attacks._laplace import laplace_error
 from splitaudit.attacks.rmle import Rmle
@@ -70,7 +70,7 @@ def test_a_part_that_does_nothing_hides_nothing(nothing: tuple[str, dict[str, An
 def test_errors_behind_laplace_noise_count_by_their_magnitude(monkeypatch: pytest.MonkeyPatch) -> None:
     laplace = made("noise", distribution="laplace")
     found = leakage(laplace)
-    for module in (_inversion, _whitening):
+    for module in (_objective, _whitening):
         monkeypatch.setattr(module, "by_magnitude", lambda _: False)
     assert found > leakage(laplace) + 0.015
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from splitaudit.attacks._inversion import noisy
+from splitaudit.attacks._expected import noisy
 from splitaudit.attacks._patterns import without_patterns
 from splitaudit.attacks.refine import Refine
 from splitaudit.attacks.rmle import Rmle

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from splitaudit.attacks import _inversion
-from splitaudit.attacks._inversion import Budget, descend
+from splitaudit.attacks import _descent
+from splitaudit.attacks._budgets import Budget
+from splitaudit.attacks._descent import descend
 from splitaudit.attacks._whitening import Whitening, whitening
 from splitaudit.attacks.rmle import Rmle
 from splitaudit.defense import Defense
@@ -359,7 +360,7 @@ def test_a_running_mean_of_iterates_leaves_out_what_the_draws_of_single_steps_do
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def error(share: float) -> float:
-        monkeypatch.setattr(_inversion, "SHARE", share)
+        monkeypatch.setattr(_descent, "SHARE", share)
         shaken, start, nothing = Shaken(), torch.zeros(50, 1, 4, 4), torch.zeros(50)
 
         def generators(role: str) -> torch.Generator:
@@ -367,7 +368,7 @@ def test_a_running_mean_of_iterates_leaves_out_what_the_draws_of_single_steps_do
 
         budget = Budget(80, 0.2)
         found = descend(shaken, nothing, start, nothing, budget, generators, lambda step, total: None)  # pyright: ignore
-        assert set(shaken.draws) == {None, _inversion.JUDGE}
+        assert set(shaken.draws) == {None, _descent.JUDGE}
         return float((found.w - 1).square().mean())
 
     assert error(0.05) < 0.95 * error(1.0)

@@ -9,7 +9,8 @@ import torch
 
 from splitaudit.attack import Attack
 from splitaudit.attacks import _near, rmle
-from splitaudit.attacks._inversion import AT_ONCE, HELD, Budget, Descent, batches, budgets, descend
+from splitaudit.attacks._budgets import Budget, budgets
+from splitaudit.attacks._descent import AT_ONCE, HELD, Descent, batches, descend
 from splitaudit.attacks.refine import Refine
 from splitaudit.attacks.rmle import Rmle
 from splitaudit.testing import attacked, control_target
