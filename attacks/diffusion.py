@@ -94,6 +94,7 @@ class Diffusion(Attack):
     requires = AdversaryKnowledge(edge="weights", aux="other")
     uses = AdversaryKnowledge(edge="weights", aux="same")
     uses_draws = True
+    search = {"data_steps": (4, 8, 20), "levels": (30, 60), "samples": (1, 4)}  # noqa: RUF012
     fit_scope = "images"
     expected = Expected(
         control_mse=dict.fromkeys(INVERTIBLE, 1e-3),

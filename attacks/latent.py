@@ -89,6 +89,7 @@ class Latent(Attack):
     requires = AdversaryKnowledge(edge="weights", aux="other")
     uses = AdversaryKnowledge(edge="weights", aux="same")
     uses_draws = True
+    search = {"search_lr": (0.02, 0.05, 0.1), "release_lr": (0.2, 0.8), "release_steps": (100, 300)}  # noqa: RUF012
     fit_scope = "images"
     expected = Expected(control_mse=dict.fromkeys(INVERTIBLE, 1e-3), cheap_suffices=True)
 

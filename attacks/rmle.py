@@ -266,8 +266,9 @@ class Rmle(Attack):
                     if shown and first_start:
                         totals[step] = totals.get(step, 0.0) + total / len(z)
 
-                def generators(role: str, name: str = f"rmle {curve} {number} {int(at[0])}") -> torch.Generator:
-                    return view.generator(f"{name} {role}")
+                def generators(role: str, start: int = number, images: str = f"{int(at[0])}") -> torch.Generator:
+                    # All starts are judged on the same draws: the lowest loss is to be that of the best image.
+                    return view.generator(f"rmle {curve} {0 if role == 'judge' else start} {images} {role}")
 
                 found = descend(objective, z[at], w, weight[at], budget, generators, log)
                 best = found if best is None else best.better(found)

@@ -55,9 +55,11 @@ class Cem(Defense):
     exact value), where γ = σ² and τ = 0; the published γ and τ make it a stand-in that falls with it. Without noise
     (σ = 0) nothing is bounded and the term only draws the images of a class together.
 
-    To be put on top of another defense: ``nopeek+cem``. In ``cem+noise`` both add noise; with ``adds_noise: false`` the
-    other one does, ``sigma`` has to say how much, and the term keeps its meaning only for Gaussian noise. In
-    ``noise+cem`` the noise would count as scatter.
+    To be put on top of another defense: ``nopeek+cem``; of every one but those that start from a trained network (``pca``,
+    ``nullspace``, ``fisher_noise``, ``shredder``, ``disco``), whose edge it could not shape any more, and
+    ``dpsgd_groupnorm``, whose promise a loss over the images of a batch would break. In ``cem+noise`` both add noise; with
+    ``adds_noise: false`` the other one does, ``sigma`` has to say how much, and the term keeps its meaning only for Gaussian
+    noise. In ``noise+cem`` the noise would count as scatter.
 
     Source: Xia et al. 2025 and its official code (log form; one variance a component; γ = 0.01; τ = 0.125; hard
     assignment to the nearest centre among those of the true class). Departures: relative units for σ, v_c and γ, where the

@@ -48,7 +48,8 @@ class Disco(Defense):
     learns along (``when: infer``: it stays, too).
 
     Source: Singh et al. 2021 (DISCO): a dynamic pruner of channels against a proxy decoder. Departures: the decoder's
-    failure is normalised and bounded, as in ``adversarial``, where the plain −α·‖D(z') − x‖ is not; the pruner sees
+    failure is normalised and bounded, as in ``adversarial``, where the plain −α·‖D(z') − x‖ is not, and D reads what is sent
+    in units of the batch's deviation, so that smaller features are no way out; the pruner sees
     channel means instead of whole maps, so that it is small on the device and fits any feature shape (vectors: each
     number is a channel; tokens: channels on the last axis).
     """

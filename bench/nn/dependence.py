@@ -1,13 +1,20 @@
 """Measures of dependence that defenses minimise: distance correlation and channel correlation.
 
-Pairwise distances are computed without broadcasting N × N × D, so memory is linear in the feature size.
+Pairwise distances are computed without broadcasting N × N × D and correlations of many channels a few images at a time, so
+memory is linear in the feature size.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from ._pairwise import pairwise_distances
+
+AT_ONCE = 2**22
+"""Numbers of a batch, or of its matrices of channels by channels, above which images are correlated in parts."""
 
 
 def _distances(u: torch.Tensor, inside: float = 0.0) -> torch.Tensor:
@@ -72,12 +79,14 @@ def channel_correlation_published(z: torch.Tensor) -> torch.Tensor:
     Source: arXiv 2501.00824, official code (``L_pear``): covariance with 1/HW, standard deviations with 1/(HW − 1),
     1e-12 in the denominator.
     """
-    n, c = z.shape[:2]
-    flat = z.reshape(n, c, -1)
-    centred = flat - flat.mean(2, keepdim=True)
-    covariance = centred @ centred.transpose(1, 2) / flat.shape[2]
-    deviation = flat.std(2, unbiased=True)
-    return (covariance / (deviation[:, :, None] * deviation[:, None, :] + 1e-12)).square().mean()
+
+    def mean(flat: torch.Tensor) -> torch.Tensor:
+        centred = flat - flat.mean(2, keepdim=True)
+        covariance = centred @ centred.transpose(1, 2) / flat.shape[2]
+        deviation = flat.std(2, unbiased=True)
+        return (covariance / (deviation[:, :, None] * deviation[:, None, :] + 1e-12)).square().mean()
+
+    return _over_images(mean, z.flatten(2))
 
 
 def channel_correlation(z: torch.Tensor) -> torch.Tensor:
@@ -94,26 +103,45 @@ def channel_correlation(z: torch.Tensor) -> torch.Tensor:
     Returns:
         A scalar in [-1/(n - 2), 1]; 0 where there is one channel only.
     """
-    n, c = z.shape[:2]
+    c = z.shape[1]
     positions = z[0, 0].numel()
     if positions < 3:
         raise ValueError(f"correlation between channels needs maps of at least 3 positions, got {positions}")
     if c < 2:
         return z.sum() * 0
-    flat = z.reshape(n, c, -1)
+    flat = z.flatten(2)
     # In units of the largest element: squares of tiny features would underflow, and "constant" must not depend on scale.
     greatest = flat.detach().abs().amax()
-    flat = flat / torch.where(greatest > 0, greatest, 1.0)
-    centred = flat - flat.mean(2, keepdim=True)
-    square = centred.square().sum(2)
+    greatest = torch.where(greatest > 0, greatest, 1.0)
     rounding = positions * 16 * torch.finfo(z.dtype).eps ** 2
-    live = square.detach() > rounding
-    unit = centred / torch.where(live, square, 1.0).sqrt()[..., None]
-    rho = (unit @ unit.transpose(1, 2)).square()
-    unbiased = (rho - 1 / (positions - 1)) * ((positions - 1) / (positions - 2))
-    unbiased = torch.where(live[:, :, None] & live[:, None, :], unbiased, 1.0)
     different = 1 - torch.eye(c, device=z.device, dtype=z.dtype)
-    return (unbiased * different).sum() / (n * c * (c - 1))
+
+    def mean(flat: torch.Tensor) -> torch.Tensor:
+        flat = flat / greatest
+        centred = flat - flat.mean(2, keepdim=True)
+        square = centred.square().sum(2)
+        live = square.detach() > rounding
+        unit = centred / torch.where(live, square, 1.0).sqrt()[..., None]
+        rho = (unit @ unit.transpose(1, 2)).square()
+        unbiased = (rho - 1 / (positions - 1)) * ((positions - 1) / (positions - 2))
+        unbiased = torch.where(live[:, :, None] & live[:, None, :], unbiased, 1.0)
+        return (unbiased * different).sum() / (len(flat) * c * (c - 1))
+
+    return _over_images(mean, flat)
+
+
+def _over_images(mean: Callable[[torch.Tensor], torch.Tensor], flat: torch.Tensor) -> torch.Tensor:
+    """Returns the mean over images of what ``mean`` gives of some of them (N, C, HW).
+
+    Of 1,024 channels a matrix of channels by channels has 16 times the numbers of their maps of 8×8. So large batches are taken
+    in parts, and each part's matrices are computed again in the backward pass.
+    """
+    n, c, positions = flat.shape
+    parts = flat.split(max(1, AT_ONCE // (c * max(c, positions))))
+    if len(parts) == 1:
+        return mean(flat)
+    means = [checkpoint(mean, p, use_reentrant=False, preserve_rng_state=False) * (len(p) / n) for p in parts]
+    return torch.stack(means).sum()
 
 
 def _double_centred(d: torch.Tensor) -> torch.Tensor:

@@ -162,6 +162,7 @@ WORST_CASE = {
         "",
         "the attack with the best mean by this metric over images and seeds; selected with the truth in hand",
     ),
+    "selection": ("", "how attack and envelope were chosen, on which images"),
     **interval("value", "as metric", "mean of that attack"),
     **interval(
         "envelope",

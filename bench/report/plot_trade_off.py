@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 PANEL = 3.4
 """Height of the data area in inches."""
 
-NOTE = "bars: 95 % intervals   dots: from the truth\ndashes: Pareto front, what no other defense beats in both"
-JOINED = "thin line: settings of one sweep, in the order of the number beside them"
+NOTE = "bars: 95 % intervals   dots: from the truth\ndashes: Pareto front, what no other beats in both by its means"
+JOINED = "dotted: settings of one sweep, in the order of the number beside them; not measured between"
 HOLLOW = "hollow: incomplete, and so not on the front"
 ALIKE = "ring: its leakage is not distinguishable from that of none"
 
@@ -64,7 +65,7 @@ def trade_off(summary: pd.DataFrame, controls: Mapping[str, float] | None = None
         ax.set_xlim(limits[0])
         ax.set_ylim(limits[1])
         _panel(ax, here, look)
-        _join(ax, here, swept, look, (panel_width, PANEL))
+        _join(ax, here, swept, sweeps(list(look)), look, (panel_width, PANEL))
         ax.set_title(level, fontsize=NORMAL, weight="bold", loc="left", pad=34)
         _mark_controls(ax, controls or {}, panel_width)
         if i % across:
@@ -121,16 +122,32 @@ def _panel(ax: Axes, rows: pd.DataFrame, look: Mapping[str, Look]) -> None:
 
 
 def _join(
-    ax: Axes, rows: pd.DataFrame, swept: Sequence[Sweep], look: Mapping[str, Look], size: tuple[float, float]
+    ax: Axes,
+    rows: pd.DataFrame,
+    swept: Sequence[Sweep],
+    every: Sequence[Sweep],
+    look: Mapping[str, Look],
+    size: tuple[float, float],
 ) -> None:
-    """Joins the settings of each sweep in the order of its number, which stands beside them where there is room."""
-    at = {str(r["defense"]): (float(r["leakage"]), float(r["accuracy"])) for r in rows.to_dict("records")}
+    """Joins the settings of each sweep in the order of its number, which stands beside them where there is room.
+
+    Nothing is joined across a setting that failed, is incomplete or at chance, nor across 0: neither does the table of
+    defenses at equal accuracy interpolate there.
+    """
+    records = rows.to_dict("records")
+    at = {str(r["defense"]): (float(r["leakage"]), float(r["accuracy"])) for r in records}
+    ends = {str(r["defense"]) for r in records if _whole(r) and not at_chance(r)}
+    for sweep in every:
+        for a, b in itertools.pairwise(sweep.settings):
+            across = float(sweep.settings[a]) < 0 < float(sweep.settings[b])
+            if {a, b} <= ends and not across:
+                line = zip(at[a], at[b], strict=True)
+                ax.plot(
+                    *line, color=look[a][0], linewidth=0.9, alpha=0.7, linestyle=":", zorder=1, gid="between settings"
+                )
     named = []
     for sweep in swept:
         there = [d for d in sweep.settings if d in at]
-        if len(there) > 1:
-            line = zip(*(at[d] for d in there), strict=True)
-            ax.plot(*line, color=look[there[0]][0], linewidth=0.8, alpha=0.6, zorder=1)
         # The ends come first: where room is short they say which way the line runs.
         named += [(*at[d], sweep.settings[d]) for d in (*there[:1], *there[:0:-1])]
     caption_points(ax, size, named, [p for d, p in at.items() if not any(d in s.settings for s in swept)])

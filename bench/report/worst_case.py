@@ -15,6 +15,8 @@ from .frames import Row, joined, make_frame, spread
 from .headline import values_over_seeds
 from .reading import Array, Records
 
+SELECTION = "attack and envelope: selected with the truth in hand"
+
 
 def build_worst_case(plan: Plan, records: Records) -> pd.DataFrame:
     """Returns a row per defense, knowledge level and metric of images that has a direction.
@@ -30,7 +32,8 @@ def build_worst_case(plan: Plan, records: Records) -> pd.DataFrame:
     rows = [row for cells in groups.values() for m in metrics if (row := _row(plan, records, cells, m))]
     figures = [p for n in ("value", "envelope") for p in (n, n + LOW, n + HIGH)]
     return make_frame(
-        rows, [*PLACE, "defense", "knowledge", "metric", "attack", *figures, "best_at", "attacks", "incomplete"]
+        rows,
+        [*PLACE, "defense", "knowledge", "metric", "attack", "selection", *figures, "best_at", "attacks", "incomplete"],
     )
 
 
@@ -57,7 +60,7 @@ def _row(plan: Plan, records: Records, cells: Sequence[Mapping[str, Any]], metri
     names = list(found)
     worst = names[int(every.mean((1, 2)).argmax())]
     groups = records.reference(first["dataset"]).groups
-    row |= {"attack": worst, "attacks": len(names), "best_at": _shares(names, every.argmax(0))}
+    row |= {"attack": worst, "selection": SELECTION, "attacks": len(names), "best_at": _shares(names, every.argmax(0))}
     row |= spread("value", stats.mean_interval(found[worst], groups, bounds=read.bounds))
     return row | spread("envelope", stats.mean_interval(sign * every.max(0), groups, bounds=read.bounds))
 

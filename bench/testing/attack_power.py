@@ -105,7 +105,11 @@ def check_worse_than_prior(cls: type[Attack]) -> None:
 
 
 def check_honesty(cls: type[Attack]) -> None:
-    """Features that are the same for every image say nothing: whoever sees more than a constant has looked elsewhere."""
+    """Features that are the same for every image say nothing: whoever sees more than a constant has looked elsewhere.
+
+    The yardstick is the best constant in hindsight, not the mean auxiliary image: among constants another one may be nearer to
+    24 private images by luck (toys that see no more than a colour were, beyond the interval), and nobody has cheated.
+    """
     run = _unshown(cls)
     better = (constant_errors(run) - run.errors()).double()
     # A guess that is not finite gains nothing; check_guess_is_finite speaks of it.

@@ -58,11 +58,14 @@ def check_wire_is_finite(cls: type[Defense]) -> None:
     """One NaN on the wire ends a run; zeros, large values and a single image are where they come from."""
     model, z = model_and_features(cls)
     cases = {"zeros": torch.zeros_like(z), "values of a million": z * 1e6, "one image": z[:1]}
+    x = to_float(part("client_val", 6, model.info.image_shape).images)
+    with torch.no_grad():  # the edge may be the defense's own
+        cases |= {"black images": model.clean(x * 0), "images a million times as bright": model.clean(x * 1e6)}
     for what, features in cases.items():
         require(
             bool(torch.isfinite(sent(model, features)).all()),
             f"protect gives values that are not finite for features of {what}",
-            "finite values for finite features",
+            "finite values for finite features and images",
             "it divides by a norm or a deviation that can be zero, or takes an exponential or a logarithm",
         )
 

@@ -236,6 +236,15 @@ def test_generative_priors_serve_all_targets_and_levels_though_their_attacks_sta
     assert len({c.identity["builds_on"]["decoder"] for c in cells}) == 3, "none, noise, noise with four draws"
 
 
+def test_decoder_refine_and_latent_of_one_target_share_one_trained_decoder(tiny: dict[str, Any], images: Path) -> None:
+    attacks = ["decoder", "refine", "latent", {"name": "refine", "params": {"decoder": {"epochs": 2}}}]
+    plan = planned(tiny, images, attacks=attacks, knowledge=["white-box"], defenses=["none"])
+    shared, other = (d.key for d in fits(plan, "decoder"))
+    assert [f.identity["builds_on"]["decoder"] for f in fits(plan, "refine")] == [shared, other]
+    cells = {n.identity["attack"]["name"]: n.identity for n in plan.nodes.values() if n.kind == "cell"}
+    assert cells["latent"]["builds_on"]["decoder"] == cells["decoder"]["fit"] == shared
+
+
 def test_queries_of_a_fit_that_several_paths_lead_to_count_once() -> None:
     records = {
         "d": {"status": "done", "identity": {}, "info": {"queries": 100, "notes": {"converged": True}}},

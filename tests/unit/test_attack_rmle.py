@@ -329,6 +329,36 @@ def test_under_a_random_defense_iterates_are_compared_on_the_same_draws() -> Non
     assert float(found.w[1].abs()) < 2.5
 
 
+def test_of_several_starts_each_image_keeps_the_best_as_judged_on_the_same_draws(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Draws of its own for each start would let luck choose between them."""
+    starts: list[tuple[int, int, torch.Tensor]] = []
+    kept: list[torch.Tensor] = []
+
+    def spied(*args: Any) -> Any:
+        found = descend(*args)
+        judge, wire = (args[5](role).initial_seed() for role in ("judge", "wire"))
+        starts.append((judge, wire, found.loss))
+        return found
+
+    optimise = Rmle._optimise
+
+    def noted(self: Rmle, *args: Any) -> Any:
+        found = optimise(self, *args)
+        kept.append(found.loss)
+        return found
+
+    monkeypatch.setattr("splitaudit.attacks.rmle.descend", spied)
+    monkeypatch.setattr(Rmle, "_optimise", noted)
+    leakage(control_target("orthogonal", Noisy(Params())), restarts=3)
+    judges, wires, losses = zip(*starts[-3:], strict=True)
+    assert len(set(judges)) == 1
+    assert len(set(wires)) == 3
+    assert torch.equal(kept[-1], torch.stack(losses).amin(0))
+    assert not torch.equal(losses[0], losses[1])
+
+
 def test_every_step_under_a_random_defense_has_fresh_draws() -> None:
     """With the same draws at every step the guess fits their noise."""
     valley = Valley(noisy=True)

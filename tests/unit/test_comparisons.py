@@ -42,7 +42,7 @@ def flags_of(
     """Returns (cut, defense, attack, level) to the flags, where cells have the given leakage scores and all others 0.5.
 
     A key of (cut, defense, attack) names the leakage. ``scatter`` is added to it on every third image and half
-    of it taken off the others, on other images at each cut, so that no mean changes.
+    of it taken off the others, on other images at each cut and for each attack, so that no mean changes.
     """
     folder, plan = stored
     store = Store.open(folder)
@@ -56,7 +56,8 @@ def flags_of(
             score = (
                 0.0 if cell["attack"] == "prior" else leakage.get((cell["cut"], cell["defense"], cell["attack"]), 0.5)
             )
-            noise = scatter * np.where((np.arange(len(prior)) + CUTS.index(cell["cut"])) % 3, -0.5, 1)
+            shift = CUTS.index(cell["cut"]) + [ADAPTIVE, NAIVE, "decoder", "prior"].index(cell["attack"])
+            noise = scatter * np.where((np.arange(len(prior)) + shift) % 3, -0.5, 1)
             record["scores"]["mse"]["values"] = [float(v) for v in prior * np.clip(1 - score + noise, 0, None)]
             changed["cell", cell["key"]] = record
     records = Records(plan, lambda kind, key: changed.get((kind, key)) or store.read(kind, key))
@@ -83,6 +84,15 @@ def test_a_deeper_cut_that_leaks_more_flags_the_best_attack_at_the_shallower_one
 def test_a_deeper_cut_within_the_interval_is_no_flag(stored: tuple[Path, Plan]) -> None:
     found = flags_of(stored, {("block3", "none", "decoder"): 0.52}, scatter=0.3)
     assert not any("a deeper cut" in v for v in found.values())
+
+
+@pytest.mark.parametrize(
+    ("better", "flag"), [("decoder", "white-box weaker"), (ADAPTIVE, "false security")], ids=["white-box", "adaptive"]
+)
+def test_a_difference_within_the_paired_interval_is_no_flag(stored: tuple[Path, Plan], better: str, flag: str) -> None:
+    leakage = {("block2", "noise", better): 0.52}
+    assert any(flag in v for v in flags_of(stored, leakage).values()), "without scatter it is beyond the interval"
+    assert not any(flag in v for v in flags_of(stored, leakage, scatter=0.3).values())
 
 
 def test_an_attack_that_ignores_the_defense_and_leaks_less_is_false_security(stored: tuple[Path, Plan]) -> None:

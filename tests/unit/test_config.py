@@ -10,6 +10,7 @@ import pytest
 from splitaudit.config import load_suite, presets
 from splitaudit.config.suite import IDENTITY_FIELDS, RUN_TIME_FIELDS, Suite
 from splitaudit.errors import ConfigError
+from splitaudit.plugins import ATTACKS, DEFENSES
 
 BASE: dict[str, Any] = {
     "name": "t",
@@ -32,6 +33,13 @@ def test_every_preset_is_valid(name: str) -> None:
     suite = load_suite(name)
     assert suite.name == name
     assert load_suite(suite.model_dump(mode="json")) == suite
+
+
+def test_the_standard_preset_has_every_defense_and_every_attack_but_the_published_ones() -> None:
+    suite = load_suite("standard")
+    assert {d.name for d in suite.defenses} == {n for n in DEFENSES.names() if "/" not in n}
+    attacks = {n for n in ATTACKS.names() if "/" not in n and not n.endswith("_published")}
+    assert {a.name for a in suite.attacks} == attacks
 
 
 def test_a_suite_may_start_from_a_preset_and_replaces_whole_fields() -> None:

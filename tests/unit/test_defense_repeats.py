@@ -70,6 +70,30 @@ def test_one_image_is_enough_for_the_wire_and_its_gradient(name: str, changed: d
         assert bool(torch.isfinite(back).all())
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("factor", [0.0, 1.0, 1e6])
+@pytest.mark.parametrize(("name", "changed"), VARIANTS, ids=str)
+def test_terms_and_gradients_stay_finite_on_black_and_glaring_images_and_single_ones(
+    name: str, changed: dict[str, Any], factor: float
+) -> None:
+    cls = DEFENSES.get(name)
+    home = home_of(cls)
+    model = defended(make(cls, params_of(cls, changed)), home).train()
+    model.edge.eval()  # batch statistics of one image are the backbone's affair
+    data = part("client_train", 6, home.image_shape)
+    for n in (6, 3, 2, 1):
+        x, y = factor * to_float(data.images[:n]), data.labels[:n]
+        model.defense.train_helpers(x, model.clean(x).detach(), y)
+        z = model.clean(x)
+        logits = model.answer(model.protect(z, torch.Generator().manual_seed(0)))
+        terms = model.defense.task_loss(logits, y), model.defense.extra_loss(x, z, y, logits)
+        loss = torch.stack([t for t in terms if t is not None]).sum()
+        assert bool(torch.isfinite(loss)), n
+        weights = [p for p in model.parameters() if p.requires_grad]
+        for gradient in torch.autograd.grad(loss, weights, allow_unused=True):
+            assert gradient is None or bool(torch.isfinite(gradient).all()), n
+
+
 PENALTIES = [
     name
     for name in EVERY

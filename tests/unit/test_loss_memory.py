@@ -80,7 +80,7 @@ print(json.dumps({"added": peak() - before, "before": before, "pulled": both / a
 RETURNED = {"MALLOC_MMAP_THRESHOLD_": "262144", "MALLOC_TRIM_THRESHOLD_": "262144"}
 """What is freed goes back to the system at once: glibc keeps as much of it as chance will have, a tenth of a gigabyte here."""
 
-MAPS, VECTORS = [64, 32, 32], [65_536]
+MAPS, DEEP, VECTORS = [64, 32, 32], [1024, 8, 8], [65_536]
 HEAVY = {"weight": 100.0}
 CASES: list[tuple[str, dict[str, Any], list[int]]] = [
     ("nopeek", {"alpha": 0.5}, MAPS),  # half a minute; as vectors the same numbers
@@ -89,6 +89,8 @@ CASES: list[tuple[str, dict[str, Any], list[int]]] = [
     # Below its threshold this loss pulls at the features before the decoder has learned anything.
     ("adversarial", HEAVY | {"loss": "ressfl", "threshold": -1.0}, MAPS),
     ("adversarial", HEAVY | {"loss": "ressfl", "threshold": -1.0}, VECTORS),
+    ("adversarial", HEAVY | {"loss": "explained"}, MAPS),
+    ("adversarial", HEAVY | {"loss": "deepobfuscator"}, MAPS),
     ("infoscissors", HEAVY, MAPS),
     ("infoscissors", HEAVY, VECTORS),
     ("siamese", HEAVY, MAPS),
@@ -96,8 +98,10 @@ CASES: list[tuple[str, dict[str, Any], list[int]]] = [
     ("cem", HEAVY, MAPS),
     ("cem", HEAVY, VECTORS),
     ("vib", {"beta": 1.0}, MAPS),
-    ("siftfunnel", {"variant": "published", "beta": 0.0, "gamma": 100.0}, MAPS),
-    # A minute: its distance correlation is that of nopeek, here beside the graphs of the other terms.
+    # A matrix of channels by channels of each image would be 2 GB of these; with beta the distances of nopeek come beside.
+    ("siftfunnel", {"variant": "published", "beta": 0.0, "gamma": 100.0}, DEEP),
+    ("siftfunnel", {"variant": "corrected", "beta": 0.0, "gamma": 100.0}, DEEP),
+    ("siftfunnel", {"variant": "published", "beta": 100.0, "gamma": 100.0}, MAPS),
     ("siftfunnel", {"variant": "corrected", "beta": 100.0, "gamma": 100.0, "activity": 1.0}, MAPS),
     ("infodecom", {"weight": 1.0}, MAPS),
     ("pruning", {"weight": 100.0, "sparsity": 100.0}, MAPS),
@@ -113,7 +117,9 @@ MOST = ("vib", "disco", "cem", "pruning")
 def marked(name: str, params: dict[str, Any], shape: list[int]) -> Any:
     # What treats maps as the numbers that they have needs no vectors each time.
     mark = pytest.mark.full if name in MOST and shape == MAPS else pytest.mark.slow
-    return pytest.param(name, params, shape, marks=mark, id=f"{name}-{'maps' if shape == MAPS else 'vectors'}")
+    what = [str(params[p]) for p in ("loss", "variant") if p in params]
+    size = {3: "maps", 1: "vectors"}[len(shape)] if shape != DEEP else "deep"
+    return pytest.param(name, params, shape, marks=mark, id="-".join([name, *what, size]))
 
 
 @pytest.mark.parametrize(("name", "params", "shape"), [marked(*case) for case in CASES])
@@ -130,5 +136,6 @@ def test_a_batch_of_512_with_65536_features_adds_at_most_1_gb(
     )
     found = json.loads(done.stdout)
     print(f"{name}: {found['added'] / 1e9:.2f} GB added to {found['before'] / 1e9:.2f} GB")
-    assert found["pulled"] != 1.0
+    # A decoder that explains nothing of features that are no image's gives this loss no gradient; its graph is there.
+    assert found["pulled"] != 1.0 or params.get("loss") == "explained"
     assert found["added"] < 1e9

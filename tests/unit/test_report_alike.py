@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from report_frames import ATTACKS, DEFENSES, matrix_frame, problems, summary_frame, texts
 
 from splitaudit.report.captions import MARKER, caption_points
+from splitaudit.report.flags import CHANCE
 from splitaudit.report.headline import holds_zero
 from splitaudit.report.matrix import build_matrix, is_alike
 from splitaudit.report.plot_draws import leakage_by_draws
@@ -166,11 +167,15 @@ def swept(**columns: Any) -> pd.DataFrame:
     return frame.assign(leakage=[0.9, 0.3, 0.8, 0.5, 0.6], accuracy=[0.9, 0.6, 0.85, 0.88, 0.7], **columns)
 
 
+def joined(ax: Any) -> list[tuple[float, float]]:
+    """Returns the leakages of each two settings between which a line runs."""
+    return [tuple(line.get_xdata()) for line in ax.lines if line.get_gid() == "between settings"]
+
+
 def test_a_sweep_is_one_look_one_entry_and_a_line_in_the_order_of_its_number() -> None:
     figure = trade_off(swept())
     ax = figure.axes[0]
-    (line,) = [a for a in ax.lines if len(a.get_xdata()) == 3 and a.get_linestyle() == "-"]  # type: ignore[arg-type]
-    assert list(line.get_xdata()) == [0.8, 0.5, 0.3], "by sigma: 0.5, 1, 2; accuracy would have given another order"  # type: ignore[arg-type]
+    assert joined(ax) == [(0.8, 0.5), (0.5, 0.3)], "by sigma: 0.5, 1, 2; accuracy would have given another order"
     colour, marker = shared_styles(["none", *SWEEP, "siftfunnel"])[SWEEP[0]]
     assert sum(a.get_marker() == marker and a.get_color() == colour for a in ax.lines) == 3
     said = [t.get_text().replace("\n", " ") for t in figure.texts]
@@ -183,8 +188,27 @@ def test_a_sweep_of_which_one_setting_is_left_is_a_point() -> None:
     frame = swept()
     frame.loc[frame["defense"].isin(SWEEP[1:]), "leakage"] = float("nan")
     figure = trade_off(frame)
-    assert not [a for a in figure.axes[0].lines if len(a.get_xdata()) == 3 and a.get_linestyle() == "-"]  # type: ignore[arg-type]
+    assert joined(figure.axes[0]) == []
     assert SWEEP[0] in [t.get_text() for t in figure.texts]
+
+
+@pytest.mark.parametrize("broken", ["failed", "incomplete", "at chance"])
+def test_no_line_runs_across_a_setting_that_stands_for_nothing(broken: str) -> None:
+    """As in the table of defenses at equal accuracy, which does not interpolate across it."""
+    frame = swept()
+    if broken == "failed":
+        frame.loc[frame["defense"] == SWEEP[2], "leakage"] = float("nan")
+    elif broken == "incomplete":
+        frame.loc[frame["defense"] == SWEEP[2], "incomplete"] = "rmle, seed 0: failed"
+    else:
+        frame.loc[frame["defense"] == SWEEP[2], "flags"] = CHANCE
+    assert joined(trade_off(frame).axes[0]) == []
+
+
+def test_no_line_runs_across_zero_where_a_strength_does_nothing() -> None:
+    names = [f"label_smoothing(alpha={a})" for a in (-0.05, 0.1, 0.3)]
+    frame = summary_frame(("none", *names), ("query",)).assign(leakage=[0.9, 0.5, 0.6, 0.7], accuracy=0.8)
+    assert joined(trade_off(frame).axes[0]) == [(0.6, 0.7)]
 
 
 def test_captions_of_points_in_one_place_are_left_out_rather_than_overlap() -> None:

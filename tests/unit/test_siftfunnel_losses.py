@@ -260,6 +260,43 @@ def test_distance_correlation_never_holds_a_number_per_pair_and_feature(
     assert bool(z.grad.any())
 
 
+@pytest.mark.parametrize("measure", [channel_correlation, channel_correlation_published], ids=lambda f: f.__name__)
+def test_channel_correlation_holds_the_matrices_of_a_few_images_at_a_time(
+    measure: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without parts the matrices of 16 images of 64 channels are 16 times their maps of 2×2; the values stay as they are."""
+    z = noise(16, 64, 2, 2)
+    z[3, 5] = 1.0  # a dead channel
+    found = []
+    for at_once in (2**22, 2 * 64 * 64):
+        monkeypatch.setattr("splitaudit.nn.dependence.AT_ONCE", at_once)
+        with LargestTensor() as largest:
+            value = measure(u := z.clone().requires_grad_())
+            value.backward()
+        assert u.grad is not None
+        found.append((float(value.detach()), u.grad, largest.numel))
+    (whole, gradient, held), (parts, same, less) = found
+    assert (held, less) == (16 * 64 * 64, 2 * 64 * 64)
+    assert parts == pytest.approx(whole, rel=1e-12)
+    assert torch.allclose(same, gradient, rtol=1e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize("measure", [distance_correlation, distance_correlation_published], ids=lambda f: f.__name__)
+def test_distance_correlation_of_65536_features_is_right_at_single_precision(measure: Any) -> None:
+    """Gradient included; a plain sum of the squares is off by 2e-5."""
+    x, z = noise(64, 3072), noise(64, 65_536, seed=1)
+    z[:, :3072] += 3 * x
+    found = []
+    for dtype in (torch.float64, torch.float32):
+        u = z.to(dtype).requires_grad_()
+        value = measure(x.to(dtype), u)
+        (gradient,) = torch.autograd.grad(value, u)
+        found.append((float(value.detach()), gradient.double()))
+    (exact, pulls), (single, pulls_single) = found
+    assert single == pytest.approx(exact, abs=1e-5)
+    assert float((pulls_single - pulls).norm() / pulls.norm()) < 1e-4
+
+
 def test_the_gradient_in_linear_memory_is_that_of_cdist() -> None:
     """Also where two samples are equal, and where all share a large part that cancels."""
     z = noise(10, 50) + 1e3

@@ -18,7 +18,7 @@ from splitaudit.report.figures import _trade_off_caption
 from splitaudit.report.findings import find
 from splitaudit.report.frames import select
 from splitaudit.report.matrix import build_matrix
-from splitaudit.report.meanings import SUMMARY
+from splitaudit.report.meanings import SUMMARY, WORST_CASE
 from splitaudit.report.plot_trade_off import front_of, trade_off
 from splitaudit.report.reading import Scores
 from splitaudit.report.summary import build_summary
@@ -182,6 +182,15 @@ def test_where_everything_is_incomplete_nothing_is_ranked() -> None:
 
 def test_the_envelope_is_labelled_as_chosen_with_the_truth_in_hand() -> None:
     assert "selected with the truth in hand" in SUMMARY["leakage_envelope"][1]
+    assert "selected with the truth in hand" in WORST_CASE["envelope"][1]
+
+
+def test_every_row_of_the_worst_cases_says_that_it_was_chosen_with_the_truth_in_hand(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    row = worst({"one": [0.2, 0.4] * 6, "two": [0.3, 0.1] * 6}, "mse", monkeypatch)
+    assert "attack and envelope" in row["selection"]
+    assert "selected with the truth in hand" in row["selection"]
 
 
 # -- the worst case by every metric -----------------------------------------------------------------------------------
@@ -265,10 +274,17 @@ def cell_of(
 
 @pytest.mark.parametrize(
     ("attack", "error", "flagged"),
-    [("rmle", 0.5, False), ("rmle", 1.0, True), ("nearest", 1.4, True), ("unsplit", 1.02, True), ("prior", 1.0, False)],
+    [
+        ("rmle", 0.5, False),
+        pytest.param("rmle", np.where(np.array(GROUPS) % 2, 1.15, 0.7), True, id="by its mean, not by its interval"),
+        ("rmle", 1.0, True),
+        ("nearest", 1.4, True),
+        ("unsplit", 1.02, True),
+        ("prior", 1.0, False),
+    ],
 )
 def test_what_does_not_beat_a_constant_guess_is_flagged_in_every_cell_but_the_priors_own(
-    attack: str, error: float, flagged: bool
+    attack: str, error: Any, flagged: bool
 ) -> None:
     """An attack that is not expected to beat the prior is flagged too: who reads its figure has to know what it is worth."""
     assert ("no better than the prior" in cell_of({("none", attack, 0): error}, attack)["flags"]) is flagged
