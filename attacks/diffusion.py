@@ -96,6 +96,7 @@ class Diffusion(Attack):
     uses_draws = True
     search = {"data_steps": (4, 8, 20), "levels": (30, 60), "samples": (1, 4)}  # noqa: RUF012
     fit_scope = "images"
+    fit_params = ("width", "epochs", "batch", "lr")
     expected = Expected(
         control_mse=dict.fromkeys(INVERTIBLE, 1e-3),
         # The default ones keep it too, but for minutes: a tiny denoiser is enough where the features say everything.

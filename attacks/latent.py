@@ -91,6 +91,7 @@ class Latent(Attack):
     uses_draws = True
     search = {"search_lr": (0.02, 0.05, 0.1), "release_lr": (0.2, 0.8), "release_steps": (100, 300)}  # noqa: RUF012
     fit_scope = "images"
+    fit_params = ("latent", "width", "epochs", "batch", "prior_lr")
     expected = Expected(control_mse=dict.fromkeys(INVERTIBLE, 1e-3), cheap_suffices=True)
 
     def builds_on(self) -> dict[str, tuple[str, dict[str, Any]]]:

@@ -99,6 +99,9 @@ class Attack(ABC):
     """What a fit depends on. ``images``: on the auxiliary images alone, so that one serves all targets; its view knows no
     target (a generative prior, for instance)."""
 
+    fit_params: ClassVar[tuple[str, ...] | None] = None
+    """Parameters that ``fit`` reads; None: all. Settings that differ in others share one fit."""
+
     name: str = ""
     """The registry name; set by the framework."""
 
@@ -131,6 +134,14 @@ class Attack(ABC):
     def has_fit(self) -> bool:
         """Says whether this attack trains something before it sees received features."""
         return type(self).fit is not Attack.fit
+
+    def of_fit(self) -> Attack:
+        """Returns the attack as its fit has to know it: parameters that ``fit`` does not read have their defaults."""
+        if self.fit_params is None:
+            return self
+        made = type(self)(type(self).Params(**{n: self.params.dump()[n] for n in self.fit_params}))
+        made.name = self.name
+        return made
 
     def fit(self, view: View) -> dict[str, torch.Tensor]:
         """Trains what the attack needs (a decoder, a prior) on auxiliary data and returns it as named tensors.

@@ -229,6 +229,7 @@ class RowBuilder:
             made: the attack.
             chain: the fits behind the cell so far; takes this one.
         """
+        made = made.of_fit()
         identity_ = attack_identity(name, made)
         at = key_of(identity_)
         if at in chain:

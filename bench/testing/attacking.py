@@ -143,7 +143,7 @@ def attacked(
     with hidden(truth):
         fits = _lent(attack, view, received[:0])
         own = {role: fits[role] for role in lenders(attack, attack.fit_scope)}
-        fitted = attack.fit(view(received[:0], own, attack.fit_scope)) if attack.has_fit() else {}
+        fitted = attack.of_fit().fit(view(received[:0], own, attack.fit_scope)) if attack.has_fit() else {}
         last = view(received, fits)
         guess = attack.infer(last, fitted) if isinstance(attack, LabelAttack) else attack.reconstruct(last, fitted)
     return Attacked(guess, truth, private.labels, views[-1].prior.cpu(), views)

@@ -25,7 +25,7 @@ from splitaudit.report.reading import Records
 from splitaudit.state import chosen_nodes, find_todo
 from splitaudit.store import Store, new_record
 from splitaudit.targets import build
-from splitaudit.testing import toy_part, toy_target
+from splitaudit.testing import attacked, toy_part, toy_target
 from splitaudit.view import View
 from splitaudit.work import Surroundings, Worker
 
@@ -243,6 +243,41 @@ def test_decoder_refine_and_latent_of_one_target_share_one_trained_decoder(tiny:
     assert [f.identity["builds_on"]["decoder"] for f in fits(plan, "refine")] == [shared, other]
     cells = {n.identity["attack"]["name"]: n.identity for n in plan.nodes.values() if n.kind == "cell"}
     assert cells["latent"]["builds_on"]["decoder"] == cells["decoder"]["fit"] == shared
+
+
+@pytest.mark.parametrize("name", ["latent", "diffusion"])
+def test_settings_that_the_fit_does_not_read_share_one_generative_prior(
+    name: str, tiny: dict[str, Any], images: Path
+) -> None:
+    """Otherwise tuning would train the same prior for each setting."""
+    attacks = [{"name": name, "tune": 4}, {"name": name, "params": {"width": 8}}]
+    plan = planned(tiny, images, attacks=attacks, knowledge=["white-box"], defenses=["none"])
+    own = [f for f in fits(plan, name) if "tune" not in f.identity["attack"]]
+    assert [f.identity["attack"]["params"]["width"] for f in own] == [ATTACKS.get(name).Params().width, 8]
+    (tuned,) = (f for f in fits(plan, name) if "tune" in f.identity["attack"])
+    assert {r: k for r, k in tuned.identity["builds_on"].items() if r.isdigit()} == dict.fromkeys("0123", own[0].key)
+
+
+@pytest.mark.parametrize("name", ["latent", "diffusion"])
+def test_a_fit_reads_no_parameter_that_it_does_not_name(name: str) -> None:
+    cls, seen = ATTACKS.get(name), set[str]()
+
+    class Read:
+        def __init__(self, params: Any) -> None:
+            self.__dict__["given"] = params
+
+        def __getattr__(self, parameter: str) -> Any:
+            seen.add(parameter)
+            return getattr(self.given, parameter)
+
+    class Watched(cls):
+        def of_fit(self) -> Attack:
+            made = cls.of_fit(self)
+            made.params = Read(made.params)
+            return made
+
+    attacked(Watched, "orthogonal")
+    assert seen == set(cls.fit_params or ())
 
 
 def test_queries_of_a_fit_that_several_paths_lead_to_count_once() -> None:
