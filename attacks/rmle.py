@@ -104,8 +104,9 @@ class Rmle(Attack):
 
     Source: He et al. 2019 (regularised maximum likelihood). Departures: normalised loss; coefficients instead of pixels;
     a linear start instead of a constant one (from the mean image a trained edge often leads into a wrong valley, see
-    docs/measurements.md); Gaussian prior beside the total variation, its weight chosen on auxiliary images; many images
-    at once; L-BFGS beside Adam; the choice between iterates, optimisers and restarts by its own loss.
+    docs/measurements.md); Gaussian prior beside the total variation, the weight of both chosen on auxiliary images in one
+    ratio (``tv``, of which ``--tune`` tries others); many images at once; L-BFGS beside Adam; the choice between iterates,
+    optimisers and restarts by its own loss.
     """
 
     Params = RmleParams
