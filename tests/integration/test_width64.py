@@ -14,7 +14,7 @@ SUITE = Path(__file__).parents[2] / "results" / "reference" / "width64" / "photo
 
 @pytest.mark.slow
 def test_the_undefended_image_is_seen(tmp_path: Path) -> None:
-    """Minutes; on CIFAR-10 by hand (docs/measurements.md), whose images are not at hand everywhere."""
+    """Eight minutes; on CIFAR-10 by hand (docs/measurements.md), whose images are not at hand everywhere."""
     run(SUITE, out=tmp_path)
     found = pd.read_csv(tmp_path / "cells.csv").set_index("attack")
     assert (found.loc[["rmle", "refine"], "ssim"] >= 0.9).all()
