@@ -28,6 +28,8 @@ PANEL = 3.4
 
 NOTE = "bars: 95 % intervals   dots: from the truth\ndashes: Pareto front, what no other beats in both by its means"
 JOINED = "dotted: settings of one sweep, in the order of the number beside them; not measured between"
+BETWEEN = "_between settings"
+"""Label of the lines between settings; the underscore keeps it out of legends."""
 HOLLOW = "hollow: incomplete, and so not on the front"
 ALIKE = "ring: its leakage is not distinguishable from that of none"
 
@@ -142,9 +144,7 @@ def _join(
             across = float(sweep.settings[a]) < 0 < float(sweep.settings[b])
             if {a, b} <= ends and not across:
                 line = zip(at[a], at[b], strict=True)
-                ax.plot(
-                    *line, color=look[a][0], linewidth=0.9, alpha=0.7, linestyle=":", zorder=1, gid="between settings"
-                )
+                ax.plot(*line, color=look[a][0], linewidth=0.9, alpha=0.7, linestyle=":", zorder=1, label=BETWEEN)
     named = []
     for sweep in swept:
         there = [d for d in sweep.settings if d in at]

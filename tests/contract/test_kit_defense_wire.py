@@ -221,6 +221,27 @@ class NormalisesTheBatch(ToyDefense):
         return Split(split.info, nn.Sequential(blocks), split.cloud)
 
 
+class BrightestFirst(nn.Module):
+    """Divides each image by its brightest value, then does what another block does."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.block(x / x.amax((1, 2, 3), keepdim=True))
+
+
+@breaks("check_wire_is_finite", "black images", "finite values for finite features and images")
+class DividesByTheBrightest(ToyDefense):
+    """Has an edge of its own, whose images are never black."""
+
+    def wrap(self, split: Split) -> Split:
+        blocks = OrderedDict(split.edge.named_children())
+        blocks["normalize"] = BrightestFirst(blocks["normalize"])
+        return Split(split.info, nn.Sequential(blocks), split.cloud)
+
+
 @breaks("check_batch_equals_samples", "for the first image when the others change")
 class AddsNoiseOfTheBatchsScale(RandomToy):
     """Draws noise as strong as the batch's features are."""

@@ -23,6 +23,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("noise", {"distribution": "laplace", "relative": False}),
     ("clip_noise", {"distribution": "laplace"}),
     ("dropout", {"rescale": True}),
+    ("hsic", {"sigma": None}),
     ("quantize", {"bits": 1, "tail": 0.0}),
     ("downsample", {"factor": 3, "lift": "bilinear"}),
     ("label_smoothing", {"alpha": 0.2}),

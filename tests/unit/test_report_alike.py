@@ -19,7 +19,7 @@ from splitaudit.report.headline import holds_zero
 from splitaudit.report.matrix import build_matrix, is_alike
 from splitaudit.report.plot_draws import leakage_by_draws
 from splitaudit.report.plot_heatmap import heatmap
-from splitaudit.report.plot_trade_off import trade_off
+from splitaudit.report.plot_trade_off import BETWEEN, trade_off
 from splitaudit.report.style import MUTED, PAGE_WIDTH, shared_styles
 from splitaudit.report.summary import build_summary
 from splitaudit.stats import Interval
@@ -169,7 +169,7 @@ def swept(**columns: Any) -> pd.DataFrame:
 
 def joined(ax: Any) -> list[tuple[float, float]]:
     """Returns the leakages of each two settings between which a line runs."""
-    return [tuple(line.get_xdata()) for line in ax.lines if line.get_gid() == "between settings"]
+    return [tuple(line.get_xdata()) for line in ax.lines if line.get_label() == BETWEEN]
 
 
 def test_a_sweep_is_one_look_one_entry_and_a_line_in_the_order_of_its_number() -> None:
