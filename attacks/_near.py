@@ -44,7 +44,7 @@ class Near:
         weight = self.variance * guess[0].numel() / max(1, z[0].numel())
         totals: dict[int, float] = {}
         for at in batches(z, HELD * guess[:1].numel()):
-            objective = Objective(view, self.basis(guess[at], self.tau), self.unit, 0.0, self.draws, True)
+            objective = Objective(view, self.basis(guess[at], self.tau), self.unit, 0.0, self.draws)
 
             def log(step: int, total: float) -> None:
                 totals[step] = totals.get(step, 0.0) + total / len(z)

@@ -36,7 +36,6 @@ class Objective:
         unit: in which the feature error is counted.
         tv: weight of the total variation relative to the prior's.
         draws: draws of a random defense to average.
-        adaptive: whether the defense is taken into account.
     """
 
     view: View
@@ -44,7 +43,6 @@ class Objective:
     unit: Whitening
     tv: float
     draws: int
-    adaptive: bool
 
     def __call__(
         self,
@@ -68,11 +66,11 @@ class Objective:
     @cached_property
     def noisy(self) -> bool:
         """Whether two evaluations differ."""
-        return self.adaptive and noisy(self.view)
+        return noisy(self.view)
 
     def visible(self, z: torch.Tensor) -> torch.Tensor | None:
         """Returns which received elements count (None: all)."""
-        return self.view.visible(z) if self.adaptive else None
+        return self.view.visible(z)
 
     def feature_error(
         self,
@@ -84,8 +82,6 @@ class Objective:
     ) -> torch.Tensor:
         """Returns the normalised feature error (N,) of images x (N, C, H, W) for received features z (N, ...)."""
         clean = self._edge(x)
-        if not self.adaptive:
-            return self.unit(clean - z).square().flatten(1).mean(1)
         count = (draws or self.draws) if self.noisy else 1
         sent = averaged_expectation(self.view.expectation, clean, g, count)
         known = sent is not None
@@ -147,7 +143,7 @@ class Objective:
 
     @cached_property
     def _patterns(self) -> torch.Tensor | None:
-        return self.view.patterns if self.adaptive else None
+        return self.view.patterns
 
 
 def total_variation(x: torch.Tensor) -> torch.Tensor:

@@ -31,15 +31,13 @@ def own_images(view: View, part: str, features: int, pixels: int) -> torch.Tenso
     return to_float(images[:n].to(view.device))
 
 
-def defended(view: View, images: torch.Tensor, role: str, adaptive: bool = True) -> torch.Tensor:
+def defended(view: View, images: torch.Tensor, role: str) -> torch.Tensor:
     """Returns the defended features (N, ...) of images in [0, 1], averaged over as many draws as the attacker receives.
 
-    A role gives the same draws each time. Not adaptive: the clean features, for who pretends that there is no defense.
+    A role gives the same draws each time.
     """
     draws = view.generator(role)
     with torch.no_grad():
-        if not adaptive:
-            return torch.cat([view.edge(b) for b in images.split(64)])
         return torch.cat([_received(view, view.edge(b), draws) for b in images.split(64)])
 
 

@@ -47,7 +47,7 @@ class Whitening:
         return (z.movedim(channel, -1) @ self.matrix.T).movedim(-1, channel)
 
 
-def whitening(view: View, images: torch.Tensor, role: str, adaptive: bool = True, mixed: bool = True) -> Whitening:
+def whitening(view: View, images: torch.Tensor, role: str, mixed: bool = True) -> Whitening:
     """Returns the unit of the feature error of an attack.
 
     With the covariances over channels Σ of the received features and N of the noise that the defense adds to them, an
@@ -61,7 +61,6 @@ def whitening(view: View, images: torch.Tensor, role: str, adaptive: bool = True
         view: of the attack.
         images: own images in [0, 1], (N, C, H, W).
         role: names the draws of the defense's randomness.
-        adaptive: false: as if there were no defense.
         mixed: false: M is diagonal. An attack whose image is not preconditioned has to climb along what whitening makes steep.
     """
     clean = _clean(view, images[:SAMPLE])
@@ -69,12 +68,12 @@ def whitening(view: View, images: torch.Tensor, role: str, adaptive: bool = True
     if len(clean) * len(rows) < ROWS * rows.shape[1]:  # vectors have one row for each image
         more = images[SAMPLE : -(-ROWS * rows.shape[1] // len(rows))]
         clean = torch.cat([clean, _clean(view, more)]) if len(more) else clean
-    if adaptive and covers(view):
+    if covers(view):
         return _through_noise(view, clean, role)
-    one, other = (_sent(view, clean, f"{role}{time}", adaptive) for time in ("", " again"))
-    seen, again = (view.visible(z) if adaptive else None for z in (one, other))
+    one, other = (_sent(view, clean, f"{role}{time}") for time in ("", " again"))
+    seen, again = (view.visible(z) for z in (one, other))
     rows, difference = _rows(one), _rows(one - other) / 2**0.5
-    mixed = mixed and not (adaptive and by_magnitude(view))
+    mixed = mixed and not by_magnitude(view)
     centred = rows - rows.mean(0)
     if seen is not None and again is not None:
         both, shown = _rows((seen & again).to(one.dtype)), _rows(seen.to(one.dtype))
@@ -170,13 +169,11 @@ def _clean(view: View, images: torch.Tensor) -> torch.Tensor:
         return torch.cat([view.edge(b) for b in images.split(64)])
 
 
-def _sent(view: View, clean: torch.Tensor, role: str, adaptive: bool) -> torch.Tensor:
+def _sent(view: View, clean: torch.Tensor, role: str) -> torch.Tensor:
     """Returns features as they are received, averaged over as many draws, without patterns that are recognised.
 
     A role gives the same draws each time.
     """
-    if not adaptive:
-        return clean
     draws = view.generator(role)
     with torch.no_grad():
         parts = [view.averaged([view.protect(b, draws) for _ in range(view.knowledge.draws)]) for b in clean.split(64)]

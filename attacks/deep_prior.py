@@ -53,7 +53,6 @@ class DeepPriorParams(Params):
         ge=1,
         description="draws averaged at each step, of a defense that is random on average too",
     )
-    adaptive: bool = Field(True, description="false: pretend that there is no defense on the wire")
 
 
 class DeepPrior(Attack):
@@ -86,16 +85,15 @@ class DeepPrior(Attack):
     expected = Expected(control_mse=dict.fromkeys(INVERTIBLE, 1e-3), cheap_suffices=True)
 
     def fit(self, view: View) -> Fitted:
-        adaptive = self.params.adaptive
         if view.knowledge.aux == "none":
             w = torch.empty(64, *view.image_shape, device=view.device)
             w.normal_(generator=view.generator("deep_prior scale images"))
             own = GaussianPrior(view.image_shape).to(view.device)(w).clamp(0, 1)
-            unit = whitening(view, own, "deep_prior scale draws", adaptive, mixed=False)
+            unit = whitening(view, own, "deep_prior scale draws", mixed=False)
             view.note(converged=None, not_judged=UNJUDGED)
             return {"whitening": unit.matrix, "factor": torch.zeros(0)}
         images = own_images(view, "train", 1, 1)[:2048]
-        unit = whitening(view, images, "deep_prior scale draws", adaptive, mixed=False)
+        unit = whitening(view, images, "deep_prior scale draws", mixed=False)
         own = to_float(view.aux_val.images[-CALIBRATION:].to(view.device))
         seen = view.rehearsal(own, "deep_prior own draws")
         whole, factor = _shrunk(view, self._found(seen, unit, self.params.steps, "rehearsal"), own)
@@ -133,7 +131,7 @@ class DeepPrior(Attack):
     def _found(self, view: View, unit: Whitening, steps: int, role: str) -> torch.Tensor:
         """Returns the images (N, C, H, W) that the networks of a view's received features come to show."""
         p, z = self.params, view.average
-        objective = Objective(view, GaussianPrior(view.image_shape), unit, p.tv, p.draws, p.adaptive)
+        objective = Objective(view, GaussianPrior(view.image_shape), unit, p.tv, p.draws)
         parts = batches(z, self._values(view))
         return torch.cat([self._fitted(view, objective, z[at], steps, f"{role} {int(at[0])}") for at in parts])
 

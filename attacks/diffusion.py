@@ -191,7 +191,7 @@ class Diffusion(Attack):
     def _sampled(self, view: View, network: Denoiser, unit: Whitening, variance: float, role: str) -> torch.Tensor:
         """Returns one sample for each received image, (N, C, H, W) in [0, 1]."""
         p, z = self.params, view.average
-        objective = Objective(view, GaussianPrior(view.image_shape), unit, 0.0, p.draws, adaptive=True)
+        objective = Objective(view, GaussianPrior(view.image_shape), unit, 0.0, p.draws)
         levels = torch.exp(torch.linspace(math.log(FIRST), math.log(LAST), p.levels)).tolist()
         parts = []
         for at in batches(z, 40 * p.width * math.prod(view.image_shape[1:])):

@@ -197,7 +197,7 @@ class Latent(Attack):
     def _search(self, view: View, network: ImageVae, unit: Whitening, variance: float, role: str) -> torch.Tensor:
         """Returns, for each image, the best image of the prior that the search has met, by its own loss."""
         p, z = self.params, view.average
-        objective = Objective(view, GaussianPrior(view.image_shape), unit, 0.0, p.draws, adaptive=True)
+        objective = Objective(view, GaussianPrior(view.image_shape), unit, 0.0, p.draws)
         guess = decode(view, p.decoder.shape, view.fits["decoder"])
         activations = 8 * p.width * math.prod(view.image_shape[1:])
         return torch.cat(

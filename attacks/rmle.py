@@ -59,7 +59,6 @@ class RmleParams(Params):
         ge=1,
         description="draws averaged at each step, of a defense that is random on average too",
     )
-    adaptive: bool = Field(True, description="false: pretend that there is no defense on the wire")
 
 
 RATES = (0.2, 0.8)
@@ -125,15 +124,15 @@ class Rmle(Attack):
         if view.knowledge.aux == "none":
             w = torch.empty(64, *view.image_shape, device=view.device)
             own = prior(w.normal_(generator=view.generator("rmle prior draws"))).clamp(0, 1)
-            unit = whitening(view, own, "rmle scale draws", self.params.adaptive)
+            unit = whitening(view, own, "rmle scale draws")
             grid = (0.03 if self.params.gaussian is None else self.params.gaussian,)
         else:
             prior = fitted_prior(own_images(view, "train", 0, 1))
             images = own_images(view, "train", 1, 1)
-            z = defended(view, images, "rmle ridge draws", self.params.adaptive)
-            unit = whitening(view, images, "rmle scale draws", self.params.adaptive)
+            z = defended(view, images, "rmle ridge draws")
+            unit = whitening(view, images, "rmle scale draws")
             own = own_images(view, "val", 4, 4)
-            ridge = Ridge(unit(z), images, unit(defended(view, own, "rmle held-out draws", self.params.adaptive)), own)
+            ridge = Ridge(unit(z), images, unit(defended(view, own, "rmle held-out draws")), own)
             view.note(ridge_aux_val_mse=ridge.error, ridge_penalty=ridge.penalty)
             penalty = torch.tensor([ridge.penalty])
         weight, ways = self._choose(view, prior, unit, own, ridge, grid)
@@ -149,7 +148,7 @@ class Rmle(Attack):
         unit, start = Whitening(fitted["whitening"].to(view.device)), None
         if len(fitted["ridge_penalty"]):
             images = own_images(view, "train", 1, 1)
-            z = defended(view, images, "rmle ridge draws", self.params.adaptive)
+            z = defended(view, images, "rmle ridge draws")
             start = Ridge(unit(z), images, penalties=(float(fitted["ridge_penalty"]),))(unit(view.average))
         weight = torch.full((len(view),), float(fitted["weight"]), device=view.device)
         ways = tuple(Budget.unpacked(row) for row in fitted["budgets"])
@@ -193,7 +192,7 @@ class Rmle(Attack):
         """
         p, exact = self.params, isinstance(prior, FullGaussianPrior) and len(grid) > 1
         own = images[: FINE_CALIBRATION if exact else CALIBRATION]
-        z = defended(view, own, "rmle own draws", self.params.adaptive)
+        z = defended(view, own, "rmle own draws")
         start = None if ridge is None else ridge(unit(z))
         alone: dict[tuple[float, Budget], float] = {}
         found: dict[tuple[float, Ways], float] = {}
@@ -219,7 +218,7 @@ class Rmle(Attack):
                     if found[weight, chosen] < lowest:
                         lowest, best, kept = found[weight, chosen], (weight, chosen), guess
 
-        random = p.adaptive and noisy(view)
+        random = noisy(view)
         compared(grid, tuple(budgets(p.steps, p.optimiser, p.lr, RATES, random)), "calibration_loss")
         if exact:
             # The prior is what the images have, so its weight is all that is left to get wrong; such images are small.
@@ -248,7 +247,7 @@ class Rmle(Attack):
         shown: bool = True,
     ) -> Descent:
         """Runs every start and returns, image by image, the one with the lowest loss; the curve is of the first start."""
-        objective = Objective(view, prior, unit, self.params.tv, self.params.draws, self.params.adaptive)
+        objective = Objective(view, prior, unit, self.params.tv, self.params.draws)
         starts = view.generator(f"rmle starts {curve}")
         pixels, features = math.prod(view.image_shape), z[0].numel()
         weight = weight * (pixels / features)

@@ -105,6 +105,10 @@ class Attack(ABC):
     name: str = ""
     """The registry name; set by the framework."""
 
+    adaptive: bool = True
+    """Whether the defense on the wire is taken into account; set by the framework. Without it the attack's view knows of
+    none, and only what was received is defended: the attack itself has nothing to do for this."""
+
     def __init__(self, params: Params) -> None:
         self.params: Any = params
 
@@ -136,11 +140,16 @@ class Attack(ABC):
         return type(self).fit is not Attack.fit
 
     def of_fit(self) -> Attack:
-        """Returns the attack as its fit has to know it: parameters that ``fit`` does not read have their defaults."""
-        if self.fit_params is None:
+        """Returns the attack as its fit has to know it: parameters that ``fit`` does not read have their defaults.
+
+        A fit on images alone meets no defense.
+        """
+        adaptive = self.adaptive or self.fit_scope == "images"
+        if self.fit_params is None and adaptive == self.adaptive:
             return self
-        made = type(self)(type(self).Params(**{n: self.params.dump()[n] for n in self.fit_params}))
-        made.name = self.name
+        given = self.params.dump()
+        made = type(self)(type(self).Params(**{n: given[n] for n in self.fit_params or given}))
+        made.name, made.adaptive = self.name, adaptive
         return made
 
     def fit(self, view: View) -> dict[str, torch.Tensor]:

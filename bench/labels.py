@@ -37,7 +37,8 @@ def plugin_labels(registry: Registry[Any], specs: Iterable[Any]) -> list[str]:
     """Returns one label per spec of a plugin (``name`` and validated ``params``), as :func:`sweep_labels`.
 
     A name may be composed. A defense that acts at another time than it usually does ends in ``@infer`` or
-    ``@infer+cloud``, a tuned attack in ``@tune8``.
+    ``@infer+cloud``, a tuned attack in ``@tune8``, one that leaves the defense out of
+    account in ``@nonadaptive``.
     """
     specs = list(specs)
     named = sweep_labels([_labelled(registry, s.name, s.params) for s in specs])
@@ -49,7 +50,8 @@ def _suffix(registry: Registry[Any], spec: Any) -> str:
     if when is not None:
         usual = usual_when([registry.get(part) for part in spec.name.split("+")])
         return "" if when == usual else f"@{when}"
-    return f"@tune{spec.tune}" if getattr(spec, "tune", 1) > 1 else ""
+    tuned = f"@tune{spec.tune}" if getattr(spec, "tune", 1) > 1 else ""
+    return tuned + ("" if getattr(spec, "adaptive", True) else "@nonadaptive")
 
 
 def _labelled(registry: Registry[Any], name: str, params: Mapping[str, Any]) -> Labelled:

@@ -13,6 +13,7 @@ from .canonical import key_of
 from .config.suite import BackboneSpec, DefenseSpec, Suite
 from .data.base import LABEL, DataInfo, Dataset
 from .errors import ConfigError, did_you_mean
+from .ignoring import nothing_to_ignore
 from .knowledge import AdversaryKnowledge, level
 from .labels import plugin_labels
 from .plan import Node, Plan
@@ -63,7 +64,7 @@ class RowBuilder:
         self.defense_labels = plugin_labels(DEFENSES, suite.defenses)
         self.attack_labels = plugin_labels(ATTACKS, suite.attacks)
         self.backbone_labels = plugin_labels(BACKBONES, suite.backbone)
-        self.attacks = [make_attack(s.name, s.params, s.tune) for s in suite.attacks]
+        self.attacks = [make_attack(s.name, s.params, s.tune, s.adaptive is True) for s in suite.attacks]
         self._refusals: dict[tuple[str, ...], str | None] = {}
         self._check_attributes()
 
@@ -111,6 +112,8 @@ class RowBuilder:
         for attack, attack_label, made in zip(self.suite.attacks, self.attack_labels, self.attacks, strict=True):
             refusal = None if skip else made.supports(*self._public(dataset, backbone, cut, defense))
             refusal = refusal or self._unknown_attribute(dataset, made)
+            if not made.adaptive and skip is None:
+                refusal = refusal or nothing_to_ignore(defense_parts(defense))
             for knowledge in self.suite.knowledge:
                 if self._excluded(
                     {**rules, "cut": (cut,), "attack": (attack.name, attack_label), "knowledge": (knowledge,)}
@@ -240,6 +243,8 @@ class RowBuilder:
         knowledge = made.granted(sight.granted)
         if made.fit_scope == "images":
             knowledge = of_images_alone(knowledge)
+        elif not made.adaptive:
+            knowledge = knowledge.model_copy(update={"draws": 1})  # of a defense that does nothing all draws are the same
         seen = self._seen(sight, knowledge)
         if made.fit_scope == "images":
             seen["target"] = None
@@ -319,6 +324,7 @@ def lenders(made: Attack, scope: str = "target") -> dict[str, tuple[str, Attack]
         cls = ATTACKS.get(name)
         if scope == "target" or cls.fit_scope == "images":
             out[role] = (name, cls(cls.Params(**params)))
+            out[role][1].adaptive = made.adaptive
     return out
 
 
@@ -330,6 +336,8 @@ def of_images_alone(knowledge: AdversaryKnowledge) -> AdversaryKnowledge:
 def attack_identity(name: str, made: Attack) -> dict[str, Any]:
     """Returns what an attack contributes to a key; a tuned one names the other settings that it tries."""
     found = identity(ATTACKS, name, made.params)
+    if not made.adaptive:
+        found["adaptive"] = False
     if made.runs():
         inner = {role: (n, ATTACKS.get(n).Params(**params)) for role, (n, params) in made.runs().items()}
         found["runs"] = {role: identity(ATTACKS, *spec) for role, spec in inner.items()}

@@ -32,16 +32,17 @@ class Tuned(Attack):
     Args:
         name: registry name of the attack.
         settings: validated parameters to try, the given ones first.
+        adaptive: of all settings alike.
     """
 
-    def __init__(self, name: str, settings: Sequence[Params]) -> None:
+    def __init__(self, name: str, settings: Sequence[Params], adaptive: bool = True) -> None:
         super().__init__(settings[0])
         cls = ATTACKS.get(name)
-        self.name, self.tried = name, [cls(p) for p in settings]
+        self.name, self.adaptive, self.tried = name, adaptive, [cls(p) for p in settings]
         self.requires, self.uses, self.uses_draws = cls.requires, cls.uses, cls.uses_draws  # type: ignore[misc]
         self.expected = cls.expected  # type: ignore[misc]
         for attack in self.tried:
-            attack.name = name
+            attack.name, attack.adaptive = name, adaptive
 
     def supports(self, architecture: SplitInfo, defense_parts: Sequence[tuple[str, Mapping[str, Any]]]) -> str | None:
         return self.tried[0].supports(architecture, defense_parts)
@@ -91,19 +92,20 @@ class Tuned(Attack):
         return self.tried[number].reconstruct(view.with_fits(fits), view.fits.get(f"{number}", {}))
 
 
-def make_attack(name: str, params: Mapping[str, Any], tune: int = 1) -> Attack:
+def make_attack(name: str, params: Mapping[str, Any], tune: int = 1, adaptive: bool = True) -> Attack:
     """Returns an attack with given parameters, or one that tries several settings if it has any to try.
 
     Args:
         name: registry name.
         params: its parameters.
         tune: settings to try, the given ones among them.
+        adaptive: whether it takes the defense into account.
     """
     cls = ATTACKS.get(name)
     # Settings are compared by the error of reconstructions, which attacks on labels have none of.
     settings = settings_of(name, cls.Params(**params), tune if cls.infers == "image" else 1)
-    made = cls(settings[0]) if len(settings) == 1 else Tuned(name, settings)
-    made.name = name
+    made = cls(settings[0]) if len(settings) == 1 else Tuned(name, settings, adaptive)
+    made.name, made.adaptive = name, adaptive
     return made
 
 
@@ -124,9 +126,11 @@ def settings_of(name: str, given: Params, tune: int) -> list[Params]:
 
 
 def attack_of(spec: Mapping[str, Any]) -> Attack:
-    """Returns the attack that an identity names: ``name``, ``params`` and, if it is tuned, the other settings."""
-    cls = ATTACKS.get(spec["name"])
+    """Returns the attack that an identity names: ``name``, ``params``, the other settings if it is tuned, ``adaptive``."""
+    cls, name, adaptive = ATTACKS.get(spec["name"]), spec["name"], spec.get("adaptive", True)
     given = cls.Params(**spec["params"])
-    made = cls(given) if "tune" not in spec else Tuned(spec["name"], [given, *(cls.Params(**p) for p in spec["tune"])])
-    made.name = spec["name"]
+    made = (
+        cls(given) if "tune" not in spec else Tuned(name, [given, *(cls.Params(**p) for p in spec["tune"])], adaptive)
+    )
+    made.name, made.adaptive = name, adaptive
     return made

@@ -15,6 +15,7 @@ import torch
 from .asking import Asked, fits_before
 from .attack import LabelAttack
 from .data.base import PARTS, DataContext, DataInfo, Dataset, Part, PartName
+from .ignoring import without_wire_defense
 from .knowledge import AdversaryKnowledge
 from .metric import Measure, MeasureContext
 from .plugins import DATASETS
@@ -344,6 +345,8 @@ class Worker:
             order = hidden_order(len(private), "private", seed)
             received = receive(model, private, knowledge.draws, int(target["seed"]), self.device)
             received = received[order.to(self.device)]
+        if model is not None and not attack.adaptive:
+            model = without_wire_defense(model)
         view = View(
             knowledge=knowledge,
             received=received,
@@ -356,7 +359,7 @@ class Worker:
                 role: self.store.read_artifact("fit", key, self.device)
                 for role, key in identity.get("builds_on", {}).items()
             },
-            blank=None if target is None else self._blank(target, aux, knowledge.aux_count),
+            blank=None if target is None else self._blank(target, aux, knowledge.aux_count, attack.adaptive),
             before=None if knowledge.queries is None else self._asked_before(identity),
         )
         return attack, view, order
@@ -387,7 +390,7 @@ class Worker:
         return Asked.together(found.values())
 
     def _blank(
-        self, target: Mapping[str, Any], aux: tuple[Part, Part] | None, count: int | None = None
+        self, target: Mapping[str, Any], aux: tuple[Part, Part] | None, count: int | None, adaptive: bool
     ) -> Callable[[int], SplitModel]:
         """Returns what makes untrained targets for an attacker, from a seed of its own and its own images' statistics."""
         info = self.info(target["dataset"])
@@ -395,7 +398,12 @@ class Worker:
         statistics = torch.full((channels,), 0.5), torch.full((channels,), 0.25)
         if aux is not None:
             statistics = channel_statistics(aux[0] if count is None else aux[0].first(count))
-        return lambda seed: build({**target, "seed": seed}, info, statistics, self.device)
+
+        def made(seed: int) -> SplitModel:
+            model = build({**target, "seed": seed}, info, statistics, self.device)
+            return model if adaptive else without_wire_defense(model)
+
+        return made
 
     def _scores(self, job: Job, stored: torch.Tensor) -> tuple[dict[str, Any], float]:
         started = time.perf_counter()

@@ -24,9 +24,10 @@ def resolve(suite: Suite) -> tuple[Suite, list[str]]:
             "backbone": [b for s in suite.backbone for b in _backbones(s, problems)],
             "defenses": [d for s in suite.defenses for d in complete_defenses(s, problems)],
             "attacks": [
-                s.model_copy(update={"params": p})
+                s.model_copy(update={"params": p, "adaptive": adaptive})
                 for s in suite.attacks
                 for p in crossed_params(ATTACKS, s.name, s.params, problems)
+                for adaptive in (s.adaptive if isinstance(s.adaptive, list) else [s.adaptive])
             ],
             "metrics": [
                 MetricSpec(name=s.name, params=p)

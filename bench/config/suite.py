@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 
 from ..data.base import PartName
 from ..defense import When
@@ -101,6 +101,10 @@ class AttackSpec(_Model):
 
     name: str = Field(description="registry name")
     params: dict[str, Any] = Field(default_factory=dict, description="the attack's parameters")
+    adaptive: StrictBool | list[StrictBool] = Field(
+        default=True,
+        description="false: as if the defense did nothing on the wire, to show what that hides; a list is crossed",
+    )
     tune: Annotated[int, BeforeValidator(no_switch)] = Field(
         default=1,
         ge=1,

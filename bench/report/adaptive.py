@@ -18,12 +18,9 @@ def adaptive_pairs(plan: Plan, records: Records) -> list[tuple[int, int]]:
         if not records.done("cell", row["key"]):
             continue
         attack = plan.nodes["cell", row["key"]].identity["attack"]
-        params = attack.get("params", {})
-        if "adaptive" in params:
-            tried = [params, *attack.get("tune", [])]
-            others = json.dumps([{k: v for k, v in p.items() if k != "adaptive"} for p in tried], sort_keys=True)
-            place = tuple(row[n] for n in ("target", "knowledge", "attack_seed"))
-            groups[*place, attack["name"], others][bool(params["adaptive"])] = i
+        others = json.dumps({k: v for k, v in attack.items() if k != "adaptive"}, sort_keys=True)
+        place = tuple(row[n] for n in ("target", "knowledge", "attack_seed"))
+        groups[*place, others][attack.get("adaptive", True)] = i
     return [(pair[False], pair[True]) for pair in groups.values() if len(pair) == 2]
 
 

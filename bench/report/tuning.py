@@ -70,7 +70,7 @@ def in_words(tuned: pd.DataFrame) -> str:
 
 
 def _asked(label: str) -> bool:
-    return re.search(r"@tune\d+$", label) is not None
+    return re.search(r"@tune\d+", label) is not None
 
 
 def _row(plan: Plan, records: Records, labels: Mapping[str, Any], unlike: str) -> Row:

@@ -13,6 +13,7 @@ from ..asking import Asked
 from ..attack import Attack, LabelAttack
 from ..data.base import Part
 from ..defense import Defense
+from ..ignoring import without_wire_defense
 from ..knowledge import AdversaryKnowledge
 from ..params import Params
 from ..plan_rows import lenders, of_images_alone
@@ -97,6 +98,7 @@ def attacked(
     sizes: Sizes = Sizes(),
     private: Part | None = None,
     seed: int = 0,
+    adaptive: bool = True,
 ) -> Attacked:
     """Runs an attack on a toy target.
 
@@ -109,6 +111,7 @@ def attacked(
         sizes: images of each part.
         private: the private images; None: those of the toy data.
         seed: of the attack.
+        adaptive: whether the attack takes the defense on the wire into account.
     """
     model = control_target(target, None, image_shape) if isinstance(target, str) else target
     shape = model.info.image_shape
@@ -120,6 +123,7 @@ def attacked(
         other = knowledge.aux == "other"
         aux = part("aux_train", sizes.aux_train, shape, other), part("aux_val", sizes.aux_val, shape, other)
     received = receive(model, private, knowledge.draws, 0, CPU)
+    seen = model if adaptive else without_wire_defense(model)
     views: list[WatchedView] = []
 
     def view(features: torch.Tensor, fits: Fits | None = None, scope: str = "target", lender: Any = None) -> View:
@@ -128,9 +132,9 @@ def attacked(
                 knowledge=_given(knowledge if lender is None else lender.granted(knowledge), scope),
                 received=features,
                 image_shape=shape,
-                model=model if scope == "target" else None,
+                model=seen if scope == "target" else None,
                 fits=fits,
-                blank=lambda seed: untrained(model, seed),
+                blank=lambda seed: untrained(seen, seed),
                 aux=aux,
                 seed=derive("attack", seed),
                 device=CPU,

@@ -28,8 +28,8 @@ DEFENSES = (
 )
 ATTACKS = (
     "prior",
-    *(f"rmle(steps={s},adaptive=True)" for s in (100, 300)),
-    "rmle(steps=150,adaptive=False)",
+    *(f"rmle(steps={s})@tune8" for s in (100, 300)),
+    "rmle(steps=150)@tune8@nonadaptive",
     *(f"decoder(width={w},flips=True)" for w in (32, 64, 128)),
     "decoder(width=64,flips=False)",
 )

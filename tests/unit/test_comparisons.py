@@ -25,7 +25,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Plan]:
     made_up = suite(
         backbone={"name": "cnn4", "cut": CUTS, "params": {"width": 4}},
         defenses=["none", "noise"],
-        attacks=["prior", {"name": "rmle", "params": {"adaptive": [True, False]}}, "decoder"],
+        attacks=["prior", {"name": "rmle", "adaptive": [True, False]}, "decoder"],
         metrics=["mse"],
         seeds=[0],
     )
@@ -66,7 +66,7 @@ def flags_of(
     return {tuple(plan.cells[i][n] for n in names): text for i, text in found.items()}
 
 
-ADAPTIVE, NAIVE = "rmle(adaptive=True)", "rmle(adaptive=False)"
+ADAPTIVE, NAIVE = "rmle", "rmle@nonadaptive"
 
 
 def test_nothing_is_flagged_where_all_is_equal(stored: tuple[Path, Plan]) -> None:
@@ -114,7 +114,7 @@ def test_a_white_box_attack_that_is_weaker_than_a_black_box_one_is_flagged(store
     weak = {k for k, v in found.items() if "white-box weaker" in v}
     assert {k[:2] for k in weak} == {(c, d) for c in CUTS for d in ("none", "noise")}
     assert {k[2] for k in weak} == {ADAPTIVE, NAIVE}, "each of them, not the best alone"
-    one = flags_of(stored, {("block2", "none", "decoder"): 0.8, ("block2", "none", ADAPTIVE): 0.9})
+    one = flags_of(stored, {("block2", "noise", "decoder"): 0.8, ("block2", "noise", ADAPTIVE): 0.9})
     assert {k[2] for k, v in one.items() if "white-box weaker" in v} == {NAIVE}
 
 
