@@ -156,6 +156,20 @@ def check_stops_at_its_limit(cls: type[Attack]) -> None:
     )
 
 
+def check_convergence_is_shown(cls: type[Attack]) -> None:
+    """Who says whether the budget was enough shows its course: the report plots the curves of every cell."""
+    views = usual(cls).views
+    if not any(isinstance(view.notes.get("converged"), bool) for view in views):
+        raise NotApplicable("the attack does not say whether it has converged")
+    longest = max((len(points) for view in views for points in view.curves.values()), default=0)
+    require(
+        longest > 1,
+        f"the attack notes `converged` and logs {longest} points of a curve",
+        "a curve with view.log(name, step, value), of fit or reconstruct, of two points or more",
+        "the loop that is judged does not log its loss",
+    )
+
+
 REACH_CHECKS: tuple[Check, ...] = (
     check_knowledge_is_declared,
     check_uses_only_the_public_view,
@@ -164,6 +178,7 @@ REACH_CHECKS: tuple[Check, ...] = (
     check_target_is_unchanged,
     check_global_generators_are_untouched,
     check_stops_at_its_limit,
+    check_convergence_is_shown,
 )
 
 

@@ -126,9 +126,12 @@ class ToyDescent(ToyAttack):
     def reconstruct(self, view: View, fitted: dict[str, torch.Tensor]) -> torch.Tensor:
         x = super().reconstruct(view, fitted).requires_grad_(True)
         draws, size = view.generator("descent"), view.z.square().mean().clamp_min(1e-30)
-        for _ in range(STEPS):
+        view.note(converged=False)
+        for step in range(STEPS):
             sent = view.protect(view.edge(x), self.draws(view, draws))
-            (slope,) = torch.autograd.grad((sent - view.z).square().sum(), x)
+            loss = (sent - view.z).square().sum()
+            view.log("loss", step + 1, float(loss.detach()))
+            (slope,) = torch.autograd.grad(loss, x)
             with torch.no_grad():
                 x.sub_(0.05 * slope / size).clamp_(0, 1)
         return x.detach()

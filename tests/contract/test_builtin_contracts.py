@@ -28,7 +28,13 @@ WEAK_AS_PUBLISHED = {
 TRAIN_MUCH = ("attribute", "recognise", "refine", "deep_prior", "latent", "diffusion", "shadow", "unsplit")
 """Attacks that train networks of their own for every check: the fast suite asks for the form of their guess alone."""
 
-OF_THE_FORM = ("check_guess_shape", "check_guess_is_in_range", "check_guess_is_finite", "check_guess_is_detached")
+OF_THE_FORM = (
+    "check_guess_shape",
+    "check_guess_is_in_range",
+    "check_guess_is_finite",
+    "check_guess_is_detached",
+    "check_convergence_is_shown",
+)
 """Checks that look at one and the same run."""
 
 

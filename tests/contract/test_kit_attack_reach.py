@@ -74,6 +74,16 @@ class AsksAroundThePairs(ToyQueries):
         return pairs.images(every), pairs._draw(every)
 
 
+@breaks("check_convergence_is_shown", "logs 1 points of a curve", "view.log(name, step, value)")
+class SaysThatItConvergedAndShowsNoCourse(ToyAttack):
+    """Logs its last value alone."""
+
+    def reconstruct(self, view: View, fitted: Fitted) -> torch.Tensor:
+        view.note(converged=True)
+        view.log("loss", 1, 0.0)
+        return super().reconstruct(view, fitted)
+
+
 # The count is no attribute that could be set: who changes it reaches into the View.
 @breaks(
     "check_queries_are_counted",
