@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .. import stats
 from ..labels import defense_of
 from ..plan import Plan
 from .columns import HIGH, LOW, PLACE
 from .flags import CHANCE
-from .frames import Row, make_frame
+from .frames import Row, make_frame, spread
 from .headline import leakage_difference, note_on, values_over_seeds, why_not
 from .plot_trade_off import pareto
-from .reading import Array, Records
+from .reading import Array, Records, Reference
+from .summary import accuracy_over_seeds
 from .texts import NOT_DISTINGUISHABLE, present, said
 from .usefulness import DROPS, at_chance
 
@@ -85,14 +87,37 @@ def build_matched(plan: Plan, records: Records, summary: pd.DataFrame) -> pd.Dat
 
 
 def build_pairs(plan: Plan, records: Records, summary: pd.DataFrame) -> pd.DataFrame:
-    """Returns a row per place, knowledge level and two defenses: the difference of their worst-case leakage, paired."""
-    rows = []
+    """Returns a row per place, knowledge level and two defenses: the differences of leakage and of accuracy, paired."""
+    rows, known = [], dict[tuple[str, ...], Row]()
+    right = {at: accuracy_over_seeds(plan, records, targets) for at, targets in _targets(plan).items()}
     for group in _groups(plan, records, summary):
         for a, b in itertools.combinations(group.settings, 2):
-            place = {n: a.row[n] for n in (*PLACE, "knowledge")}
-            rows.append({**place, "defense": a.label, "other": b.label, **_compared(records, a, b)})
-    figure = ["leakage_difference", "leakage_difference" + LOW, "leakage_difference" + HIGH]
-    return make_frame(rows, [*PLACE, "knowledge", "defense", "other", *figure, "note"])
+            place = {n: a.row[n] for n in PLACE}
+            row = {**place, "knowledge": a.row["knowledge"], "defense": a.label, "other": b.label}
+            one, other = (right[*(str(v) for v in place.values()), s.label] for s in (a, b))
+            at = (*(str(v) for v in place.values()), a.label, b.label)  # the same at every level of knowledge
+            if at not in known:
+                known[at] = _told_apart(one, other, records.reference(str(place["dataset"])))
+            rows.append({**row, **_compared(records, a, b), **known[at]})
+    figures = [p for n in ("leakage_difference", "accuracy_difference") for p in (n, n + LOW, n + HIGH)]
+    head = [*PLACE, "knowledge", "defense", "other"]
+    return make_frame(rows, [*head, *figures[:3], "note", *figures[3:], "accuracy_note"])
+
+
+def _targets(plan: Plan) -> dict[tuple[str, ...], list[dict[str, Any]]]:
+    """Returns place and defense to its targets, one a seed."""
+    out: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for target in plan.targets:
+        out.setdefault(tuple(str(target[n]) for n in (*PLACE, "defense")), []).append(target)
+    return out
+
+
+def _told_apart(one: Array | None, other: Array | None, reference: Reference) -> Row:
+    """Returns the accuracy of one defense less that of another, from which images (S, N) each classifies rightly."""
+    if one is None or other is None or one.shape != other.shape or reference.state.status != "done":
+        return {}
+    found = stats.paired_difference(one, other, reference.measure_groups)
+    return spread("accuracy_difference", found) | {"accuracy_note": note_on(found, len(one))}
 
 
 @dataclass(frozen=True)

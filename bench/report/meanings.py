@@ -230,6 +230,8 @@ PAIRS = {
         "leakage_difference", "", "worst-case leakage of defense less that of other, paired over images and seeds"
     ),
     "note": ("", _NOTE.format("leakage_difference")),
+    **interval("accuracy_difference", "share", "accuracy of defense less that of other, paired over images and seeds"),
+    "accuracy_note": ("", _NOTE.format("accuracy_difference")),
 }
 
 PER_IMAGE = {

@@ -31,7 +31,11 @@ JOINED = "dotted: settings of one sweep, in the order of the number beside them;
 BETWEEN = "_between settings"
 """Label of the lines between settings; the underscore keeps it out of legends."""
 HOLLOW = "hollow: incomplete, and so not on the front"
-ALIKE = "ring: its leakage is not distinguishable from that of none"
+ALIKE = {
+    "leakage_change": ("ring: its leakage is not distinguishable from that of none", ring()),
+    "accuracy_drop": ("square: its accuracy is not distinguishable from that of none", ring(10, "s", "#bbbbbb")),
+}
+"""Figures that are compared with ``none``, to what is said and drawn where the difference is within its interval."""
 
 
 def trade_off(summary: pd.DataFrame, controls: Mapping[str, float] | None = None) -> Figure:
@@ -55,8 +59,8 @@ def trade_off(summary: pd.DataFrame, controls: Mapping[str, float] | None = None
     width = PAGE_WIDTH if across > 1 else 6.4
     panel_width = (width - 0.75 - 0.15 - 0.3 * (across - 1)) / across
     notes = [NOTE, JOINED if swept else "", "" if all(_whole(r) for r in rows.to_dict("records")) else HOLLOW]
-    alike = any(undistinguished(r, "leakage_change") for r in rows.to_dict("records"))
-    legend = Legend(list(shown), width, "\n".join(n for n in notes if n), marks={ALIKE: ring()} if alike else {})
+    alike = [how for name, how in ALIKE.items() if any(undistinguished(r, name) for r in rows.to_dict("records"))]
+    legend = Legend(list(shown), width, "\n".join(n for n in notes if n), marks=dict(alike))
     line_height = 0.75 + PANEL + 0.55
     fig = new(width, lines * line_height + 0.15 + legend.height)
     limits = _limits(rows)
@@ -110,8 +114,9 @@ def _panel(ax: Axes, rows: pd.DataFrame, look: Mapping[str, Look]) -> None:
         else:
             style |= {"markerfacecolor": "white", "markeredgecolor": style["color"], "markeredgewidth": 1.2}
         ax.plot(x, y, zorder=3, **style)
-        if undistinguished(row, "leakage_change"):
-            ax.plot(x, y, zorder=3, **ring())
+        for name, (_, how) in ALIKE.items():
+            if undistinguished(row, name):
+                ax.plot(x, y, zorder=2.5, **how)
     front = pareto(points)
     # Steps, not straight lines: between two defenses there is nothing to choose.
     if front:

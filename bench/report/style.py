@@ -65,10 +65,10 @@ def dot(look: tuple[str, str]) -> dict[str, Any]:
     return {"color": look[0], "marker": look[1], "markersize": size, "linestyle": "none", **edge}
 
 
-def ring(size: float = 11) -> dict[str, Any]:
-    """Returns how the ring is drawn around a point that cannot be told apart from the undefended target."""
-    edge = {"markeredgecolor": MUTED, "markeredgewidth": 0.9}
-    return {"marker": "o", "markersize": size, "linestyle": "none", "markerfacecolor": "none", **edge}
+def ring(size: float = 11, marker: str = "o", colour: str = MUTED) -> dict[str, Any]:
+    """Returns how the ring (or another shape) is drawn around a point that cannot be told apart from the undefended target."""
+    edge = {"markeredgecolor": colour, "markeredgewidth": 0.9}
+    return {"marker": marker, "markersize": size, "linestyle": "none", "markerfacecolor": "none", **edge}
 
 
 def wrapped(text: str, width: int = 22) -> str:

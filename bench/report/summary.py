@@ -152,13 +152,13 @@ def _targets(
     reference: Reference,
 ) -> Row:
     row: Row = {}
-    accuracy = _accuracy(plan, records, targets)
+    accuracy = accuracy_over_seeds(plan, records, targets)
     groups = reference.measure_groups
     known = reference.state.status == "done"
     if accuracy is not None and known:
         row |= spread("accuracy", stats.mean_interval(accuracy, groups, bounds=(0.0, 1.0)))
         undefended = [r for r in plan.targets if all(r[n] == v for n, v in {**place, "defense": "none"}.items())]
-        control = _accuracy(plan, records, undefended)
+        control = accuracy_over_seeds(plan, records, undefended)
         if control is not None and control.shape == accuracy.shape and place["defense"] != "none":
             drop = stats.paired_difference(control, accuracy, groups)
             row |= spread("accuracy_drop", drop) | {"accuracy_drop_note": note_on(drop, len(targets))}
@@ -175,7 +175,8 @@ def _targets(
     return row
 
 
-def _accuracy(plan: Plan, records: Records, targets: Sequence[Mapping[str, Any]]) -> Array | None:
+def accuracy_over_seeds(plan: Plan, records: Records, targets: Sequence[Mapping[str, Any]]) -> Array | None:
+    """Returns which measured images (S, N) the targets of one defense classify rightly; None where any of them lacks it."""
     rows = [accuracy_per_image(plan, records, t["key"]) if records.done("target", t["key"]) else None for t in targets]
     if not rows or any(r is None for r in rows):
         return None

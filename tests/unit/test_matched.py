@@ -176,6 +176,27 @@ def test_pairs_say_which_cannot_be_told_apart() -> None:
     assert pairs.loc[("a", "b"), "leakage_difference"] == pytest.approx(0.2, abs=0.02)
 
 
+def test_pairs_say_whose_accuracy_cannot_be_told_apart() -> None:
+    """12 measured images: 9 against 9 of the same are alike, 9 against 3 are not."""
+    errors = of({"none": 0.01, "a": 0.3, "b": 0.5}, seeds=3)
+    plan, records = audited(errors, {"none": 0.75, "a": 0.75, "b": 0.25})
+    pairs = build_pairs(plan, records, build_summary(plan, records)).set_index(["defense", "other"])
+    assert pairs.loc[("none", "a"), "accuracy_difference"] == 0
+    assert pairs.loc[("none", "a"), "accuracy_note"] == "not distinguishable"
+    assert pairs.loc[("none", "b"), "accuracy_difference"] == pytest.approx(6 / 12)
+    assert pairs.loc[("none", "b"), "accuracy_difference_lo"] > 0
+    assert pairs.loc[("none", "b"), "accuracy_note"] == ""
+
+
+def test_pairs_without_an_accuracy_have_no_difference_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("splitaudit.report.matched.accuracy_over_seeds", lambda *_: None)
+    plan, records = audited(of({"none": 0.01, "a": 0.3}, seeds=3))
+    (pair,) = build_pairs(plan, records, build_summary(plan, records)).to_dict("records")
+    assert pd.notna(pair["leakage_difference"])
+    assert pd.isna(pair["accuracy_difference"])
+    assert pd.isna(pair["accuracy_note"]) or pair["accuracy_note"] == ""
+
+
 def test_one_seed_is_no_verdict_on_two_defenses() -> None:
     plan, records = audited(of({"none": 0.01, "a": 0.3}))
     (pair,) = build_pairs(plan, records, build_summary(plan, records)).to_dict("records")
