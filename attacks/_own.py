@@ -8,7 +8,8 @@ import torch
 
 from splitaudit.nn.image_prior import GaussianPrior
 from splitaudit.nn.ridge import most_images
-from splitaudit.view import View, to_float
+from splitaudit.pixels import to_float
+from splitaudit.view import View
 
 PROBES = 512
 """Own images on which a covering or heavy-tailed noise is looked at."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from splitaudit.nn.ridge import Ridge, StreamedRidge, most_images
-from splitaudit.view import Pairs, View
+from splitaudit.pairs import Pairs
+from splitaudit.view import View
 
 PENALTIES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Candidates, relative to the mean squared norm of the centred features: from exact inversion to features drowned in noise."""

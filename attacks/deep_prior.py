@@ -14,7 +14,8 @@ from splitaudit.attack import INVERTIBLE, Attack, Expected, Work
 from splitaudit.knowledge import AdversaryKnowledge
 from splitaudit.nn.image_prior import GaussianPrior
 from splitaudit.params import Params
-from splitaudit.view import View, to_float
+from splitaudit.pixels import to_float
+from splitaudit.view import View
 
 from ._bands import shrinkage, spread
 from ._descent import batches

@@ -12,8 +12,9 @@ from splitaudit.attack import INVERTIBLE, Attack, Expected, Work
 from splitaudit.knowledge import AdversaryKnowledge
 from splitaudit.nn.image_prior import GaussianPrior
 from splitaudit.params import Params
+from splitaudit.pixels import to_float
 from splitaudit.seeds import seeded_globally
-from splitaudit.view import View, to_float
+from splitaudit.view import View
 
 from ._bands import shrinkage
 from ._budgets import Budget

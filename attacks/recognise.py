@@ -14,10 +14,11 @@ from splitaudit.attack import Attack, LabelAttack, Work
 from splitaudit.config.problems import problems_of
 from splitaudit.knowledge import AdversaryKnowledge
 from splitaudit.params import Params
+from splitaudit.pixels import to_float
 from splitaudit.plugins import ATTACKS
 from splitaudit.seeds import seeded_globally
 from splitaudit.split import SplitInfo
-from splitaudit.view import View, to_float
+from splitaudit.view import View
 
 from ._decoding import macs
 from ._readers import AT_ONCE, Reader, Schedule, scores_of, train_reader

@@ -14,7 +14,8 @@ from splitaudit.knowledge import AdversaryKnowledge
 from splitaudit.nn.image_prior import GaussianPrior
 from splitaudit.nn.ridge import most_images
 from splitaudit.params import Params
-from splitaudit.view import View, to_float
+from splitaudit.pixels import to_float
+from splitaudit.view import View
 
 from ._bands import shrinkage, spread
 from ._budgets import Budget, Optimiser, budgets

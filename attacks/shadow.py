@@ -16,9 +16,10 @@ from splitaudit.attack import Attack, Expected, Work
 from splitaudit.knowledge import AdversaryKnowledge
 from splitaudit.nn.scale import channel_axes
 from splitaudit.params import Params
+from splitaudit.pixels import to_float
 from splitaudit.rising import still_rising
 from splitaudit.split import SplitModel
-from splitaudit.view import View, to_float
+from splitaudit.view import View
 
 from ._cycle import one_cycle
 from ._decoding import Trained, decode, macs, network_of, train_inverse

@@ -148,7 +148,9 @@ class Attack(ABC):
         if self.fit_params is None and adaptive == self.adaptive:
             return self
         given = self.params.dump()
-        made = type(self)(type(self).Params(**{n: given[n] for n in self.fit_params or given}))
+        made = type(self)(
+            type(self).Params(**{n: given[n] for n in (given if self.fit_params is None else self.fit_params)})
+        )
         made.name, made.adaptive = self.name, adaptive
         return made
 

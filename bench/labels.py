@@ -12,6 +12,9 @@ from .defense import usual_when
 if TYPE_CHECKING:
     from .registry import Registry
 
+NONADAPTIVE = "@nonadaptive"
+"""End of the label of an attack that leaves the defense out of account."""
+
 SEVERAL = 2
 """Parameters that a label names even where they have their default value."""
 
@@ -38,7 +41,7 @@ def plugin_labels(registry: Registry[Any], specs: Iterable[Any]) -> list[str]:
 
     A name may be composed. A defense that acts at another time than it usually does ends in ``@infer`` or
     ``@infer+cloud``, a tuned attack in ``@tune8``, one that leaves the defense out of
-    account in ``@nonadaptive``.
+    account in :data:`NONADAPTIVE`.
     """
     specs = list(specs)
     named = sweep_labels([_labelled(registry, s.name, s.params) for s in specs])
@@ -51,7 +54,7 @@ def _suffix(registry: Registry[Any], spec: Any) -> str:
         usual = usual_when([registry.get(part) for part in spec.name.split("+")])
         return "" if when == usual else f"@{when}"
     tuned = f"@tune{spec.tune}" if getattr(spec, "tune", 1) > 1 else ""
-    return tuned + ("" if getattr(spec, "adaptive", True) else "@nonadaptive")
+    return tuned + ("" if getattr(spec, "adaptive", True) else NONADAPTIVE)
 
 
 def _labelled(registry: Registry[Any], name: str, params: Mapping[str, Any]) -> Labelled:
@@ -104,6 +107,15 @@ def names_of_label(label: str) -> tuple[str, ...]:
     """Returns every name by which a person may mean a row: its label, and that without parameters or what follows @."""
     bare = re.sub(r"\(.*\)", "", label)
     return tuple(dict.fromkeys((label, label.split("@")[0], bare, bare.split("@")[0])))
+
+
+def ignores_defense(label: str) -> bool:
+    """Says whether a label is that of an attack that leaves the defense out of account.
+
+    Such a row shows what an evaluation would miss. It is no attacker of any level (with queries alone nobody has clean
+    features), so that it counts for no worst case, and what it lacks makes nothing incomplete.
+    """
+    return label.endswith(NONADAPTIVE)
 
 
 def defense_of(label: str) -> str:

@@ -13,6 +13,7 @@ import torch
 
 from .data.base import Part
 from .params import Params
+from .pixels import to_float
 from .seeds import generator
 from .split import SplitModel
 
@@ -168,8 +169,6 @@ class MeasureContext:
 
     def clean_features(self, part: Part | None = None) -> torch.Tensor:
         """Returns the edge's output for every image, (N, *feature_shape), computed once per context for ``data``."""
-        from .view import to_float
-
         if part is None:
             part = self.data
         # The part is kept beside its features: an id says which object it is only while that object lives.

@@ -13,7 +13,7 @@ from .canonical import key_of
 from .config.suite import BackboneSpec, DefenseSpec, Suite
 from .data.base import LABEL, DataInfo, Dataset
 from .errors import ConfigError, did_you_mean
-from .ignoring import nothing_to_ignore
+from .ignoring import nothing_to_ignore, off_the_wire
 from .knowledge import AdversaryKnowledge, level
 from .labels import plugin_labels
 from .plan import Node, Plan
@@ -110,10 +110,8 @@ class RowBuilder:
         self.plan.targets.append({**labels, "key": node.key if node else None, "skip": skip})
         random = skip is None and stochastic(defense)
         for attack, attack_label, made in zip(self.suite.attacks, self.attack_labels, self.attacks, strict=True):
-            refusal = None if skip else made.supports(*self._public(dataset, backbone, cut, defense))
+            refusal = None if skip else self._refusal(dataset, backbone, cut, defense, made)
             refusal = refusal or self._unknown_attribute(dataset, made)
-            if not made.adaptive and skip is None:
-                refusal = refusal or nothing_to_ignore(defense_parts(defense))
             for knowledge in self.suite.knowledge:
                 if self._excluded(
                     {**rules, "cut": (cut,), "attack": (attack.name, attack_label), "knowledge": (knowledge,)}
@@ -137,13 +135,19 @@ class RowBuilder:
                         {**row, "target": node.key if node else None, "key": cell and cell.key, "skip": reason}
                     )
 
-    def _public(
-        self, dataset: str, backbone: BackboneSpec, cut: str, defense: DefenseSpec
-    ) -> tuple[SplitInfo, list[tuple[str, dict[str, Any]]]]:
-        """Returns what everybody knows of a target: the undefended architecture, the parts of the defense."""
+    def _refusal(
+        self, dataset: str, backbone: BackboneSpec, cut: str, defense: DefenseSpec, made: Attack
+    ) -> str | None:
+        """Returns why an attack cannot run on a target, by what everybody knows of it: architecture and defense."""
         info = self.opened[dataset][1]
         architecture = SplitInfo(backbone.name, cut, info.image_shape, len(info.classes), dict(backbone.params))
-        return architecture, [(part["name"], part["params"]) for part in defense_parts(defense)]
+        parts = defense_parts(defense)
+        if not made.adaptive:
+            why = nothing_to_ignore(parts)
+            if why is not None:
+                return why
+            parts = off_the_wire(parts) or defense_parts(DefenseSpec(name="none"))
+        return made.supports(architecture, [(part["name"], part["params"]) for part in parts])
 
     def _check_attributes(self) -> None:
         """Refuses an attribute that no attacked dataset has: all its rows would be skipped.
@@ -239,7 +243,8 @@ class RowBuilder:
             return chain[at]
         fits = self._fits_of(sight, made, chain, made.fit_scope)
         needs = tuple(f.name for f in fits.values())
-        title = f"fit of {name} on {sight.row['defense']}, seed {sight.row['seed']}"
+        ignoring = "" if made.adaptive else " ignoring its defense"
+        title = f"fit of {name} on {sight.row['defense']}{ignoring}, seed {sight.row['seed']}"
         knowledge = made.granted(sight.granted)
         if made.fit_scope == "images":
             knowledge = of_images_alone(knowledge)

@@ -11,8 +11,8 @@ import torch
 
 from .attack import Infers
 from .metric import LabelMetric, Measure, Metric
+from .pixels import to_float
 from .plugins import METRICS
-from .view import to_float
 
 
 def quantised(guess: Any, shape: tuple[int, ...], name: str, warnings: list[str]) -> torch.Tensor:

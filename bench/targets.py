@@ -11,6 +11,7 @@ from .composed import Composed
 from .data.base import DataInfo, Part
 from .defense import Defense
 from .errors import Unsupported
+from .pixels import to_float
 from .plugins import BACKBONES, DEFENSES
 from .seeds import derive, seeded_globally
 from .split import SplitInfo, SplitModel, cut_blocks
@@ -128,8 +129,6 @@ def check_wire(model: SplitModel, part: Part, generator: torch.Generator, device
     Raises:
         FloatingPointError: naming what is not finite.
     """
-    from .view import to_float
-
     model.eval()
     with torch.no_grad():
         x = to_float(part.images[:64].to(device))

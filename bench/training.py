@@ -15,10 +15,10 @@ from .augment import Augmentation, augment
 from .data.base import Part
 from .defense import Course, Network
 from .params import Params
+from .pixels import to_float
 from .rising import still_rising
 from .seeds import derive, generator, seeded_globally
 from .split import SplitModel
-from .view import to_float
 
 Half = Literal["edge", "cloud"]
 

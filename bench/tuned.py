@@ -12,9 +12,10 @@ import torch
 
 from .attack import Attack, Work
 from .params import Params
+from .pixels import to_float
 from .plugins import ATTACKS
 from .split import SplitInfo
-from .view import View, to_float
+from .view import View
 
 VERSION = 1
 """Raised when settings are drawn or compared in another way; part of the keys of tuned attacks."""

@@ -11,11 +11,12 @@ from torch import nn
 
 from .answers import Answers
 from .asking import Asked, Ledger, divided, draws_each, shortage
-from .composed import Composed
 from .data.base import Part
-from .defense import Defense, NoiseShape
 from .errors import KnowledgeError
 from .knowledge import AdversaryKnowledge
+from .pairs import Pairs
+from .pixels import to_float
+from .public_defense import PublicDefense
 from .seeds import generator
 from .split import CloudSide, SplitInfo, SplitModel
 from .straight import PROBE, pass_gradients
@@ -38,39 +39,7 @@ def hidden_order(n: int, what: str, seed: int) -> torch.Tensor:
     return torch.randperm(n, generator=generator("order shown", seed, what=what))
 
 
-class Pairs:
-    """The attacker's image–feature pairs from its own queries: images it owns, features with fresh draws.
-
-    Clean features are computed once and only the random part of the defense is redrawn; the attacker never sees the
-    clean ones, so this equals fresh queries in distribution and is counted as such. With a budget of queries the draws are
-    made once, or as often as the budget pays, and used again.
-
-    Args:
-        images: uint8, (N, C, H, W).
-        draw: from indices to what is sent for the images there.
-    """
-
-    def __init__(self, images: torch.Tensor, draw: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        self._images = images
-        self._draw = draw
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def batch(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns images in [0, 1] (N, C, H, W) and freshly defended features (N, ...) at the given indices.
-
-        Where several draws of each private image are received, these are averages of as many, as :attr:`View.average` is;
-        of fewer where a budget of queries pays for no more.
-        """
-        return to_float(self._images[index]), self._draw(index)
-
-    def images(self, index: torch.Tensor) -> torch.Tensor:
-        """Returns images in [0, 1] alone, at no cost in queries."""
-        return to_float(self._images[index])
-
-
-class View:
+class View(PublicDefense):
     """What an attack sees of a target: received features, and what its knowledge grants.
 
     Anything else raises :class:`~splitaudit.errors.KnowledgeError`. The private images are not in here at all. Every
@@ -173,24 +142,9 @@ class View:
         return most if self.knowledge.queries is None else min(most, self._paid("val", len(self.aux_val)))
 
     @property
-    def feature_shape(self) -> tuple[int, ...]:
-        """Shape of one image's features on the wire."""
-        return tuple(self._model.defense.wire_shape(self._model.feature_shape))
-
-    @property
     def architecture(self) -> SplitInfo:
         """What the (public) undefended model is: backbone, its parameters, cut, image shape and number of classes."""
         return copy.deepcopy(self._model.info)
-
-    @property
-    def defense_parts(self) -> tuple[tuple[str, dict[str, Any]], ...]:
-        """The (public) defense: registry name and parameters of each part, in the order in which they act.
-
-        ``(("nopeek", {...}), ("noise", {...}))`` for ``nopeek+noise``, ``(("none", {}),)`` without a defense.
-        """
-        defense = self._model.defense
-        parts = [p for p in defense.parts if isinstance(p, Defense)] if isinstance(defense, Composed) else [defense]
-        return tuple((p.name, p.params.dump()) for p in parts)
 
     def untrained(self, role: str) -> SplitModel:
         """Returns a freshly initialised target of the (public) architecture and defense, for the attacker to train.
@@ -208,90 +162,6 @@ class View:
             known = self._model.defense.state_dict()
             model.defense.load_state_dict({n: known[n] for n in model.defense.on_cloud if n in known}, strict=False)
         return pass_gradients(model, self._varied(), again=True)
-
-    @property
-    def stochastic(self) -> bool:
-        """Whether the (public) defense draws randomness."""
-        return self._model.defense.stochastic
-
-    def protect(self, z: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
-        """Applies the public defense to features of the attacker's own, with gradient (N, ...).
-
-        A part of the defense whose own gradient says nothing of what it does, as of rounding, passes a straight line's
-        (:class:`splitaudit.straight.StraightThrough`).
-        """
-        return self._model.protect(z, draws)
-
-    def visible(self, z: torch.Tensor) -> torch.Tensor | None:
-        """Says which received elements carry the edge's output; None: all."""
-        return self._model.defense.visible(z)
-
-    def expectation(self, z: torch.Tensor, draws: torch.Generator) -> torch.Tensor | None:
-        """What the (public) defense sends on average for features of the attacker's own; None: not known.
-
-        See :meth:`splitaudit.defense.Defense.expectation`.
-
-        Raises:
-            ValueError: if the result is not of the shape of what is sent.
-        """
-        defense = self._model.defense
-        expected = (len(z), *defense.wire_shape(tuple(z.shape[1:])))
-        hint = "It is the shape of one image's features on the wire (wire_shape) that counts."
-        return _of_shape(defense, "expectation", defense.expectation(z, draws), expected, hint)
-
-    def ceiling(self, z: torch.Tensor) -> torch.Tensor | None:
-        """The greatest magnitude that a hidden element of received features may have, (N, 1, ..., 1); None: any.
-
-        Raises:
-            ValueError: if the result is of another shape, which would be broadcast over other axes.
-        """
-        defense, expected = self._model.defense, (len(z), *[1] * (z.ndim - 1))
-        hint = "Give one number for each image, with every axis kept (keepdim=True)."
-        return _of_shape(defense, "ceiling", defense.ceiling(z), expected, hint)
-
-    def covered(self, z: torch.Tensor, draws: torch.Generator) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """What the (public) defense sends for features of the attacker's own, and which elements of it carry them (bool).
-
-        None: :meth:`visible` tells. See :meth:`splitaudit.defense.Defense.covered`.
-        """
-        defense = self._model.defense
-        found = defense.covered(z, draws)
-        if found is None:
-            return None
-        shape, hint = (len(z), *defense.wire_shape(tuple(z.shape[1:]))), "Give what is sent, and a mask of its shape."
-        for value in found:
-            _of_shape(defense, "covered", value, shape, hint)
-        return found
-
-    @property
-    def clean_shape(self) -> tuple[int, ...]:
-        """Shape of one image's features before the defense."""
-        return tuple(self._model.feature_shape)
-
-    @property
-    def patterns(self) -> torch.Tensor | None:
-        """The patterns of which the (public) defense adds one to each image's features, (T, *wire_shape); None: it has none."""
-        return self._model.defense.patterns()
-
-    @property
-    def noise_shape(self) -> NoiseShape:
-        """The distribution of the noise that the (public) defense adds."""
-        return self._model.defense.noise_shape
-
-    def averaged(self, draws: list[torch.Tensor]) -> torch.Tensor:
-        """Returns the mean of several draws (N, ...), element by element over those that show it.
-
-        An element that no draw shows is as in the first draw.
-        """
-        if len(draws) == 1:
-            return draws[0]
-        seen = [self.visible(d) for d in draws]
-        if seen[0] is None:
-            return torch.stack(draws).mean(0)
-        shown = torch.stack([s for s in seen if s is not None])
-        total = (torch.stack(draws) * shown).sum(0)
-        count = shown.sum(0)
-        return torch.where(count > 0, total / count.clamp_min(1), draws[0])
 
     def generator(self, role: str) -> torch.Generator:
         """Returns a generator for a role of the attack's own randomness."""
@@ -517,23 +387,3 @@ class View:
         if not hasattr(self, "_draws"):
             self._draws = generator("attack wire draws", self.seed, self.device)
         return self._draws
-
-
-def to_float(images: torch.Tensor) -> torch.Tensor:
-    """Returns uint8 images as float32 in [0, 1], channels last in memory."""
-    return images.to(torch.float32).div_(255).contiguous(memory_format=torch.channels_last)
-
-
-def _of_shape(
-    defense: Defense, what: str, got: torch.Tensor | None, expected: tuple[int, ...], hint: str
-) -> torch.Tensor | None:
-    """Returns what a hook of a defense gave, None or a tensor of the expected shape."""
-    if got is None:
-        return None
-    if not isinstance(got, torch.Tensor):
-        raise ValueError(f"defense '{defense.name}': {what} returned {type(got).__name__}, expected a tensor or None")
-    if tuple(got.shape) != expected:
-        raise ValueError(
-            f"defense '{defense.name}': {what} returned shape {tuple(got.shape)}, expected {expected}. {hint}"
-        )
-    return got

@@ -18,6 +18,7 @@ from .data.base import PARTS, DataContext, DataInfo, Dataset, Part, PartName
 from .ignoring import without_wire_defense
 from .knowledge import AdversaryKnowledge
 from .metric import Measure, MeasureContext
+from .pixels import to_float
 from .plugins import DATASETS
 from .references import reference_guesses, thumbnail_errors
 from .scoring import failure, finite_scores, make_metric, quantised, score_all, score_labels
@@ -37,7 +38,7 @@ from .targets import (
 )
 from .training import Half, TrainingParams, calibrate, fit_defense, learned, train
 from .tuned import attack_of
-from .view import View, hidden_order, to_float
+from .view import View, hidden_order
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from splitaudit.data.base import Part
 from splitaudit.metric import MeasureContext
-from splitaudit.view import to_float
+from splitaudit.pixels import to_float
 
 
 class Rows:

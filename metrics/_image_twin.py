@@ -6,7 +6,7 @@ import torch
 
 from splitaudit.metric import MeasureContext
 from splitaudit.nn.image_prior import GaussianPrior
-from splitaudit.view import to_float
+from splitaudit.pixels import to_float
 
 NUMBERS = 2**26
 """Pixels that the variances are taken from at most."""

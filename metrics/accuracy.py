@@ -9,8 +9,8 @@ from pydantic import Field
 
 from splitaudit.metric import Column, Measure, MeasureContext, Measurement
 from splitaudit.params import Params
+from splitaudit.pixels import to_float
 from splitaudit.stats import wilson_interval
-from splitaudit.view import to_float
 
 
 class AccuracyParams(Params):

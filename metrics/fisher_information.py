@@ -14,7 +14,7 @@ from splitaudit.metrics._features import Rows
 from splitaudit.metrics._image_twin import image_twin, variances
 from splitaudit.metrics._prepared import NotMeasurable, Prepared, Settings, prepared
 from splitaudit.params import Params
-from splitaudit.view import to_float
+from splitaudit.pixels import to_float
 
 BATCH = 64
 STEP = 1e-3

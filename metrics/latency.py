@@ -12,7 +12,7 @@ from pydantic import Field
 
 from splitaudit.metric import Column, Measure, MeasureContext, Measurement
 from splitaudit.params import Params
-from splitaudit.view import to_float
+from splitaudit.pixels import to_float
 
 
 class LatencyParams(Params):

@@ -15,9 +15,9 @@ from torch import nn
 from splitaudit.metric import Column, Measure, MeasureContext, Measurement
 from splitaudit.metrics._prepared import first_images
 from splitaudit.params import Params
+from splitaudit.pixels import to_float
 from splitaudit.seeds import derive, generator, seeded_globally
 from splitaudit.split import Normalize
-from splitaudit.view import to_float
 
 REACH = 4
 """Positions beyond the features' edge that four 3 × 3 convolutions still see."""

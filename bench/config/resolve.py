@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..errors import ConfigError, did_you_mean
 from ..knowledge import level
 from ..labels import plugin_labels
@@ -11,7 +13,8 @@ from .claims import Claim
 from .complete import complete_params, crossed_params
 from .complete_defenses import complete_defenses
 from .declared import declared_claims, measured_columns
-from .suite import LABEL_METRIC, BackboneSpec, DatasetSpec, MetricSpec, Suite
+from .problems import told
+from .suite import LABEL_METRIC, AttackSpec, BackboneSpec, DatasetSpec, MetricSpec, Suite
 
 
 def resolve(suite: Suite) -> tuple[Suite, list[str]]:
@@ -26,7 +29,7 @@ def resolve(suite: Suite) -> tuple[Suite, list[str]]:
             "attacks": [
                 s.model_copy(update={"params": p, "adaptive": adaptive})
                 for s in suite.attacks
-                for p in crossed_params(ATTACKS, s.name, s.params, problems)
+                for p in crossed_params(ATTACKS, s.name, _without_switch(s, problems), problems)
                 for adaptive in (s.adaptive if isinstance(s.adaptive, list) else [s.adaptive])
             ],
             "metrics": [
@@ -74,6 +77,21 @@ def resolve(suite: Suite) -> tuple[Suite, list[str]]:
         every = [*resolved.claims, *declared_claims(resolved)]
         resolved = resolved.model_copy(update={"claims": every, "declared_claims": False})
     return resolved, problems
+
+
+def _without_switch(spec: AttackSpec, problems: list[str]) -> dict[str, Any]:
+    """Returns an attack's parameters; a switch among them that stands beside them, and its attack has none, is told so."""
+    if (
+        "adaptive" not in spec.params
+        or spec.name not in ATTACKS
+        or "adaptive" in ATTACKS.get(spec.name).Params.model_fields
+    ):
+        return spec.params
+    problems.append(
+        f"attack '{spec.name}': params: adaptive is no parameter, it stands beside them. "
+        f"Write {{name: {spec.name}, adaptive: {told(spec.params['adaptive'])}}}."
+    )
+    return {name: value for name, value in spec.params.items() if name != "adaptive"}
 
 
 def _judges_nothing_read(suite: Suite) -> bool:
@@ -134,7 +152,7 @@ def _claim_figures(suite: Suite, claim: Claim, problems: list[str]) -> None:
                     f"claim '{claim.name}': column '{column}' is not measured by the suite.{did_you_mean(column, columns)} "
                     "Name a metric of the suite, or a column of one of its measures (splitaudit show MEASURE lists them)."
                 )
-        if figure.attack is not None and figure.attack.split("(")[0] not in attacks:
+        if figure.attack is not None and figure.attack.split("(")[0].split("@")[0] not in attacks:
             problems.append(
                 f"claim '{claim.name}': attack '{figure.attack}' is not in the suite.{did_you_mean(figure.attack, attacks)} "
                 f"It has {', '.join(attacks)}."

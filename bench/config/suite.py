@@ -41,6 +41,19 @@ def _as_spec(value: Any) -> Any:
     )
 
 
+def _switches(value: Any) -> Any:
+    """Refuses what is no switch, nor a list of some, in one line.
+
+    Raises:
+        ValueError: with what is expected.
+    """
+    if not isinstance(value, bool) and not (
+        isinstance(value, list) and value and all(isinstance(v, bool) for v in value)
+    ):
+        raise ValueError(f"got {told(value)}, expected true, false or a list of them")
+    return value
+
+
 def _tidy(name: str) -> str:
     return "+".join(part.strip() for part in name.split("+"))
 
@@ -101,7 +114,7 @@ class AttackSpec(_Model):
 
     name: str = Field(description="registry name")
     params: dict[str, Any] = Field(default_factory=dict, description="the attack's parameters")
-    adaptive: StrictBool | list[StrictBool] = Field(
+    adaptive: Annotated[StrictBool | list[StrictBool], BeforeValidator(_switches)] = Field(
         default=True,
         description="false: as if the defense did nothing on the wire, to show what that hides; a list is crossed",
     )

@@ -11,6 +11,7 @@ import pandas as pd
 
 from .. import stats
 from ..data.base import LABEL
+from ..labels import ignores_defense
 from ..plan import Plan
 from ..stats import Interval
 from .columns import HIGH, LOW, PLACE, metric_names
@@ -73,7 +74,7 @@ def build_attributes(plan: Plan, records: Records) -> pd.DataFrame:
     """
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for cell in plan.cells:
-        if cell["key"] and plan.nodes["cell", cell["key"]].infers == "label":
+        if cell["key"] and plan.nodes["cell", cell["key"]].infers == "label" and not ignores_defense(cell["attack"]):
             place = tuple(cell[n] for n in (*PLACE, "defense", "knowledge"))
             groups.setdefault((*place, read_attribute(plan, cell["key"])), []).append(cell)
     rows = [_best(records, cells, at[-1]) for at, cells in groups.items()] if ACCURACY in plan.metrics else []

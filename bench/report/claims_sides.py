@@ -14,6 +14,7 @@ from scipy.special import stdtrit
 
 from .. import stats
 from ..config.claims import ClaimFigure
+from ..labels import ignores_defense
 from ..plan import Plan
 from .columns import HIGH, LOW, TRUTH, measure_columns, measure_names, metric_names
 from .flags import CHANCE
@@ -137,6 +138,9 @@ class Sides:
         cells = select(self.cells, self.cells["defense"] == defense)
         if figure.attack is not None:
             cells = select(cells, cells["attack"] == figure.attack)
+        else:
+            counts = [not ignores_defense(str(a)) for a in cells["attack"]]
+            cells = select(cells, np.array(counts, dtype=bool))
         seeds = set(self._of(defense)["seed"])
         # Attacks that read labels make no reconstruction: none is missing.
         cells = select(cells, np.array([not self._reads_labels(k) for k in cells["key"]], dtype=bool))

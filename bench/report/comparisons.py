@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import PluginError
+from ..labels import ignores_defense
 from ..plan import Plan
 from ..plugins import BACKBONES
 from ..stats import Interval
 from .adaptive import adaptive_pairs, unlike_settings
-from .flags import DEEPER, FALSE_SECURITY, WEAK_WHITE_BOX
+from .flags import BETTER_BLIND, DEEPER, FALSE_SECURITY, WEAK_WHITE_BOX
 from .frames import joined
 from .headline import by_seed, leakage_difference
 from .reading import Array, Records
@@ -51,7 +52,7 @@ def weak_white_box(plan: Plan, records: Records, *, best_only: bool = False) -> 
     groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
     for i, row in enumerate(plan.cells):
         base, suffix = _split(row["knowledge"])
-        if base in ("white-box", "query") and records.done("cell", row["key"]):
+        if base in ("white-box", "query") and records.done("cell", row["key"]) and not ignores_defense(row["attack"]):
             groups[*(row[n] for n in ("dataset", "backbone", "cut", "defense", "seed")), suffix].append(i)
     flags: dict[int, str] = {}
     for indices in groups.values():
@@ -94,7 +95,7 @@ def deeper_leaks(plan: Plan, records: Records) -> dict[int, str]:
     """
     groups: dict[tuple[Any, ...], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for i, row in enumerate(plan.cells):
-        if records.done("cell", row["key"]):
+        if records.done("cell", row["key"]) and not ignores_defense(row["attack"]):
             place = tuple(row[n] for n in ("dataset", "backbone", "defense", "seed", "knowledge"))
             groups[place][row["cut"]].append(i)
     flags: dict[int, str] = {}
@@ -116,7 +117,10 @@ def deeper_leaks(plan: Plan, records: Records) -> dict[int, str]:
 
 
 def false_security(plan: Plan, records: Records) -> dict[int, str]:
-    """Returns the rows of cells whose attack ignores the defense and leaks less than the same attack that does not."""
+    """Returns the rows of cells whose attack ignores the defense and leaks less than the same attack that does not.
+
+    Where it leaks more, it is the row of the attack that takes the defense into account: that one is too weak.
+    """
     flags: dict[int, str] = {}
     for pair in adaptive_pairs(plan, records):
         naive, adaptive = (_mse(plan, records, index) for index in pair)
@@ -126,6 +130,9 @@ def false_security(plan: Plan, records: Records) -> dict[int, str]:
             unlike = unlike_settings(plan, records, pair)
             settings = f", in part perhaps by another chosen setting ({unlike})" if unlike else ""
             flags[pair[0]] = f"{FALSE_SECURITY}: {plan.cells[pair[0]]['attack']}, {hidden}{settings}"
+        elif gap is not None and gap.low > 0:
+            more = f"{gap.value:.3f} [{gap.low:.3f}, {gap.high:.3f}] of leakage more"
+            flags[pair[1]] = f"{BETTER_BLIND}: {plan.cells[pair[0]]['attack']}, {more}"
     return flags
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..labels import ignores_defense
 from ..plan import Plan
 from .cells import beats_prior
 from .columns import HIGH, LABELS, LOW, TRUTH, USABLE, measure_columns, measure_names
@@ -89,7 +90,8 @@ def points(plan: Plan, targets: pd.DataFrame, cells: pd.DataFrame, dataset: str)
     """Returns the done targets of a dataset with the error of the strongest attack on each, but for incomplete ones."""
     statuses, lacking = _statuses(plan), incomplete(plan, targets, cells, dataset)
     names = [q for q in quantities(plan) if q in targets or q == USABLE]
-    attacked = cells[(cells["dataset"] == dataset) & (cells["knowledge"] != TRUTH) & (cells["status"] == "done")]
+    attacked = _attackers(cells, dataset)
+    attacked = attacked[attacked["status"] == "done"]
     out = []
     for row in targets[(targets["dataset"] == dataset) & (targets["status"] == "done")].to_dict("records"):
         mine = attacked[attacked["target"] == row["key"]].dropna(subset=["mse"])
@@ -104,12 +106,19 @@ def points(plan: Plan, targets: pd.DataFrame, cells: pd.DataFrame, dataset: str)
     return out
 
 
+def _attackers(cells: pd.DataFrame, dataset: str) -> pd.DataFrame:
+    """Returns the rows of a dataset's attacks, but for those that leave the defense out of account."""
+    cells = cells[(cells["dataset"] == dataset) & (cells["knowledge"] != TRUTH)]
+    return cells[[not ignores_defense(str(a)) for a in cells["attack"]]]
+
+
 def incomplete(plan: Plan, targets: pd.DataFrame, cells: pd.DataFrame, dataset: str) -> set[str]:
     """Returns the keys of done targets at which a result is missing that ought to be there.
 
     The strongest attack on them is not known: one that failed may have been it.
     """
-    owed = cells[(cells["dataset"] == dataset) & (cells["knowledge"] != TRUTH) & (cells["status"] != "done")]
+    owed = _attackers(cells, dataset)
+    owed = owed[owed["status"] != "done"]
     # What cannot be has no key.
     keys = {t for t, key in zip(owed["target"], owed["key"], strict=True) if key and _of_images(plan, key)}
     done = targets[(targets["dataset"] == dataset) & (targets["status"] == "done")]

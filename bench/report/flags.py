@@ -16,6 +16,7 @@ DIVERGED = "diverged"
 WEAK_WHITE_BOX = "white-box weaker than black-box"
 DEEPER = "a deeper cut leaks more"
 FALSE_SECURITY = "false security"
+BETTER_BLIND = "weaker than without account of the defense"
 CHANCE = "accuracy at chance"
 
 EXPLAINED: dict[str, str] = {
@@ -41,6 +42,11 @@ EXPLAINED: dict[str, str] = {
     FALSE_SECURITY: (
         "An attack that ignores the defense leaks less than the same attack that takes it into account, beyond the interval: "
         "who judges the defense by the former sees a protection that is not there."
+    ),
+    BETTER_BLIND: (
+        "The same attack leaks more, beyond the interval, if it ignores the defense. Who knows the defense can always do as if "
+        "there were none, so the attack is too weak here (at levels of queries it has defended features alone, the other has "
+        "clean ones)."
     ),
     CHANCE: "The defended model does not do its task: its privacy costs everything.",
     "validation accuracy still rising": "Training ended early: a longer one may change accuracy and leakage.",

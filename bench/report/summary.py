@@ -11,6 +11,7 @@ import pandas as pd
 
 from .. import stats
 from ..knowledge import split_draws
+from ..labels import ignores_defense
 from ..plan import Plan
 from .cells import attack_facts, diverged_curves
 from .columns import HIGH, LOW, PLACE, TIMING, USABLE, figure, measure_columns, measure_names, metric_names
@@ -33,6 +34,8 @@ def build_summary(plan: Plan, records: Records) -> pd.DataFrame:
     """Returns a row per dataset, backbone, cut, defense and knowledge level, in the order of the plan."""
     groups: dict[tuple[str, ...], list[int]] = {}
     for i, row in enumerate(plan.cells):
+        if ignores_defense(row["attack"]):
+            continue
         groups.setdefault(tuple(row[n] for n in (*PLACE, "defense", "knowledge")), []).append(i)
     compared = comparison_flags(plan, records, worst_case=True)
     rows = [_row(plan, records, indices, compared) for indices in groups.values()]
@@ -128,9 +131,10 @@ def _change(plan: Plan, records: Records, row: Mapping[str, Any], errors: Array,
     if row["defense"] == "none":
         return {}
     control = {**{n: row[n] for n in PLACE}, "defense": "none"}
+    attacks = [r for r in plan.cells if not ignores_defense(r["attack"])]
     cells, targets = (
         [r for r in rows if all(r[n] == v for n, v in wanted.items())]
-        for rows, wanted in ((plan.cells, {**control, "knowledge": row["knowledge"]}), (plan.targets, control))
+        for rows, wanted in ((attacks, {**control, "knowledge": row["knowledge"]}), (plan.targets, control))
     )
     known = _errors(records, cells, {c["seed"] for c in cells})
     if not known:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from .. import stats
+from ..labels import ignores_defense
 from ..plan import Plan
 from .columns import HIGH, LOW, PLACE, figure, metric_names
 from .frames import Row, joined, make_frame, spread
@@ -23,10 +24,13 @@ def build_worst_case(plan: Plan, records: Records) -> pd.DataFrame:
 
     The attack is the one with the best mean over images and seeds; the envelope takes for each image (and seed) the best
     value of any attack, and ``best_at`` says how often each attack has it. Both are selected with the truth in hand: an
-    attacker who cannot see it need not reach them. Attacks that lack a seed have no part, and ``incomplete`` names them.
+    attacker who cannot see it need not reach them. Attacks that lack a seed have no part, and ``incomplete`` names them;
+    nor have those that leave the defense out of account.
     """
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for cell in plan.cells:
+        if ignores_defense(cell["attack"]):
+            continue
         groups.setdefault(tuple(cell[n] for n in (*PLACE, "defense", "knowledge")), []).append(cell)
     metrics = metric_names(plan, "image")
     rows = [row for cells in groups.values() for m in metrics if (row := _row(plan, records, cells, m))]

@@ -158,7 +158,7 @@ def check_stops_at_its_limit(cls: type[Attack]) -> None:
 
 def check_convergence_is_shown(cls: type[Attack]) -> None:
     """Who says whether the budget was enough shows its course: the report plots the curves of every cell."""
-    views = usual(cls).views
+    views = usual(cls).own
     if not any(isinstance(view.notes.get("converged"), bool) for view in views):
         raise NotApplicable("the attack does not say whether it has converged")
     longest = max((len(points) for view in views for points in view.curves.values()), default=0)

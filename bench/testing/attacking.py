@@ -16,10 +16,11 @@ from ..defense import Defense
 from ..ignoring import without_wire_defense
 from ..knowledge import AdversaryKnowledge
 from ..params import Params
+from ..pixels import to_float
 from ..plan_rows import lenders, of_images_alone
 from ..seeds import derive, seeded_globally
 from ..split import SplitModel
-from ..view import View, to_float
+from ..view import View
 from ..work import receive
 from .data import SHAPE, part
 from .hidden import hidden
@@ -58,7 +59,8 @@ class Attacked:
         truth: the private images in [0, 1].
         labels: their classes, (N,).
         prior: the mean auxiliary image, (C, H, W), mid-grey if the attack is given none.
-        views: of ``fit`` (where there is one) and of ``reconstruct``.
+        views: of the fits that it builds on, of its ``fit`` (where there is one) and of ``reconstruct``.
+        own: the latter two.
     """
 
     guess: Any
@@ -66,6 +68,7 @@ class Attacked:
     labels: torch.Tensor
     prior: torch.Tensor
     views: list[WatchedView]
+    own: list[WatchedView]
 
     def errors(self) -> torch.Tensor:
         """Returns the mean squared error of each guess, (N,)."""
@@ -146,11 +149,12 @@ def attacked(
     truth = to_float(private.images)
     with hidden(truth):
         fits = _lent(attack, view, received[:0])
+        lent = len(views)
         own = {role: fits[role] for role in lenders(attack, attack.fit_scope)}
         fitted = attack.of_fit().fit(view(received[:0], own, attack.fit_scope)) if attack.has_fit() else {}
         last = view(received, fits)
         guess = attack.infer(last, fitted) if isinstance(attack, LabelAttack) else attack.reconstruct(last, fitted)
-    return Attacked(guess, truth, private.labels, views[-1].prior.cpu(), views)
+    return Attacked(guess, truth, private.labels, views[-1].prior.cpu(), views, views[lent:])
 
 
 def untrained(model: SplitModel, seed: int) -> SplitModel:

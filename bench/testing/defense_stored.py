@@ -18,9 +18,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ..defense import Defense
+from ..pixels import to_float
 from ..split import SplitModel
 from ..targets import restore, stored_state
-from ..view import to_float
 from .data import part
 from .outcome import Check, NotApplicable, fail, require, takes_long
 from .targets import defended, home_of, make, trained

@@ -6,9 +6,9 @@ import torch
 
 from ..defense import Defense
 from ..params import Params
+from ..pixels import to_float
 from ..split import SplitModel
 from ..training import learned
-from ..view import to_float
 from .data import part
 from .outcome import Check, NotApplicable, fail, require
 from .targets import defended, home_of, make, two_steps

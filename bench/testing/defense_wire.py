@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from ..defense import Defense
+from ..pixels import to_float
 from ..split import SplitModel
-from ..view import to_float
 from .data import part
 from .outcome import Check, fail, require
 from .randomness import global_generators_watched

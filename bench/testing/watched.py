@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from ..view import Pairs, View
+from ..pairs import Pairs
+from ..public_defense import PublicDefense
+from ..view import View
 
-_INSIDE = (View.__module__, __name__.rpartition(".")[0])
+_INSIDE = (View.__module__, PublicDefense.__module__, Pairs.__module__, __name__.rpartition(".")[0])
 
 
 class _Watched:

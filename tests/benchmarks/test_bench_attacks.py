@@ -22,8 +22,9 @@ from splitaudit.attacks.shadow import Shadow, ShadowParams
 from splitaudit.attacks.unsplit import Unsplit, UnsplitParams
 from splitaudit.knowledge import AdversaryKnowledge, level
 from splitaudit.nn.ridge import Ridge, StreamedRidge
+from splitaudit.pixels import to_float
 from splitaudit.training import TrainingParams, train
-from splitaudit.view import View, to_float
+from splitaudit.view import View
 
 PRIVATE = 64
 SMALL = DecoderParams(size="small", epochs=1)

@@ -10,11 +10,12 @@ from splitaudit.attack import Attack
 from splitaudit.attacks.decoder import Decoder
 from splitaudit.attacks.rmle import Rmle
 from splitaudit.knowledge import AdversaryKnowledge
+from splitaudit.pixels import to_float
 from splitaudit.testing.attack_draws import RecordedNoise, check_draws_are_fresh
 from splitaudit.testing.attacking import TINY, attacked
 from splitaudit.testing.kit import outcome_of
 from splitaudit.testing.targets import control_target
-from splitaudit.view import View, to_float
+from splitaudit.view import View
 
 TOYS: list[Broken] = []
 breaks = collector(TOYS)

@@ -13,9 +13,10 @@ from pydantic import Field
 from splitaudit.attack import Expected
 from splitaudit.knowledge import AdversaryKnowledge
 from splitaudit.params import Params
+from splitaudit.pixels import to_float
 from splitaudit.testing.data import part
 from splitaudit.testing.hidden import peek
-from splitaudit.view import View, to_float
+from splitaudit.view import View
 
 TOYS: list[Broken] = []
 breaks = collector(TOYS)

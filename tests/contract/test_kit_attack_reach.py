@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Any
 
 import pytest
 import torch
@@ -81,6 +82,20 @@ class SaysThatItConvergedAndShowsNoCourse(ToyAttack):
     def reconstruct(self, view: View, fitted: Fitted) -> torch.Tensor:
         view.note(converged=True)
         view.log("loss", 1, 0.0)
+        return super().reconstruct(view, fitted)
+
+
+@breaks("check_convergence_is_shown", "logs 0 points of a curve", "of fit or reconstruct")
+class LeavesTheCourseToItsLender(ToyAttack):
+    """Builds on a decoder, whose training has a curve, and shows none of its own."""
+
+    requires = AdversaryKnowledge(edge="weights", aux="same")
+
+    def builds_on(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        return {"decoder": ("decoder", {"epochs": 2, "width": 8, "depth": 0})}
+
+    def reconstruct(self, view: View, fitted: Fitted) -> torch.Tensor:
+        view.note(converged=True)
         return super().reconstruct(view, fitted)
 
 

@@ -12,6 +12,7 @@ from splitaudit.attacks._published_decoders import InverseResidual, PublishedDec
 from splitaudit.attacks.decoder_published import DecoderPublished, DecoderPublishedParams
 from splitaudit.attacks.mle_published import MlePublished, MlePublishedParams, batch_variation
 from splitaudit.errors import Unsupported
+from splitaudit.pixels import to_float
 from splitaudit.plugins import BACKBONES
 from splitaudit.split import SplitModel
 from splitaudit.targets import make_defense
@@ -19,7 +20,7 @@ from splitaudit.testing import attacked, control_target
 from splitaudit.testing.attacking import STRONGEST
 from splitaudit.testing.data import toy_part
 from splitaudit.testing.targets import Home, defended, make
-from splitaudit.view import View, to_float
+from splitaudit.view import View
 
 
 def view_of(model: SplitModel) -> View:

@@ -15,10 +15,10 @@ from splitaudit.data.base import DataInfo
 from splitaudit.defenses.siftfunnel import SiftFunnel, SiftFunnelParams, smoothed_divergence
 from splitaudit.nn.attention import CBAM, SqueezeExcite, TripletAttention
 from splitaudit.nn.dependence import channel_correlation_published, distance_correlation_published
+from splitaudit.pixels import to_float
 from splitaudit.split import Normalize, SplitModel
 from splitaudit.targets import build
 from splitaudit.testing.data import part
-from splitaudit.view import to_float
 
 
 def target(defense: str, shape: tuple[int, int, int], width: int = 64, **params: Any) -> SplitModel:

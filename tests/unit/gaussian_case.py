@@ -13,10 +13,11 @@ from splitaudit.data.base import Part
 from splitaudit.defense import Defense
 from splitaudit.knowledge import AdversaryKnowledge
 from splitaudit.params import Params
+from splitaudit.pixels import to_float
 from splitaudit.plan_rows import lenders
 from splitaudit.split import Normalize, SplitModel
 from splitaudit.testing.targets import control_target
-from splitaudit.view import View, to_float
+from splitaudit.view import View
 from splitaudit.work import receive
 
 SHAPE = (3, 6, 6)

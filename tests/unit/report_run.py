@@ -14,12 +14,12 @@ from splitaudit.canonical import key_of
 from splitaudit.config import load_suite
 from splitaudit.config.load import dump_suite
 from splitaudit.data.base import DataContext
+from splitaudit.pixels import to_float
 from splitaudit.plan import Node, Plan
 from splitaudit.planner import make_plan, open_datasets
 from splitaudit.references import reference_guesses, thumbnail_errors
 from splitaudit.scoring import is_metric, score_all
 from splitaudit.store import Store, new_record, write_json, write_text
-from splitaudit.view import to_float
 
 SIZES = {"client_train": 64, "client_val": 16, "private": 12, "measure": 48, "aux_train": 64, "aux_val": 16}
 LATENCY = {

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from splitaudit.data.base import DataInfo
+from splitaudit.pixels import to_float
 from splitaudit.split import SplitModel
 from splitaudit.targets import build
 from splitaudit.testing.data import part
-from splitaudit.view import to_float
 
 CUTS = {"cnn4": "block2", "resnet18": "layer1_block2", "vgg16_bn": "conv3_1"}
 

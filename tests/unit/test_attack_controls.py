@@ -12,10 +12,11 @@ from splitaudit.data.base import Part
 from splitaudit.knowledge import AdversaryKnowledge
 from splitaudit.nn.ridge import Ridge, StreamedRidge
 from splitaudit.params import Params
+from splitaudit.pixels import to_float
 from splitaudit.testing import toy_part
 from splitaudit.testing.attacking import HalfTheChannels, NoisyMask, attacked
 from splitaudit.testing.targets import control_target
-from splitaudit.view import View, to_float
+from splitaudit.view import View
 
 
 @pytest.mark.parametrize("sigma", [0.01, 0.1, 1.0])

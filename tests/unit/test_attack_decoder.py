@@ -15,12 +15,13 @@ from splitaudit.attacks.decoder import Decoder, DecoderParams
 from splitaudit.data.base import Part
 from splitaudit.defense import Defense
 from splitaudit.params import Params
+from splitaudit.pixels import to_float
 from splitaudit.split import SplitModel
 from splitaudit.testing import control_target
 from splitaudit.testing.attacking import STRONGEST
 from splitaudit.testing.data import SHAPE, toy_part
 from splitaudit.testing.targets import make
-from splitaudit.view import View, to_float
+from splitaudit.view import View
 
 SMALL: dict[str, Any] = {"width": 8, "depth": 0, "batch": 8, "flips": False, "lr": 1e-2}
 PAIRS = 24

@@ -22,11 +22,12 @@ from splitaudit.defense import Defense
 from splitaudit.knowledge import level
 from splitaudit.options import Options
 from splitaudit.params import Params
+from splitaudit.pixels import to_float
 from splitaudit.plan import Plan
 from splitaudit.planner import make_plan
 from splitaudit.seeds import derive
 from splitaudit.split import SplitModel
-from splitaudit.view import View, to_float
+from splitaudit.view import View
 from splitaudit.work import Surroundings, Worker, receive
 
 pytestmark = pytest.mark.slow

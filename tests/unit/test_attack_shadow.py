@@ -20,6 +20,7 @@ from splitaudit.defenses.dropout import Dropout, DropoutParams
 from splitaudit.defenses.topk import TopK, TopKParams
 from splitaudit.knowledge import level
 from splitaudit.params import Params
+from splitaudit.pixels import to_float
 from splitaudit.seeds import seeded_globally
 from splitaudit.split import SplitInfo, SplitModel, cut_blocks
 from splitaudit.targets import channel_statistics
@@ -27,7 +28,7 @@ from splitaudit.testing import control_target, toy_target
 from splitaudit.testing.attacking import TINY, attacked, untrained
 from splitaudit.testing.targets import CPU, ToyNet
 from splitaudit.training import TrainingParams, train
-from splitaudit.view import View, to_float
+from splitaudit.view import View
 from splitaudit.work import receive
 
 SIZES: Any = {"client_train": 640, "client_val": 64, "private": 32, "measure": 16, "aux_train": 640, "aux_val": 64}

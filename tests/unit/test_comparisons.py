@@ -13,6 +13,7 @@ from report_run import store_run, suite
 
 from splitaudit.plan import Plan
 from splitaudit.report.comparisons import comparison_flags
+from splitaudit.report.flags import BETTER_BLIND
 from splitaudit.report.reading import Records
 from splitaudit.store import Store
 
@@ -25,7 +26,12 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Plan]:
     made_up = suite(
         backbone={"name": "cnn4", "cut": CUTS, "params": {"width": 4}},
         defenses=["none", "noise"],
-        attacks=["prior", {"name": "rmle", "adaptive": [True, False]}, "decoder"],
+        attacks=[
+            "prior",
+            {"name": "rmle", "adaptive": [True, False]},
+            {"name": "rmle", "params": {"steps": 20}},
+            "decoder",
+        ],
         metrics=["mse"],
         seeds=[0],
     )
@@ -56,7 +62,7 @@ def flags_of(
             score = (
                 0.0 if cell["attack"] == "prior" else leakage.get((cell["cut"], cell["defense"], cell["attack"]), 0.5)
             )
-            shift = CUTS.index(cell["cut"]) + [ADAPTIVE, NAIVE, "decoder", "prior"].index(cell["attack"])
+            shift = CUTS.index(cell["cut"]) + [ADAPTIVE, NAIVE, "decoder", SHORT, "prior"].index(cell["attack"])
             noise = scatter * np.where((np.arange(len(prior)) + shift) % 3, -0.5, 1)
             record["scores"]["mse"]["values"] = [float(v) for v in prior * np.clip(1 - score + noise, 0, None)]
             changed["cell", cell["key"]] = record
@@ -66,7 +72,7 @@ def flags_of(
     return {tuple(plan.cells[i][n] for n in names): text for i, text in found.items()}
 
 
-ADAPTIVE, NAIVE = "rmle", "rmle@nonadaptive"
+ADAPTIVE, NAIVE, SHORT = "rmle(steps=150)", "rmle(steps=150)@nonadaptive", "rmle(steps=20)"
 
 
 def test_nothing_is_flagged_where_all_is_equal(stored: tuple[Path, Plan]) -> None:
@@ -74,7 +80,7 @@ def test_nothing_is_flagged_where_all_is_equal(stored: tuple[Path, Plan]) -> Non
 
 
 def test_a_deeper_cut_that_leaks_more_flags_the_best_attack_at_the_shallower_one(stored: tuple[Path, Plan]) -> None:
-    deep = {("block3", "none", a): 0.9 for a in (ADAPTIVE, NAIVE, "decoder")} | {("block1", "none", "decoder"): 0.95}
+    deep = {("block3", "none", a): 0.9 for a in (ADAPTIVE, SHORT, "decoder")} | {("block1", "none", "decoder"): 0.95}
     found = flags_of(stored, {**deep, ("block2", "none", "decoder"): 0.6})
     deeper = {k: v for k, v in found.items() if "a deeper cut" in v}
     assert {k[:3] for k in deeper} == {("block2", "none", "decoder")}
@@ -109,19 +115,39 @@ def test_an_attack_that_ignores_the_defense_and_leaks_less_is_false_security(sto
     assert not any("false security" in v for v in flags_of(stored, {("block2", "noise", NAIVE): 0.9}).values())
 
 
+def test_an_attack_that_ignores_the_defense_and_leaks_more_says_that_the_other_is_too_weak(
+    stored: tuple[Path, Plan],
+) -> None:
+    found = flags_of(stored, {("block2", "noise", NAIVE): 0.9})
+    blind = {k: v for k, v in found.items() if BETTER_BLIND in v}
+    assert {k[:3] for k in blind} == {("block2", "noise", ADAPTIVE)}
+    assert all(NAIVE in v and "of leakage more" in v for v in blind.values())
+    assert not any(
+        BETTER_BLIND in v for v in flags_of(stored, {("block2", "noise", NAIVE): 0.52}, scatter=0.3).values()
+    )
+
+
+def test_what_ignores_the_defense_is_the_best_at_no_cut_and_no_rival(stored: tuple[Path, Plan]) -> None:
+    """Its features are clean ones, which no attacker of its level has."""
+    found = flags_of(stored, {(cut, "noise", NAIVE): 0.9 for cut in ("block2", "block3")})
+    assert not any("a deeper cut" in v or "white-box weaker" in v for v in found.values())
+
+
 def test_a_white_box_attack_that_is_weaker_than_a_black_box_one_is_flagged(stored: tuple[Path, Plan]) -> None:
     found = flags_of(stored, {(c, d, "decoder"): 0.8 for c in CUTS for d in ("none", "noise")})
     weak = {k for k, v in found.items() if "white-box weaker" in v}
     assert {k[:2] for k in weak} == {(c, d) for c in CUTS for d in ("none", "noise")}
-    assert {k[2] for k in weak} == {ADAPTIVE, NAIVE}, "each of them, not the best alone"
+    assert {k[2] for k in weak} == {ADAPTIVE, SHORT}, (
+        "each of them that takes the defense into account, not the best alone"
+    )
     one = flags_of(stored, {("block2", "noise", "decoder"): 0.8, ("block2", "noise", ADAPTIVE): 0.9})
-    assert {k[2] for k, v in one.items() if "white-box weaker" in v} == {NAIVE}
+    assert {k[2] for k, v in one.items() if "white-box weaker" in v} == {SHORT}
 
 
 def test_the_worst_case_is_told_of_the_best_white_box_attack_alone(stored: tuple[Path, Plan]) -> None:
     """A weak attack beside a strong one says nothing against the worst case."""
     place = ("block2", "none")
-    both = {(*place, "decoder"): 0.8, (*place, ADAPTIVE): 0.7, (*place, NAIVE): 0.6}
+    both = {(*place, "decoder"): 0.8, (*place, ADAPTIVE): 0.7, (*place, SHORT): 0.6}
     found = flags_of(stored, both, worst_case=True)
     assert {k[2] for k, v in found.items() if "white-box weaker" in v} == {ADAPTIVE}
     found = flags_of(stored, both | {(*place, ADAPTIVE): 0.9}, worst_case=True)

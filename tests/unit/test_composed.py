@@ -16,9 +16,9 @@ from splitaudit.defenses.nopeek import NoPeek
 from splitaudit.defenses.quantize import Quantize
 from splitaudit.defenses.topk import TopK
 from splitaudit.params import Params
+from splitaudit.pixels import to_float
 from splitaudit.split import Split
 from splitaudit.testing import toy_part, toy_target
-from splitaudit.view import to_float
 
 
 class Quantised(Defense):

@@ -13,9 +13,9 @@ from skimage.metrics import structural_similarity
 from splitaudit.defenses.adversarial import Adversarial, AdversarialParams
 from splitaudit.nn.scale import batch_standardised
 from splitaudit.nn.similarity import WEIGHTS, multi_scale_ssim, ssim
+from splitaudit.pixels import to_float
 from splitaudit.testing.data import part, toy_images
 from splitaudit.testing.targets import home_of, toy_target
-from splitaudit.view import to_float
 
 
 def trained(steps: int = 60, **params: Any) -> tuple[Adversarial, torch.Tensor, torch.Tensor]:

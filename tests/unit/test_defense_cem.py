@@ -14,11 +14,11 @@ from splitaudit.defenses.noise import Noise, NoiseParams
 from splitaudit.defenses.nopeek import NoPeek, NoPeekParams
 from splitaudit.nn.mixture import MEMORY, PER_CENTRE, ClassCentres
 from splitaudit.nn.scale import batch_standardised
+from splitaudit.pixels import to_float
 from splitaudit.split import SplitModel
 from splitaudit.targets import stored_state
 from splitaudit.testing.data import part
 from splitaudit.testing.targets import toy_target
-from splitaudit.view import to_float
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:

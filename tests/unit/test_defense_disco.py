@@ -9,10 +9,10 @@ import torch
 
 from splitaudit.defenses.disco import WIDEST, Disco, DiscoParams
 from splitaudit.errors import Unsupported
+from splitaudit.pixels import to_float
 from splitaudit.split import SplitModel
 from splitaudit.testing import toy_part
 from splitaudit.testing.targets import defended, home_of
-from splitaudit.view import to_float
 
 DRAWS = torch.Generator()
 

@@ -26,13 +26,13 @@ from splitaudit.defenses.dpsgd_groupnorm import (
 )
 from splitaudit.defenses.noise import Noise, NoiseParams
 from splitaudit.defenses.nopeek import NoPeek
+from splitaudit.pixels import to_float
 from splitaudit.plugins import BACKBONES, DEFENSES
 from splitaudit.split import SplitModel
 from splitaudit.targets import restore, stored_state
 from splitaudit.testing.data import part
 from splitaudit.testing.targets import CPU, NAMES, Home, ToyNet, defended
 from splitaudit.training import TrainingParams, learned, train
-from splitaudit.view import to_float
 
 with_opacus = pytest.mark.skipif(not installed(), reason="opacus is not installed: pip install splitaudit[dp]")
 

@@ -12,11 +12,11 @@ from splitaudit.defense import Network
 from splitaudit.defenses.fisher_noise import FisherNoise, FisherNoiseParams
 from splitaudit.metric import MeasureContext
 from splitaudit.metrics.fisher_information import FisherInformation
+from splitaudit.pixels import to_float
 from splitaudit.testing import toy_part
 from splitaudit.testing.data import SHAPE
 from splitaudit.testing.edges import control_edge
 from splitaudit.testing.targets import control_target
-from splitaudit.view import to_float
 
 CPU = torch.device("cpu")
 

@@ -24,6 +24,7 @@ from splitaudit.defenses.noise import Noise, NoiseParams
 from splitaudit.metric import MeasureContext
 from splitaudit.metrics.cost import Cost
 from splitaudit.metrics.fisher_information import FisherInformation
+from splitaudit.pixels import to_float
 from splitaudit.split import SplitModel
 from splitaudit.targets import restore, stored_state
 from splitaudit.testing import toy_part
@@ -31,7 +32,6 @@ from splitaudit.testing.data import SHAPE, part, toy_images
 from splitaudit.testing.edges import control_edge
 from splitaudit.testing.targets import control_target, toy_target
 from splitaudit.training import calibrate
-from splitaudit.view import to_float
 
 CPU = torch.device("cpu")
 

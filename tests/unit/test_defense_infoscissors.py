@@ -12,10 +12,10 @@ from scipy.stats import norm
 
 from splitaudit.defenses.infoscissors import HIGHEST, LOWEST, InfoScissors, InfoScissorsParams
 from splitaudit.nn.club import gaussian_club, gaussian_log_likelihood
+from splitaudit.pixels import to_float
 from splitaudit.targets import stored_state
 from splitaudit.testing.data import part
 from splitaudit.testing.targets import home_of, toy_target
-from splitaudit.view import to_float
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -12,6 +12,7 @@ import torch
 from splitaudit.config.complete_defenses import complete_defenses
 from splitaudit.config.suite import BackboneSpec, DefenseSpec
 from splitaudit.data.base import DataInfo
+from splitaudit.pixels import to_float
 from splitaudit.plan_rows import defense_parts
 from splitaudit.plugins import BACKBONES, DEFENSES
 from splitaudit.possible import refusal
@@ -20,7 +21,6 @@ from splitaudit.targets import adapts, build, channel_statistics, halves
 from splitaudit.testing.data import CLASSES, part
 from splitaudit.testing.targets import CPU
 from splitaudit.training import Half, TrainingParams, calibrate, fit_defense, learned, train
-from splitaudit.view import to_float
 
 SHAPE, CUT = (3, 28, 28), "block2"
 SIZES = {"client_train": 16, "client_val": 8}

@@ -26,6 +26,7 @@ from splitaudit.errors import Unsupported
 from splitaudit.metric import MeasureContext
 from splitaudit.metrics.cost import Cost
 from splitaudit.nn.scale import batch_standardised
+from splitaudit.pixels import to_float
 from splitaudit.plugins import BACKBONES
 from splitaudit.split import Split, SplitModel
 from splitaudit.targets import restore, stored_state
@@ -33,7 +34,6 @@ from splitaudit.testing import toy_part
 from splitaudit.testing.data import part
 from splitaudit.testing.targets import CPU, NAMES, Home, control_target, defended, home_of, toy_target
 from splitaudit.training import TrainingParams, calibrate, learned, train
-from splitaudit.view import to_float
 
 PLACES = [
     ("cnn4", "block1"),

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from splitaudit.defense import Defense
+from splitaudit.pixels import to_float
 from splitaudit.plugins import DEFENSES
 from splitaudit.targets import stored_state
 from splitaudit.testing.data import part
 from splitaudit.testing.outcome import NotApplicable
 from splitaudit.testing.targets import defended, home_of, make, trained
-from splitaudit.view import to_float
 
 EVERY = [name for name in DEFENSES.names() if "/" not in name]
 

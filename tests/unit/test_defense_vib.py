@@ -15,10 +15,10 @@ from splitaudit.defenses.vib import RANGE, WIDEST, Vib, VibParams, _layer
 from splitaudit.errors import Unsupported
 from splitaudit.metrics.cost import edge_parameters
 from splitaudit.nn.scale import ChannelScale
+from splitaudit.pixels import to_float
 from splitaudit.split import SplitModel
 from splitaudit.testing.data import part
 from splitaudit.testing.targets import toy_target
-from splitaudit.view import to_float
 
 
 def vib(beta: float = 1e-3, *, vector: bool = False, steps: bool = False) -> SplitModel:

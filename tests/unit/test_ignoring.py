@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
+from audited_records import audited
 
 from splitaudit.api import load_results, run
 from splitaudit.attack import Attack, LabelAttack
@@ -14,14 +15,18 @@ from splitaudit.config import load_suite
 from splitaudit.data.base import DataContext
 from splitaudit.defense import Defense
 from splitaudit.errors import ConfigError
-from splitaudit.ignoring import without_wire_defense
+from splitaudit.ignoring import off_the_wire, without_wire_defense
+from splitaudit.knowledge import AdversaryKnowledge
 from splitaudit.options import Options
 from splitaudit.params import Params
 from splitaudit.plan import Plan
 from splitaudit.planner import make_plan
-from splitaudit.plugins import ATTACKS
+from splitaudit.plugins import ATTACKS, DEFENSES
+from splitaudit.report.summary import build_summary
+from splitaudit.report.worst_case import build_worst_case
 from splitaudit.testing.attacking import STRONGEST, attacked
 from splitaudit.testing.targets import control_target
+from splitaudit.view import View
 
 SMALL = {"epochs": 1, "width": 8, "depth": 0}
 
@@ -100,8 +105,9 @@ def test_a_list_is_crossed_and_what_it_builds_on_ignores_the_defense_too(tiny: d
         ("noise", None),
         ("quantize", None),
         ("nopeek+noise", None),
-        ("pca", "sends another shape"),
-        ({"name": "noise+downsample"}, "sends another shape"),
+        ("pca", "send another shape"),
+        ({"name": "noise+downsample"}, "send another shape"),
+        ({"name": "downsample+noise", "params": {"downsample": {"factor": 1}}}, None),
     ],
 )
 def test_where_there_is_nothing_to_ignore_the_cell_is_skipped_with_its_reason(
@@ -134,9 +140,90 @@ def test_tuned_settings_all_ignore_the_defense(tiny: dict[str, Any], images: Pat
     assert all(n.identity["attack"]["adaptive"] is False for n in fits)
 
 
-def test_anything_but_a_switch_is_refused(tiny: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="adaptive"):
-        load_suite({**tiny, "attacks": [{"name": "linear", "adaptive": "no"}]})
+@pytest.mark.parametrize("value", ["no", [], [True, 1], None, 0])
+def test_anything_but_a_switch_is_refused_in_one_line(value: Any, tiny: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_suite({**tiny, "attacks": [{"name": "linear", "adaptive": value}]})
+    (problem,) = caught.value.problems
+    assert "adaptive: got" in problem
+    assert "expected true, false or a list of them" in problem
+
+
+def test_the_switch_among_the_parameters_is_told_where_it_stands(tiny: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_suite({**tiny, "attacks": [{"name": "rmle", "params": {"adaptive": False}}]})
+    assert caught.value.problems == [
+        "attack 'rmle': params: adaptive is no parameter, it stands beside them. Write {name: rmle, adaptive: false}."
+    ]
+
+
+def test_a_claim_may_be_about_an_attack_that_ignores_the_defense(tiny: dict[str, Any]) -> None:
+    figure = {"column": "mse", "attack": "linear@nonadaptive"}
+    claim = {"name": "c", "says": "s", "published": "p", "defense": "noise", "against": "none", "at_least": 1}
+    attacks = [{"name": "linear", "adaptive": [True, False]}]
+    assert load_suite(
+        {**tiny, "metrics": ["mse"], "attacks": attacks, "claims": [{**claim, "figures": [figure]}]}
+    ).claims
+
+
+class Spy(Attack):
+    """Notes what its views know of the defense."""
+
+    Params = Params
+    requires = AdversaryKnowledge(edge="query", aux="same")
+    seen: ClassVar[list[tuple[str, bool, bool, list[str]]]] = []
+
+    def look(self, view: View, where: str) -> None:
+        fresh = view.untrained("spy").defense.stochastic
+        self.seen.append((where, view.stochastic, fresh, [name for name, _ in view.defense_parts]))
+
+    def fit(self, view: View) -> dict[str, torch.Tensor]:
+        self.look(view, "fit")
+        return {"mean": view.prior}
+
+    def reconstruct(self, view: View, fitted: dict[str, torch.Tensor]) -> torch.Tensor:
+        self.look(view, "reconstruct")
+        return fitted["mean"].expand(len(view), -1, -1, -1)
+
+
+def test_in_a_run_neither_fit_nor_cell_nor_an_untrained_target_knows_of_the_defense(
+    tiny: dict[str, Any], images: Path, tmp_path: Path
+) -> None:
+    """Parts that rebuild or train the edge are no part of what is ignored: an attack still sees that they are there."""
+    ATTACKS.register("toys/spy")(Spy)
+    Spy.seen.clear()
+    change = {"attacks": [{"name": "toys/spy", "adaptive": [True, False]}], "knowledge": ["query"]}
+    options = Options(executor="serial", device="cpu", offline=True, data_root=images)
+    raw = {**tiny, **change, "defenses": ["nopeek+noise"], "seeds": [0]}
+    assert run(raw, out=tmp_path, options=options).exit_code == 0
+    expected = [
+        (where, *known)
+        for known in ((True, True, ["nopeek", "noise"]), (False, False, ["nopeek"]))
+        for where in ("fit", "reconstruct")
+    ]
+    assert sorted(map(str, Spy.seen)) == sorted(map(str, expected))
+
+
+def test_published_decoders_for_a_rebuilt_edge_stay_those_of_that_edge(tiny: dict[str, Any], images: Path) -> None:
+    """Parts in front of the noise choose the decoder's structure: it is to be the same both ways."""
+    parts = [{"name": n, "params": DEFENSES.get(n).Params().dump()} for n in ("siftfunnel", "noise")]
+    assert [part["name"] for part in off_the_wire(parts)] == ["siftfunnel"]
+    decoder = {"name": "decoder_published", "adaptive": [True, False]}
+    plan = planned(tiny, images, attacks=[decoder], defenses=["siftfunnel+noise"])
+    assert [row["skip"] for row in plan.cells] == [None, None]
+
+
+def test_what_ignores_the_defense_counts_for_no_worst_case_and_makes_nothing_incomplete() -> None:
+    errors = {("none", "rmle", 0): 0.01, ("a", "rmle", 0): 0.3, ("a", "rmle@nonadaptive", 0): 0.1}
+    errors |= {("b", "rmle", 0): 0.3, ("b", "rmle@nonadaptive", 0): None}
+    plan, records = audited(errors)
+    summary = build_summary(plan, records).set_index("defense")
+    assert set(summary["worst_attack"]) == {"rmle"}
+    assert summary.loc["a", "leakage"] == pytest.approx(0.7, abs=0.05)
+    assert set(summary["incomplete"]) <= {"", "-", 0} or summary["incomplete"].isna().all()
+    worst = build_worst_case(plan, records)
+    assert set(worst["attack"]) == {"rmle"}
+    assert set(worst["incomplete"].fillna("")) == {""}
 
 
 def test_a_run_shows_what_ignoring_strong_noise_hides(tiny: dict[str, Any], images: Path, tmp_path: Path) -> None:
@@ -154,5 +241,5 @@ def test_labels_are_read_without_account_of_the_defense_too() -> None:
     cls: type[Attack] = ATTACKS.get("attribute")
     assert issubclass(cls, LabelAttack)
     target = control_target("orthogonal", Negated(Params()))
-    runs = [attacked(cls, target, adaptive=adaptive) for adaptive in (True, False)]
-    assert not torch.equal(runs[0].guess, runs[1].guess)
+    knowing, ignoring = (attacked(cls, target, adaptive=adaptive).right().mean() for adaptive in (True, False))
+    assert knowing > ignoring + 0.2

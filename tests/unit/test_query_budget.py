@@ -19,12 +19,13 @@ from splitaudit.defenses.noise import Noise, NoiseParams
 from splitaudit.errors import ConfigError, KnowledgeError
 from splitaudit.knowledge import AdversaryKnowledge, level
 from splitaudit.options import Options
+from splitaudit.pixels import to_float
 from splitaudit.plugins import ATTACKS
 from splitaudit.store import Store
 from splitaudit.testing import attacked, control_target
 from splitaudit.testing.attacking import TINY, untrained
 from splitaudit.testing.data import SHAPE, part
-from splitaudit.view import View, to_float
+from splitaudit.view import View
 
 SMALL = {"width": 8, "depth": 1, "epochs": 3, "batch": 8}
 READER = {"width": 4, "epochs": 2, "batch": 8}

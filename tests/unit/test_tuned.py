@@ -16,13 +16,14 @@ from splitaudit.config import load_suite
 from splitaudit.data.base import DataContext, Part
 from splitaudit.knowledge import AdversaryKnowledge
 from splitaudit.params import Params
+from splitaudit.pixels import to_float
 from splitaudit.plan import Plan
 from splitaudit.planner import make_plan
 from splitaudit.plugins import ATTACKS
 from splitaudit.testing import control_target, toy_part
 from splitaudit.testing.data import SHAPE
 from splitaudit.tuned import Tuned, attack_of, make_attack, settings_of
-from splitaudit.view import View, to_float
+from splitaudit.view import View
 
 
 class ShadeParams(Params):
