@@ -309,7 +309,7 @@ def test_labels_are_broken_without_losing_a_letter(name: str, width: int) -> Non
 
 def test_labels_are_broken_at_their_joints_if_they_can_be() -> None:
     assert wrapped(DEFENSES[15]).split("\n") == ["nopeek+noise", "(sigma=0.5,", "relative=False)@infer"]
-    assert wrapped("rmle(steps=100,adaptive=True)", 16).split("\n") == ["rmle(steps=100,", "adaptive=True)"]
+    assert wrapped("rmle(steps=100,restarts=30)", 16).split("\n") == ["rmle(steps=100,", "restarts=30)"]
 
 
 @pytest.mark.parametrize("name", ATTACKS)
