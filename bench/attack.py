@@ -148,9 +148,8 @@ class Attack(ABC):
         if self.fit_params is None and adaptive == self.adaptive:
             return self
         given = self.params.dump()
-        made = type(self)(
-            type(self).Params(**{n: given[n] for n in (given if self.fit_params is None else self.fit_params)})
-        )
+        read = given if self.fit_params is None else {n: given[n] for n in self.fit_params}
+        made = type(self)(type(self).Params(**read))
         made.name, made.adaptive = self.name, adaptive
         return made
 

@@ -16,6 +16,11 @@ from .params import Params
 from .split import Split
 
 
+def parts_of(defense: Defense) -> list[Defense]:
+    """Returns the parts of a defense in the order in which they act; one that is not composed is its only part."""
+    return list(defense._each()) if isinstance(defense, Composed) else [defense]
+
+
 class Composed(Defense):
     """Applies defenses one after the other.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .composed import Composed
+from .composed import Composed, parts_of
 from .defense import Defense
 from .params import Params
 from .plugins import DEFENSES
@@ -19,9 +19,7 @@ def without_wire_defense(model: SplitModel) -> SplitModel:
     on the edge's output are left out.
     """
     split = Split(model.info, model.edge, model.cloud, model.feature_shape)
-    defense = model.defense
-    parts = [p for p in defense.parts if isinstance(p, Defense)] if isinstance(defense, Composed) else [defense]
-    kept = [part for part in parts if part.leaves_wire]
+    kept = [part for part in parts_of(model.defense) if part.leaves_wire]
     if not kept:
         return SplitModel(split, Defense(Params()))
     return SplitModel(split, kept[0] if len(kept) == 1 else Composed(kept))

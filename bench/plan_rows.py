@@ -249,9 +249,8 @@ class RowBuilder:
         if made.fit_scope == "images":
             knowledge = of_images_alone(knowledge)
         elif not made.adaptive:
-            knowledge = knowledge.model_copy(
-                update={"draws": 1}
-            )  # of a defense that does nothing all draws are the same
+            # Of a defense that does nothing all draws are the same.
+            knowledge = knowledge.model_copy(update={"draws": 1})
         seen = self._seen(sight, knowledge)
         if made.fit_scope == "images":
             seen["target"] = None

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .composed import Composed
+from .composed import parts_of
 from .defense import Defense, NoiseShape
 from .split import SplitModel
 
@@ -32,9 +32,7 @@ class PublicDefense:
 
         ``(("nopeek", {...}), ("noise", {...}))`` for ``nopeek+noise``, ``(("none", {}),)`` without a defense.
         """
-        defense = self._model.defense
-        parts = [p for p in defense.parts if isinstance(p, Defense)] if isinstance(defense, Composed) else [defense]
-        return tuple((p.name, p.params.dump()) for p in parts)
+        return tuple((p.name, p.params.dump()) for p in parts_of(self._model.defense))
 
     @property
     def stochastic(self) -> bool:

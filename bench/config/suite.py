@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from ..data.base import PartName
 from ..defense import When
@@ -114,7 +114,7 @@ class AttackSpec(_Model):
 
     name: str = Field(description="registry name")
     params: dict[str, Any] = Field(default_factory=dict, description="the attack's parameters")
-    adaptive: Annotated[StrictBool | list[StrictBool], BeforeValidator(_switches)] = Field(
+    adaptive: Annotated[bool | list[bool], BeforeValidator(_switches)] = Field(
         default=True,
         description="false: as if the defense did nothing on the wire, to show what that hides; a list is crossed",
     )

@@ -131,11 +131,11 @@ def _change(plan: Plan, records: Records, row: Mapping[str, Any], errors: Array,
     if row["defense"] == "none":
         return {}
     control = {**{n: row[n] for n in PLACE}, "defense": "none"}
-    attacks = [r for r in plan.cells if not ignores_defense(r["attack"])]
     cells, targets = (
         [r for r in rows if all(r[n] == v for n, v in wanted.items())]
-        for rows, wanted in ((attacks, {**control, "knowledge": row["knowledge"]}), (plan.targets, control))
+        for rows, wanted in ((plan.cells, {**control, "knowledge": row["knowledge"]}), (plan.targets, control))
     )
+    cells = [c for c in cells if not ignores_defense(c["attack"])]
     known = _errors(records, cells, {c["seed"] for c in cells})
     if not known:
         return {}
