@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from pydantic import Field
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from splitaudit.attack import INVERTIBLE, Attack, Expected, Work
 from splitaudit.knowledge import AdversaryKnowledge
@@ -111,10 +112,11 @@ class Diffusion(Attack):
         order = torch.Generator().manual_seed(view.seed_for("diffusion batches"))
         noise = view.generator("diffusion noise")
         optimizer, rate = one_cycle(network.parameters(), p.lr, len(images), p.batch, p.epochs)
-        average = {k: v.detach().clone() for k, v in network.state_dict().items()}
+        weights = network.state_dict()
+        average = {k: v.detach().clone() for k, v in weights.items()}
         step = 0
         for epoch in range(1, p.epochs + 1):
-            total = 0.0
+            total = torch.zeros((), device=view.device)  # read once an epoch: a GPU waits for every reading
             for index in torch.randperm(len(images), generator=order).to(view.device).split(p.batch):
                 optimizer.zero_grad(set_to_none=True)
                 loss = network.loss(to_float(images[index]), noise)
@@ -122,11 +124,10 @@ class Diffusion(Attack):
                 optimizer.step()
                 rate.step()
                 step += 1
-                total += float(loss.detach()) * len(index) / len(images)
-                keep = min(AVERAGE, (1 + step) / (10 + step))
-                for name, value in network.state_dict().items():
-                    average[name].lerp_(value, 1 - keep)
-            view.log("denoiser_loss", epoch, total)
+                total += loss.detach() * len(index) / len(images)
+                average_in = get_ema_multi_avg_fn(min(AVERAGE, (1 + step) / (10 + step)))
+                average_in(list(average.values()), list(weights.values()), step)
+            view.log("denoiser_loss", epoch, float(total))
         return average
 
     def reconstruct(self, view: View, fitted: Fitted) -> torch.Tensor:
