@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from .errors import StoreError
 from .events import Counts, Event, Listener
 from .executors import Executor, Result
 from .plan import Plan
 from .plugins import METRICS, REGISTRIES
+from .scoring import failure
 from .selftest import self_tests
 from .state import Todo
 from .store import Store, new_record
@@ -100,9 +102,8 @@ class Runner:
         job = self.todo.jobs[ticket]
         self.counts.running -= 1
         self._started.pop(ticket, None)
-        value = result.value
+        value = self._stored(job, result.value)
         if value["ok"]:
-            self._store(job, value["fields"])
             self.counts.done += 1
             self._spent += result.seconds
             self._predicted += self.estimates.get(ticket, 0.0)
@@ -140,6 +141,17 @@ class Runner:
             self._skip_dependents(other, reason)
 
     # -- storing --------------------------------------------------------------------------------------------------
+
+    def _stored(self, job: Job, value: dict[str, Any]) -> dict[str, Any]:
+        """Stores what a worker found and returns it, or the failure of a plugin that gave what no record can hold."""
+        if not value["ok"]:
+            return value
+        try:
+            self._store(job, value["fields"])
+        except StoreError as refused:
+            where = "; ".join(line.strip(" -") for line in str(refused).splitlines())  # reasons are single lines
+            return {"ok": False, "error": {**failure(refused), "message": f"it gave what cannot be stored: {where}"}}
+        return value
 
     def _store(self, job: Job, fields: dict[str, Any]) -> None:
         if job.task in ("measure", "score"):

@@ -16,6 +16,7 @@ from .errors import KnowledgeError
 from .knowledge import AdversaryKnowledge
 from .pairs import Pairs
 from .pixels import to_float
+from .plain import plain
 from .public_defense import PublicDefense
 from .seeds import generator
 from .split import CloudSide, SplitInfo, SplitModel
@@ -176,8 +177,12 @@ class View(PublicDefense):
         self.curves.setdefault(curve, []).append((int(step), float(value)))
 
     def note(self, **facts: Any) -> None:
-        """Stores plain facts with the record, for instance ``converged=False`` or ``steps=300``."""
-        self.notes.update(facts)
+        """Stores plain facts with the record, for instance ``converged=False`` or ``steps=300``; NaN and infinity as null.
+
+        Raises:
+            TypeError: for a value that is not plain (:func:`splitaudit.plain.plain`).
+        """
+        self.notes.update({name: plain(value, f"note '{name}'") for name, value in facts.items()})
 
     # -- granted --------------------------------------------------------------------------------------------------
 

@@ -444,6 +444,9 @@ def _measured(measure: Measure, context: MeasureContext) -> dict[str, Any]:
         if value is None:
             reason = reason or f"{name} has no value"
         (timing if column.timing else values)[name] = value
+    for name, each in found.per_image.items():
+        if not all(map(math.isfinite, each)):
+            raise ValueError(f"measure '{measure.name}': values of '{name}' per image are not finite")
     return {
         "status": "done",
         "reason": reason,

@@ -23,6 +23,9 @@ from .headline import by_seed
 from .reading import Array, Records
 from .targets import accuracy_per_image
 
+AT = " at "
+"""Between an attack and its level of knowledge."""
+
 EXACT, SINGLE = "exact", "single"
 VALUES = ("ok", "constant")
 """Statuses that leave a value: a constant wire carries exactly 0 nats."""
@@ -37,10 +40,10 @@ class Side:
         low: lower limit of what it can be; NaN where nothing is known.
         high: upper limit; infinite where only a lower one is known.
         errors: per image, (S, N), where the figure is a mean over images.
-        attack: the attack that it belongs to.
+        attack: the attack that it belongs to, with its level of knowledge where there are several.
         note: why it is missing or censored.
         kind: ``exact`` (arithmetic), ``single`` (measured once, no interval), or empty.
-        seeds: trainings behind an interval of its own.
+        seeds: trainings behind it.
         unsure: why it may not be the figure that is meant (a stronger attack is missing); it decides nothing then.
         trainings: of a figure of targets, seed to (value, lower, upper end) of each training; empty where it has none.
     """
@@ -98,7 +101,7 @@ class Sides:
             return Side(None, note=f"'{defense}' is not done for every seed")
         if figure.column == "accuracy":
             rows = [accuracy_per_image(self.plan, self.records, str(k)) for k in targets["key"]]
-            return _of_images([r for r in rows if r is not None], len(targets), "")
+            return _of_images([r for r in rows if r is not None], len(targets), "", seeds=len(targets))
         if figure.column in list(self.targets):
             return self._of_targets(targets, figure)
         return self._of_cells(defense, figure)
@@ -129,7 +132,9 @@ class Sides:
         return defense if rose == len(targets) else f"{defense} ({rose} of {len(targets)} seeds)"
 
     def _stopped_early(self, defense: str, attack: str) -> bool:
-        cells = select(self.cells, (self.cells["defense"] == defense) & (self.cells["attack"] == attack))
+        name, _, level = attack.partition(AT)
+        cells = select(self.cells, (self.cells["defense"] == defense) & (self.cells["attack"] == name))
+        cells = select(cells, cells["knowledge"] == level) if level else cells
         return any(not pd.isna(v) and not v for v in _column(cells, "converged"))
 
     def _of_cells(self, defense: str, figure: ClaimFigure) -> Side:
@@ -144,26 +149,41 @@ class Sides:
         seeds = set(self._of(defense)["seed"])
         # Attacks that read labels make no reconstruction: none is missing.
         cells = select(cells, np.array([not self._reads_labels(k) for k in cells["key"]], dtype=bool))
-        found = {a: self._scores(cells, a, "mse", seeds) for a in dict.fromkeys(map(str, cells["attack"]))}
+        found = {who: self._scores(of, "mse", seeds) for who, of in self._by_level(cells).items()}
         errors = {a: v for a, v in found.items() if v}
         if not errors:
             return Side(None, note=f"no complete cell of {figure.attack or 'any attack'} on '{defense}'")
         strongest = min(errors, key=lambda a: float(np.mean(errors[a])))
-        rows = errors[strongest] if figure.column == "mse" else self._scores(cells, strongest, figure.column, seeds)
+        rows = errors[strongest]
+        if figure.column != "mse":
+            rows = self._scores(self._by_level(cells)[strongest], figure.column, seeds)
         if not rows:
             return Side(None, note=f"{figure.column} of {strongest} on '{defense}' is not complete")
         missing = [a for a in found if a not in errors]
         unsure = f"strongest attack not known, not complete: {', '.join(f'{a} on {defense}' for a in missing)}"
-        return _of_images(rows, 0, strongest, unsure if missing else "")
+        return _of_images(rows, 0, strongest, unsure if missing else "", seeds=len(seeds))
+
+    def _by_level(self, cells: pd.DataFrame) -> dict[str, pd.DataFrame]:
+        """Returns the cells of each attack, apart where its levels of knowledge have cells of their own.
+
+        What an attacker with less knowledge leaves is no repetition of what one with more does: they are never averaged.
+        """
+        out = {}
+        for attack in dict.fromkeys(map(str, cells["attack"])):
+            # A cell that serves several knowledge levels stands in several rows: it counts once.
+            mine = select(cells, cells["attack"] == attack).drop_duplicates("key")
+            levels = list(dict.fromkeys(map(str, mine["knowledge"])))
+            for level in levels:
+                name = attack if len(levels) == 1 else f"{attack}{AT}{level}"
+                out[name] = select(mine, mine["knowledge"] == level)
+        return out
 
     def _reads_labels(self, key: Any) -> bool:
         name: Any = ("cell", str(key))
         return name in self.plan.nodes and self.plan.nodes[name].infers == "label"
 
-    def _scores(self, cells: pd.DataFrame, attack: str, metric: str, seeds: set[int]) -> list[Array]:
-        """Returns the values per image of an attack, a row per seed; nothing if a seed or an image lacks them."""
-        # A cell that serves several knowledge levels stands in several rows: it counts once.
-        mine = select(cells, cells["attack"] == attack).drop_duplicates("key")
+    def _scores(self, mine: pd.DataFrame, metric: str, seeds: set[int]) -> list[Array]:
+        """Returns the values per image of an attack's cells, a row per seed; nothing if a seed or an image lacks them."""
         if set(mine["status"]) != {"done"}:
             return []
         values = [self.records.scores(str(k), metric).whole for k in mine["key"]]
@@ -201,12 +221,12 @@ class Sides:
         return Side(mean, *_over_seeds(values, lows, highs), seeds=seeds, trainings=each)
 
 
-def _of_images(rows: Sequence[Array], expected: int, attack: str, unsure: str = "") -> Side:
+def _of_images(rows: Sequence[Array], expected: int, attack: str, unsure: str = "", *, seeds: int) -> Side:
     if not rows or len(rows) < expected:
         return Side(None, note="not measured")
     stacked = np.stack(list(rows))
     mean = float(stacked.mean())
-    return Side(mean, mean, mean, stacked, attack, unsure=unsure)
+    return Side(mean, mean, mean, stacked, attack, unsure=unsure, seeds=seeds)
 
 
 def _over_seeds(values: Sequence[float], lows: Sequence[float], highs: Sequence[float]) -> tuple[float, float]:

@@ -94,7 +94,7 @@ def compared(claim: Claim, mine: Side, other: Side, groups: Any = None) -> tuple
     a, b = (other, mine) if claim.compare == "inverse ratio" else (mine, other)
     if a.errors is not None and b.errors is not None and a.errors.shape == b.errors.shape:
         interval = _paired(a.errors, b.errors, groups, difference=claim.compare == "difference")
-        return interval, _over(a.errors) if interval else ""
+        return interval, _over(a.errors, a.seeds) if interval else ""
     if len(a.trainings) > 1 and a.trainings.keys() == b.trainings.keys():
         paired = _by_training(a.trainings, b.trainings, difference=claim.compare == "difference")
         if paired is not None:
@@ -189,6 +189,9 @@ def _favour(claim: Claim, interval: Interval, refutes: bool) -> tuple[float, flo
     return (best, worst) if refutes else (worst, best)
 
 
-def _over(errors: Array) -> str:
-    """Returns what a paired interval of errors (S, N) is over; with one seed the training's own noise is not in it."""
-    return "images and seeds, paired" if len(errors) > 1 else f"images, paired; {ONE_SEED}"
+def _over(errors: Array, trainings: int) -> str:
+    """Returns what a paired interval of errors (S, N) is over; with one training its own noise is not in it."""
+    if trainings > 1:
+        return "images and seeds, paired"
+    # Attacks on one target are no independent repetitions of it (:func:`.headline.by_seed`).
+    return f"images{' and seeds of the attack' if len(errors) > 1 else ''}, paired; {ONE_SEED}"

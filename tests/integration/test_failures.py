@@ -12,6 +12,8 @@ import pandas as pd
 import pytest
 import yaml
 
+from splitaudit.store import Store
+
 pytestmark = pytest.mark.full
 
 PLUGIN = """
@@ -20,6 +22,7 @@ import os
 import torch
 
 from splitaudit import Attack, Defense, Measure, Metric
+from splitaudit.metric import Column, Measurement
 
 
 class Wraps(Defense):
@@ -63,6 +66,12 @@ class Dies(Defense):
         os.kill(os.getpid(), 9)
 
 
+class Notes(Defense):
+    def during(self, course):
+        course.notes["level"] = float("nan")
+        return super().during(course)
+
+
 class Raises(Attack):
     def reconstruct(self, view, fitted):
         raise RuntimeError("reconstruct is out of cheese")
@@ -86,9 +95,31 @@ class Flat(Attack):
         return torch.zeros(3)
 
 
+class Objects(Attack):
+    def reconstruct(self, view, fitted):
+        view.note(found=object())
+
+
+class Doubts(Attack):
+    def fit(self, view):
+        view.note(errors=[float("nan"), 0.5])
+        return {"ones": torch.ones(1)}
+
+    def reconstruct(self, view, fitted):
+        view.note(gain=float("inf"), found=torch.ones(2, 1) / 4, converged=torch.tensor(True))
+        return torch.zeros(len(view), *view.image_shape)
+
+
 class Scores(Metric):
     def per_sample(self, truth, guess):
         raise RuntimeError("per_sample is out of cheese")
+
+
+class Lists(Measure):
+    columns = {"mean_of_lists": Column("", "neither", "")}
+
+    def measure(self, context):
+        return Measurement(values={"mean_of_lists": 0.0}, per_image={"mean_of_lists": [float("nan")]})
 
 
 class Measures(Measure):
@@ -104,6 +135,7 @@ DEFENSES = {
     "Losses": "RuntimeError: extra_loss is out of cheese",
     "Nan": "nan",
     "Shape": "expected (",
+    "Notes": "level.float: got nan",
     "Exits": "SystemExit: I quit",
     "Dies": "WorkerDied: the worker process died while this job was running",
 }
@@ -112,6 +144,7 @@ ATTACKS = {
     "Raises": ("failed", "RuntimeError: reconstruct is out of cheese"),
     "Fits": ("skipped", "fit failed: RuntimeError: fit is out of cheese"),
     "Blank": ("failed", "values that are not finite"),
+    "Objects": ("failed", "TypeError: got note 'found' of type object, expected plain values"),
     "Flat": ("failed", "returned shape (3,), expected (8, 3, 28, 28)"),
 }
 
@@ -141,9 +174,9 @@ def broken(tmp_path_factory: pytest.TempPathFactory, images: Path) -> Run:
         "dataset": "imagefolder",
         "backbone": {"name": "cnn4", "cut": "block2", "params": {"width": 4}},
         "defenses": ["none", *(f"local/bad.{name}" for name in DEFENSES), "noise"],
-        "attacks": ["prior", *(f"local/bad.{name}" for name in ATTACKS)],
+        "attacks": ["prior", "local/bad.Doubts", *(f"local/bad.{name}" for name in ATTACKS)],
         "knowledge": "white-box",
-        "metrics": ["mse", "local/bad.Scores", "accuracy", "local/bad.Measures"],
+        "metrics": ["mse", "local/bad.Scores", "accuracy", "local/bad.Lists", "local/bad.Measures"],
         "training": {"epochs": 1},
     }
     (at / "bad.yaml").write_text(yaml.safe_dump(suite))
@@ -175,7 +208,7 @@ def test_a_broken_defense_is_a_failed_target_and_its_cells_are_skipped_with_that
     assert reason in target["reason"]
     cells = broken.table("cells")
     cells = cells[cells["defense"] == f"local/bad.{name}"]
-    assert len(cells) == 1 + len(ATTACKS)
+    assert len(cells) == 2 + len(ATTACKS)
     assert set(cells["status"]) == {"skipped"}
     assert all(r.startswith("target failed: ") and reason in r for r in cells["reason"])
 
@@ -197,6 +230,22 @@ def test_what_is_sound_completes(broken: Run) -> None:
         assert cells.loc[(defense, "prior"), "status"] == "done"
         assert cells.loc[(defense, "prior"), "mse"] > 0
     assert broken.table("targets").set_index("defense").loc["none", "accuracy"] >= 0
+
+
+def test_what_an_attack_notes_is_stored_as_plain_values_and_no_number_as_null(broken: Run) -> None:
+    records = Store(broken.folder)
+    names = [n for n in records.status() if n[0] in ("fit", "cell")]
+    found = [r for r in (records.read(*n) for n in names) if r and r["identity"]["attack"]["name"].endswith("Doubts")]
+    notes = {r["kind"]: (r["info"] if r["kind"] == "fit" else r["attack"])["notes"] for r in found}
+    assert notes["fit"] == {"errors": [None, 0.5]}
+    assert notes["cell"] == {"gain": None, "found": [[0.25], [0.25]], "converged": True}
+
+
+def test_a_measure_whose_values_per_image_are_no_numbers_fails_alone(broken: Run) -> None:
+    targets = broken.table("targets").set_index("defense")
+    assert "local/bad.Lists: failed: ValueError: " in targets.loc["none", "reason"]
+    assert "per image are not finite" in targets.loc["none", "reason"]
+    assert targets.loc["none", "accuracy"] >= 0
 
 
 def test_a_metric_that_raises_leaves_its_column_empty_with_the_reason(broken: Run) -> None:
@@ -221,7 +270,7 @@ def test_tables_and_report_say_so(broken: Run) -> None:
             assert reason in text, name
     summary = broken.table("summary").set_index("defense")
     assert summary["incomplete"].all()
-    assert summary.loc["local/bad.Dies", "cells_skipped"] == 1 + len(ATTACKS)
+    assert summary.loc["local/bad.Dies", "cells_skipped"] == 2 + len(ATTACKS)
     for what in ("wrap", "protect", "extra_loss", "reconstruct", "fit", "per_sample", "measure"):
         assert f"{what} is out of cheese" in broken.page, what
     for text in ("I quit", "WorkerDied", "values that are not finite", "returned shape (3,)"):
