@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from splitaudit.attacks._reshaped import reshaped_by
 from splitaudit.errors import Unsupported
 from splitaudit.split import SplitInfo
 
@@ -116,11 +117,15 @@ def unpublished(architecture: SplitInfo, defense_parts: Iterable[tuple[str, Mapp
         architecture: of the undefended model.
         defense_parts: name and parameters of each part of the defense.
     """
-    edge = _edge(defense_parts)
+    parts = list(defense_parts)
+    edge = _edge(parts)
     cuts = _CUTS.get((architecture.backbone, edge))
-    if architecture.backbone == "cnn4" or (cuts and architecture.cut.startswith(cuts)):
+    if architecture.backbone == "cnn4":
         return None
-    return _none_for(architecture, edge)
+    if not (cuts and architecture.cut.startswith(cuts)):
+        return _none_for(architecture, edge)
+    name = reshaped_by(parts)
+    return name and f"{_none_for(architecture, edge)}; '{name}' sends another shape than the edge's"
 
 
 def _edge(defense_parts: Iterable[tuple[str, Mapping[str, Any]]]) -> str:

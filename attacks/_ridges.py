@@ -14,6 +14,9 @@ PENALTIES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 MOST = 10**8
 """Greatest number of values that are kept: of normal equations (in double precision), or of features and images."""
 
+CONSTANT = 1e-6
+"""Spread relative to the features' size that rounding alone can make at single precision."""
+
 VALIDATION = 512
 """Pairs of ``aux_val`` on which the penalty is chosen, at most."""
 
@@ -49,7 +52,9 @@ class PairRidge:
         x_val, z_val = val.batch(held_out)
         wanted = x_val if val_values is None else val_values[held_out]
         # One scale for all features: 32-bit squares of a wire at 1e-20 would be zero.
-        self._size = size = (z_val - z_val.mean(0)).square().mean().sqrt().clamp_min(1e-30)
+        # Features that are the same for all images have a spread of rounding alone, which is no scale.
+        spread, size = (z_val - z_val.mean(0)).square().mean().sqrt(), z_val.square().mean().sqrt()
+        self._size = size = torch.where(spread > CONSTANT * size, spread, size).clamp_min(1e-30)
 
         def batch(index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             x, z = pairs.batch(index)

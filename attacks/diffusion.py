@@ -37,7 +37,7 @@ FIRST, LAST = 10.0, 0.03
 """Noise levels between which the sampling runs, for images scaled to [-1, 1]."""
 
 AVERAGE = 0.999
-"""Weight of the past in the running average of the weights (less in the first thousand steps)."""
+"""Greatest weight of the past in the running average of the weights: with fewer than 9,000 steps it is less, to the end."""
 
 FEW = 4
 """Fewest levels of which half say anything."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from pydantic import Field
 
 from splitaudit.attack import Attack, Expected, Work
+from splitaudit.attacks._reshaped import reshaped_by
 from splitaudit.knowledge import AdversaryKnowledge
 from splitaudit.params import Params
+from splitaudit.split import SplitInfo
 from splitaudit.view import View
 
 
@@ -27,7 +30,8 @@ class MlePublished(Attack):
 
     It cannot work as it stands: the loss is a mean over the batch, so each image gets a 64th of a step of 0.01; the
     feature error is not normalised, so a wire of tiny scale leaves the total variation alone in the loss. On most targets
-    it ends worse than guessing the mean image. It is here so that figures obtained with it can be recognised.
+    it ends worse than guessing the mean image. It is here so that figures obtained with it can be recognised. It compares what
+    was received with the edge's own output, so that a defense that sends another shape is skipped with that reason.
 
     Source: arXiv 2501.00824, official code (``white_box_attack``). Departures: none in the optimisation; a random
     defense is ignored, as there.
@@ -42,6 +46,13 @@ class MlePublished(Attack):
         beats_prior=False,
         worse_than_prior="as published it starts at noise, and where there is no gradient it stays there",
     )
+
+    def supports(self, architecture: SplitInfo, defense_parts: Sequence[tuple[str, Mapping[str, Any]]]) -> str | None:
+        name = reshaped_by(defense_parts)
+        return name and (
+            f"mle_published compares what was received with the edge's own output, as published, and '{name}' sends another "
+            "shape. Use the attack `rmle`"
+        )
 
     def reconstruct(self, view: View, fitted: dict[str, torch.Tensor]) -> torch.Tensor:
         draws = view.generator("mle_published start")

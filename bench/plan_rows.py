@@ -120,10 +120,10 @@ class RowBuilder:
                 for attack_seed in self.suite.attack_seeds:
                     row = {**labels, "attack": attack_label, "knowledge": knowledge, "attack_seed": attack_seed}
                     reason, cell = skip and f"target skipped: {skip}", None
-                    granted = level(knowledge)
+                    granted = self._of_use(level(knowledge), dataset)
                     if not random:
                         granted = granted.model_copy(update={"draws": 1})  # all draws are the same
-                    lacks = _lack(made, granted)
+                    lacks = self._foreign_labels(made, level(knowledge), dataset) or _lack(made, granted)
                     if reason is None and lacks:
                         reason = f"attack '{attack.name}' {lacks}"
                     reason = reason or refusal
@@ -134,6 +134,21 @@ class RowBuilder:
                     self.plan.cells.append(
                         {**row, "target": node.key if node else None, "key": cell and cell.key, "skip": reason}
                     )
+
+    def _foreign(self, knowledge: AdversaryKnowledge, dataset: str) -> bool:
+        """Says whether a level grants labels that are of other classes than the target's."""
+        if knowledge.aux != "other" or not knowledge.labels or self.other is None:
+            return False
+        return self.opened[self.other][1].classes != self.opened[dataset][1].classes
+
+    def _of_use(self, knowledge: AdversaryKnowledge, dataset: str) -> AdversaryKnowledge:
+        """Returns a level without labels that say nothing of the target: an attack would take them for its classes."""
+        return knowledge.model_copy(update={"labels": False}) if self._foreign(knowledge, dataset) else knowledge
+
+    def _foreign_labels(self, made: Attack, knowledge: AdversaryKnowledge, dataset: str) -> str | None:
+        if not (made.requires.labels and self._foreign(knowledge, dataset)):
+            return None
+        return f"needs labels of the target's classes, and those of {self.other} are not the classes of {dataset}"
 
     def _refusal(
         self, dataset: str, backbone: BackboneSpec, cut: str, defense: DefenseSpec, made: Attack

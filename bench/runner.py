@@ -16,6 +16,7 @@ from .scoring import failure
 from .selftest import self_tests
 from .state import Todo
 from .store import Store, new_record
+from .tuned import one_of_many
 from .work import Job
 
 _FIRST = {"target": 0, "fit": 1, "reference": 2, "cell": 3, "measure": 4, "score": 5}
@@ -126,13 +127,18 @@ class Runner:
             self.store.write(self._record(job, {"status": "failed", "error": error}))
         self.counts.failed += 1
         self._tell("failed", ticket, result.seconds, reason)
-        self._skip_dependents(ticket, f"{job.task} failed: {reason}")
+        self._skip_dependents(
+            ticket, f"{job.task} failed: {reason}", diverged=error["type"] == FloatingPointError.__name__
+        )
         return self.fail_fast
 
-    def _skip_dependents(self, ticket: str, reason: str) -> None:
+    def _skip_dependents(self, ticket: str, reason: str, *, diverged: bool = False) -> None:
         for other in [t for t, needs in self._unmet.items() if ticket in needs]:
             if other in self._waiting and self._waiting[other].extra.get("twin") == self.todo.jobs[ticket].key:
                 self._unmet[other].discard(ticket)  # it would have taken what its twin found, and has to find it itself
+                continue
+            if diverged and other in self._waiting and one_of_many(self._waiting[other], self.todo.jobs[ticket].key):
+                self._unmet[other].discard(ticket)  # a setting that diverges is not the best one
                 continue
             if self._waiting.pop(other, None) is None:
                 continue  # skipped already: it needs two nodes that cannot be done

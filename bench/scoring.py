@@ -14,6 +14,9 @@ from .metric import LabelMetric, Measure, Metric
 from .pixels import to_float
 from .plugins import METRICS
 
+OUTSIDE = "guesses outside [0, 1]"
+"""Flag of an attack whose guesses had to be clipped."""
+
 
 def quantised(guess: Any, shape: tuple[int, ...], name: str, warnings: list[str]) -> torch.Tensor:
     """Checks what an attack returned and returns it as uint8 on the CPU, (N, C, H, W).
@@ -33,7 +36,7 @@ def quantised(guess: Any, shape: tuple[int, ...], name: str, warnings: list[str]
         raise ValueError(f"attack '{name}' returned values that are not finite")
     low, high = float(guess.min()), float(guess.max())
     if low < -1e-3 or high > 1 + 1e-3:
-        warnings.append(f"guesses between {low:.3g} and {high:.3g} were clipped to [0, 1]")
+        warnings.append(f"{OUTSIDE}: from {low:.3g} to {high:.3g}, clipped")
     return guess.clamp(0, 1).mul(255).round().to(torch.uint8).contiguous()
 
 

@@ -94,11 +94,13 @@ def find_todo(
         if name not in chosen:
             continue
         entry = status.get(name)
-        bad = next((n for n in node.needs if n in todo.kept_failed or n in todo.blocked), None)
+        finished = entry is not None and entry.status == "done" and name not in force
+        # A tuned attack is done without the settings that diverged.
+        needs = () if finished and "tune" in node.identity.get("attack", {}) else node.needs
+        bad = next((n for n in needs if n in todo.kept_failed or n in todo.blocked), None)
         if bad is not None:
             todo.blocked[name] = f"{bad[0]} failed earlier and is kept: {plan.nodes[bad].title}"
             continue
-        finished = entry is not None and entry.status == "done" and name not in force
         if entry is not None and entry.status == "failed":
             if keep_failed:
                 todo.kept_failed.append(name)

@@ -6,7 +6,7 @@ import itertools
 import math
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -16,6 +16,9 @@ from .pixels import to_float
 from .plugins import ATTACKS
 from .split import SplitInfo
 from .view import View
+
+if TYPE_CHECKING:
+    from .work import Job
 
 VERSION = 1
 """Raised when settings are drawn or compared in another way; part of the keys of tuned attacks."""
@@ -28,7 +31,8 @@ class Tuned(Attack):
     """Tries settings of an attack on images of ``aux_val`` as if they were private, and attacks with the best.
 
     The fits of the settings are nodes of their own, so a setting that is also attacked alone is fitted once. Compared is the
-    mean squared error; the first, the given one, wins ties. Own images are the attacker's: no private image is involved.
+    mean squared error; the first, the given one, wins ties. A setting that diverges is not chosen; if the given one's fit does,
+    the attack fails. Own images are the attacker's: no private image is involved.
 
     Args:
         name: registry name of the attack.
@@ -64,8 +68,7 @@ class Tuned(Attack):
         own = to_float(view.aux_val.images[:count].to(view.device))
         errors = []
         for number in range(len(self.tried)):
-            guess = self._attack(view.rehearsal(own, "tuning"), number)
-            errors.append(float((guess - own).square().mean()))
+            errors.append(self._error(view, number, own) if self._fitted(view, number) else math.inf)
         if not any(map(math.isfinite, errors)):
             raise ValueError(f"none of the {len(errors)} settings gave images whose pixels are numbers")
         best = min(range(len(errors)), key=lambda n: errors[n] if math.isfinite(errors[n]) else math.inf)
@@ -87,10 +90,32 @@ class Tuned(Attack):
             gflop=sum(with_.gflop - fit.gflop for with_, fit in both),
         )
 
+    def _fitted(self, view: View, number: int) -> bool:
+        """Says whether all that a setting builds on is there: the fit of one that diverges is not."""
+        return all(r in view.fits for r in self.builds_on() if r.partition(".")[0] == f"{number}")
+
+    def _error(self, view: View, number: int, own: torch.Tensor) -> float:
+        try:
+            guess = self._attack(view.rehearsal(own, "tuning"), number)
+        except FloatingPointError:
+            return math.inf
+        return float((guess - own).square().mean())
+
     def _attack(self, view: View, number: int) -> torch.Tensor:
         prefix = f"{number}."
         fits = {role.removeprefix(prefix): t for role, t in view.fits.items() if role.startswith(prefix)}
         return self.tried[number].reconstruct(view.with_fits(fits), view.fits.get(f"{number}", {}))
+
+
+def one_of_many(job: Job, fit: str) -> bool:
+    """Says whether a fit serves settings alone that a tuned attack tries beside the given one, so that it can do without.
+
+    Within a budget of queries it cannot: what the setting has asked before it failed is not known.
+    """
+    identity = job.identity
+    roles = [role for role, key in identity.get("builds_on", {}).items() if key == fit]
+    tuned = "tune" in identity.get("attack", {}) and identity["knowledge"]["queries"] is None
+    return tuned and bool(roles) and all(role.partition(".")[0] != "0" for role in roles)
 
 
 def make_attack(name: str, params: Mapping[str, Any], tune: int = 1, adaptive: bool = True) -> Attack:

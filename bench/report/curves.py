@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ..plan import Plan
 from .fits import chosen_fit
@@ -53,9 +55,10 @@ def in_words(name: str) -> str:
 
 
 def panels(plan: Plan, records: Records, place: tuple[str, str, str]) -> list[Panel]:
-    """Returns a panel per attack and kind of curve at a dataset, backbone and cut (first seed), in the order of the plan.
+    """Returns a panel per attack and kind of curve at a dataset, backbone and cut, in the order of the plan.
 
-    Shown is the attack's own first loss, or that of its fit where it has none, and in a panel of its own the first accuracy.
+    Of several seeds and levels of knowledge the first that has a curve is drawn. Shown is the loss that the attack logged
+    first, or that of its fit where it has none, and in a panel of its own the first accuracy.
     Of a tuned attack the fit is that of the setting that it chose: what the others did has no say in its result.
     """
     found: dict[tuple[str, str], Panel] = {}
@@ -64,7 +67,7 @@ def panels(plan: Plan, records: Records, place: tuple[str, str, str]) -> list[Pa
         if (cell["dataset"], cell["backbone"], cell["cut"]) != place or record is None:
             continue
         fit = chosen_fit(records, record)
-        parts = [record["attack"].get("curves") or {}, (fit["info"].get("curves") if fit else None) or {}]
+        parts = [_logged(facts) for facts in (record["attack"], fit["info"] if fit else {})]
         for share in (False, True):
             name = next(
                 (n for curves in parts for n in curves if is_share(n) == share and _shown(curves[n], share)), None
@@ -76,6 +79,12 @@ def panels(plan: Plan, records: Records, place: tuple[str, str, str]) -> list[Pa
             panel = found.setdefault(key, Panel(key[0], key[1], share, {}))
             panel.lines.setdefault(str(cell["defense"]), _shown(curve, share))
     return list(found.values())
+
+
+def _logged(facts: Mapping[str, Any]) -> dict[str, Points]:
+    """Returns the curves in the order in which they were begun, as far as that is stored."""
+    curves = facts.get("curves") or {}
+    return {name: curves[name] for name in [*facts.get("logged", []), *curves] if name in curves}
 
 
 def _shown(points: Points, share: bool) -> Points:

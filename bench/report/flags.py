@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from ..scoring import OUTSIDE
 from .columns import PLACE
 
 NOT_CONVERGED = "not converged"
@@ -54,9 +55,16 @@ EXPLAINED: dict[str, str] = {
         "The estimator cannot be believed here (at its ceiling, or its critic is too weak): only the bound is shown. "
         "Two targets at the ceiling are not shown to be equal."
     ),
+    "features were reduced": (
+        "Features or images were projected to fewer dimensions before the estimate: it is of the projection, which tells no "
+        "more than the whole."
+    ),
+    "reduced features": "Counted on a projection of the features: not comparable with a count on all of them.",
+    "entropy": "The estimate is of fewer images than there are, or there is none and its reason stands beside it.",
+    "reconstruction floor": "There is no floor, for the reason named: nothing is known of how small an error could be.",
     "effective information volume": "Every element is non-zero, as with noise: the count says nothing about leakage.",
     "constant features": "The wire carries the same features for every image.",
-    "guesses between": "The attack returned values outside [0, 1], which were clipped.",
+    OUTSIDE: "The attack returned values outside [0, 1], which were clipped.",
 }
 """Beginning of a flag (or a word in it) to its explanation."""
 
@@ -90,18 +98,37 @@ def raised_in(row: Mapping[Any, Any]) -> list[str]:
     return [f for f in text.split("; ") if f] if isinstance(text, str) else []
 
 
-def collect(summary: pd.DataFrame) -> list[Raised]:
-    """Returns the flags of the summary by kind, in the order in which they appear."""
-    found: dict[str, dict[tuple[str, str], dict[str, dict[str, None]]]] = {}
-    many = len(summary[list(PLACE)].drop_duplicates()) > 1
-    for row in summary.to_dict("records"):
+Places = dict[tuple[str, str], dict[str, dict[str, None]]]
+"""(What a flag is about, its place) to level of knowledge to defenses."""
+
+
+def collect(summary: pd.DataFrame, cells: pd.DataFrame | None = None) -> list[Raised]:
+    """Returns the flags of the summary by kind, in the order in which they appear.
+
+    Args:
+        summary: the table.
+        cells: the table of cells, if the kinds that are raised there alone are to follow, each about its attack.
+    """
+    found = _by_kind(summary)
+    if cells is not None:
+        found |= _by_kind(cells, but=set(found), about="attack")
+    return [Raised(kind, tuple(_merged(places))) for kind, places in found.items()]
+
+
+def _by_kind(table: pd.DataFrame, but: Collection[str] = (), about: str | None = None) -> dict[str, Places]:
+    """Returns kind to where it was raised in a table; about what a column says, if one is named, else what the flag does."""
+    found: dict[str, Places] = {}
+    many = len(table[list(PLACE)].drop_duplicates()) > 1
+    for row in table.to_dict("records"):
         place = ", ".join(row[n] for n in PLACE) if many else ""
         for flag in raised_in(row):
             kind = kind_of(flag)
-            about = flag.removeprefix(kind).removeprefix(": ")
-            levels = found.setdefault(kind, {}).setdefault((about, place), {})
+            if kind in but:
+                continue
+            what = row[about] if about else flag.removeprefix(kind).removeprefix(": ")
+            levels = found.setdefault(kind, {}).setdefault((what, place), {})
             levels.setdefault(row["knowledge"], {})[row["defense"]] = None
-    return [Raised(kind, tuple(_merged(places))) for kind, places in found.items()]
+    return found
 
 
 def _merged(places: Mapping[tuple[str, str], Mapping[str, Mapping[str, None]]]) -> Iterator[tuple[str, str, str]]:

@@ -74,7 +74,7 @@ def page(
     environment.filters["joints"] = joints
     template = environment.from_string((files("splitaudit.report") / "templates" / "report.html").read_text())
     cells = tables.cells.to_dict("records")
-    flags = collect(tables.summary)
+    flags = collect(tables.summary, tables.cells)
     skips = gaps.skips(plan, records)
     # Only where something was read are there columns for it.
     reads = bool(metric_names(plan, "label"))

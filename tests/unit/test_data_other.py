@@ -42,9 +42,9 @@ class Drawn(Dataset):
 def planned(tiny: dict[str, Any], images: Path) -> Any:
     """Plans the tiny suite with a drawn dataset as ``other``."""
 
-    def plan(knowledge: str = "query-other", **of: Any) -> Plan:
+    def plan(knowledge: str = "query-other", attacks: tuple[str, ...] = ("prior", "decoder"), **of: Any) -> Plan:
         DATASETS.register("toys/drawn")(type("Drawn", (Drawn,), of))
-        suite = {**tiny, "attacks": ["prior", "decoder"], "other": "toys/drawn", "knowledge": [knowledge]}
+        suite = {**tiny, "attacks": list(attacks), "other": "toys/drawn", "knowledge": [knowledge]}
         return make_plan(load_suite(suite), DataContext(root=images))
 
     return plan
@@ -69,6 +69,18 @@ def test_other_is_accepted_if_it_shares_no_private_image_or_none_is_used(planned
     assert planned().cells
     assert planned(stolen=("client_train", measured)).cells
     assert planned("query", stolen=("aux_train", measured)).cells
+
+
+def test_labels_of_other_classes_are_granted_to_nobody(planned: Any, images: Path):
+    """A stand-in was trained towards classes that mean something else, or that the cloud does not have."""
+    classes = ImageFolder(ImageFolderParams(), None, DataContext(root=images)).prepare().classes
+    for own, skipped in ((("a", "b"), True), (classes, False)):
+        info = DataInfo((3, 28, 28), own, dict.fromkeys(PARTS, 12))
+        plan = planned("query-free-other", attacks=("prior", "shadow"), prepare=lambda self, info=info: info)
+        found = {c["attack"]: c["skip"] for c in plan.cells}
+        assert found["prior"] is None
+        said = "needs labels of the target's classes, and those of toys/drawn are not the classes of imagefolder"
+        assert found["shadow"] == (f"attack 'shadow' {said}" if skipped else None)
 
 
 def test_other_of_another_shape_is_refused_with_what_to_set(planned: Any):

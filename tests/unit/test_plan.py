@@ -255,6 +255,23 @@ def test_a_label_leaves_out_what_follows_from_a_setting() -> None:
     assert plugin_labels(DEFENSES, alone)[1] == "nopeek+siftfunnel(siftfunnel.setting=argparse)"
 
 
+def test_attacks_as_published_are_skipped_where_another_shape_is_sent() -> None:
+    defenses = ["none", "noise", "pca", "downsample", "noise+downsample"]
+    attacks = ["prior", "mle_published", "decoder_published"]
+    made = plan(defenses=defenses, attacks=attacks, knowledge=["white-box"])
+    found = {(c["defense"], c["attack"]): c["skip"] for c in made.cells}
+    for defense in ("none", "noise"):
+        assert found[defense, "mle_published"] is None
+    for defense, named in (("pca", "pca"), ("downsample", "downsample"), ("noise+downsample", "downsample")):
+        assert f"and '{named}' sends another shape. Use the attack `rmle`" in found[defense, "mle_published"]
+    assert {skip for (_, attack), skip in found.items() if attack == "decoder_published"} == {None}
+    at = {"name": "vgg16_bn", "cut": "conv3_1", "params": {"width": 8}}
+    made = plan(backbone=at, defenses=defenses, attacks=attacks, knowledge=["white-box"])
+    found = {(c["defense"], c["attack"]): c["skip"] for c in made.cells}
+    assert found["noise", "decoder_published"] is None
+    assert "'downsample' sends another shape than the edge's" in found["downsample", "decoder_published"]
+
+
 def test_an_attack_that_has_nothing_for_a_target_is_skipped_there_with_its_reason() -> None:
     made = plan(
         backbone={"name": "resnet18", "cut": ["layer1_block2", "layer2_block1"], "params": {"width": 8}},

@@ -25,14 +25,16 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Store]:
     return plan, Store.open(folder)
 
 
-def changed(stored: tuple[Plan, Store], curves: dict[str, Any], *, of: str) -> list[Panel]:
-    """Returns the panels where every record of a kind has these curves."""
+def changed(
+    stored: tuple[Plan, Store], curves: dict[str, Any], *, of: str, logged: tuple[str, ...] = ()
+) -> list[Panel]:
+    """Returns the panels where every record of a kind has these curves, logged in a given order."""
     plan, store = stored
 
     def read(kind: str, key: str) -> dict[str, Any] | None:
         record = store.read(kind, key)
         if record and kind == of and "tune" not in record["identity"]["attack"]:
-            record["info" if kind == "fit" else "attack"]["curves"] = curves
+            record["info" if kind == "fit" else "attack"] |= {"curves": curves, "logged": list(logged)}
         return record
 
     return panels(plan, Records(plan, read), PLACE)
@@ -52,6 +54,14 @@ def test_an_accuracy_is_never_drawn_on_the_axis_of_losses(stored: tuple[Plan, St
     assert share.get_ylim() == (0, 1.02)
     assert "loss" in loss.get_ylabel()
     assert "share of images" in share.get_ylabel()
+
+
+@pytest.mark.parametrize("logged", [("search", "release"), ()])
+def test_the_loss_that_was_logged_first_is_drawn(stored: tuple[Plan, Store], logged: tuple[str, ...]) -> None:
+    """Records hold curves by name: the release comes before the search that it ends."""
+    found = changed(stored, {"release": LOSS, "search": RATE[1:]}, of="fit", logged=logged)
+    first = next(p for p in found if "@" not in p.attack)
+    assert first.lines["none"] == (RATE[1:] if logged else LOSS)
 
 
 def test_an_attack_that_only_has_an_accuracy_has_no_panel_of_losses(stored: tuple[Plan, Store]) -> None:

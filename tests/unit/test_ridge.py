@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from splitaudit.attacks._ridges import PairRidge
 from splitaudit.nn.ridge import MOST_NUMBERS, PENALTIES, Ridge, most_images
 
 
@@ -13,6 +14,28 @@ def pairs(n: int, features: int, seed: int = 0) -> tuple[torch.Tensor, torch.Ten
     z = torch.randn(n, features, generator=g)
     mix = torch.randn(features, 12, generator=torch.Generator().manual_seed(9))
     return z, (z @ mix + 2 + torch.randn(n, 12, generator=g)).reshape(n, 3, 2, 2)
+
+
+class Blind:
+    """Gives an attack nothing but a seed."""
+
+    device = torch.device("cpu")
+
+    def seed_for(self, role: str) -> int:
+        return 1
+
+
+class Held:
+    """Pairs whose features are one constant."""
+
+    def __init__(self, x: torch.Tensor, size: float) -> None:
+        self.x, self.z = x, torch.full((len(x), 8, 4, 4), size)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def batch(self, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.x[index], self.z[index]
 
 
 def closed_form(z: torch.Tensor, x: torch.Tensor, penalty: float, new: torch.Tensor, dual: bool) -> torch.Tensor:
@@ -44,6 +67,15 @@ def test_the_penalty_is_the_best_on_the_held_out_pairs_and_the_map_is_that_one()
     torch.testing.assert_close(made(new), Ridge(z, x, penalties=(made.penalty,))(new))
     reverse = Ridge(z, x, z_val, x_val, penalties=PENALTIES[::-1])
     assert (reverse.penalty, reverse.error) == (made.penalty, pytest.approx(made.error))
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-20, 0.3, 1.0, 1e15])
+@pytest.mark.parametrize(("n", "held_out"), [(600, 64), (100, 2), (16, 3)])
+def test_features_that_are_the_same_for_all_images_give_the_mean_image(size: float, n: int, held_out: int) -> None:
+    """Their spread is of rounding alone: divided by it they overflowed, and the fit failed."""
+    (_, x), (_, x_val) = pairs(n, 30), pairs(held_out, 30, seed=1)
+    made = PairRidge(Blind(), Held(x, size), Held(x_val, size))  # type: ignore[arg-type]
+    assert made.error == pytest.approx(float((x.mean(0) - x_val).square().mean()), rel=0.01)
 
 
 def test_nothing_of_the_size_of_features_times_pixels_is_held() -> None:

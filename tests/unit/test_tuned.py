@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import pandas as pd
 import pytest
 import torch
 from pydantic import Field
 
+from splitaudit.api import Options, run
 from splitaudit.asking import Asked
 from splitaudit.attack import Attack
 from splitaudit.config import load_suite
@@ -20,6 +23,7 @@ from splitaudit.pixels import to_float
 from splitaudit.plan import Plan
 from splitaudit.planner import make_plan
 from splitaudit.plugins import ATTACKS
+from splitaudit.store import Store
 from splitaudit.testing import control_target, toy_part
 from splitaudit.testing.data import SHAPE
 from splitaudit.tuned import Tuned, attack_of, make_attack, settings_of
@@ -163,3 +167,57 @@ def test_built_in_attacks_try_values_that_their_parameters_take() -> None:
     for entry in ATTACKS.survey():
         if entry.cls is not None and entry.cls.search:
             assert len(settings_of(entry.name, entry.cls.Params(), 1000)) > 3
+
+
+@pytest.mark.parametrize("level", [0.1, 0.5])
+@pytest.mark.parametrize("error", [FloatingPointError, ValueError])
+def test_the_fit_of_a_setting_that_diverges_does_not_take_the_others_along(
+    tiny: dict[str, Any], images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type, level: float
+) -> None:
+    """Only that of the given setting does, and any other error is one that the user has to see."""
+
+    def fit(self: Shade, view: View) -> dict[str, torch.Tensor]:
+        if self.params.level == level:
+            raise error("a lower lr may help")
+        return {"level": torch.tensor(self.params.level)}
+
+    monkeypatch.setattr(Shade, "fit", fit)
+    suite = {
+        **tiny,
+        "attacks": ["prior", {"name": "toys/shade", "tune": 6}],
+        "knowledge": ["query"],
+        "metrics": ["mse"],
+    }
+    options = Options(device="cpu", executor="serial", data_root=images)
+    for keep_failed in (False, True):
+        options = replace(options, keep_failed=keep_failed)
+        done = run({**suite, "defenses": ["none"]}, out=tmp_path, options=options)
+        cells = pd.read_csv(tmp_path / "cells.csv").set_index("attack")
+        works = error is FloatingPointError and level == 0.1
+        assert cells.loc["toys/shade@tune6", "status"] == ("done" if works else "skipped")
+        if works:
+            assert cells.loc["toys/shade@tune6", "mse"] > 0
+            assert (done.counts.failed, done.counts.skipped) == ((0, 0) if keep_failed else (2, 0))
+    store = Store.open(tmp_path)
+    fits = [r for n in store.status() if n[0] == "fit" and (r := store.read(*n)) and "tune" in r["identity"]["attack"]]
+    assert len(fits) == works
+    for record in fits:
+        assert record["info"]["notes"]["aux_val_mse"].count(None) == 2
+        assert record["info"]["notes"]["chosen"]["level"] in (0.5, 0.9)
+
+
+def test_a_setting_whose_images_cannot_be_made_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make_attack("toys/shade", {"level": 0.5}, 3)
+    assert isinstance(made, Tuned)
+    fits = {f"{i}": attack.fit(None) for i, attack in enumerate(made.tried)}  # type: ignore[arg-type]
+    whole = Shade.reconstruct
+
+    def reconstruct(self: Shade, view: View, fitted: dict[str, torch.Tensor]) -> torch.Tensor:
+        if self is made.tried[0]:
+            raise FloatingPointError("the samples are not finite")
+        return whole(self, view, fitted)
+
+    monkeypatch.setattr(Shade, "reconstruct", reconstruct)
+    view = view_of(dark(40, 26), dark(3, 230), fits)
+    assert int(made.fit(view)["chosen"]) > 0
+    assert view.notes["aux_val_mse"][0] is None
