@@ -118,10 +118,10 @@ def _figure(value: float) -> float | None:
 class Shadow(Attack):
     """Trains an edge of the public architecture so that the frozen cloud classifies auxiliary images by its features.
 
-    The stand-in starts from weights of its own; the public defense acts on its wire, with fresh draws. Beside the cross
-    entropy its features are pulled to the received ones, about which no image is known: mean, standard deviation of each
-    channel, and the correlations between channels. Then a decoder is trained on the stand-in's (defended) features of the
-    auxiliary images and applied to the received ones.
+    The stand-in starts from weights of its own; the public defense acts on its wire as the target's does (with what it has
+    fitted or learned there), with fresh draws. Beside the cross entropy its features are pulled to the received ones, about
+    which no image is known: mean, standard deviation of each channel, and the correlations between channels. Then a decoder is
+    trained on the stand-in's (defended) features of the auxiliary images and applied to the received ones.
 
     A cloud hardly tells an image from one with its contrast turned over, so that a stand-in may see everything the other way
     round than the edge does, and the pictures that come of it are worse than none. Several stand-ins are trained from different
@@ -143,7 +143,7 @@ class Shadow(Attack):
     """
 
     Params = ShadowParams
-    version = 5
+    version = 6
     source = "He et al., ACSAC 2019, query-free attack"
     requires = AdversaryKnowledge(cloud=True, aux="other", labels=True)
     uses = AdversaryKnowledge(cloud=True, aux="same", labels=True)

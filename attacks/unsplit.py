@@ -58,7 +58,7 @@ class Unsplit(Attack):
     """
 
     Params = UnsplitParams
-    version = 4
+    version = 5
     source = "UnSplit, Erdoğan et al., WPES 2022"
     requires = AdversaryKnowledge()
     uses = AdversaryKnowledge()

@@ -36,7 +36,6 @@ class Composed(Defense):
         self.parts = nn.ModuleList(parts)
         self.name = "+".join(p.name for p in parts)
         self.helpers = tuple(f"parts.{i}.{h}" for i, p in enumerate(parts) for h in p.helpers)
-        self.on_cloud = tuple(f"parts.{i}.{n}" for i, p in enumerate(parts) for n in p.on_cloud)
 
     def _each(self) -> Iterator[Defense]:
         for part in self.parts:

@@ -108,9 +108,6 @@ class Defense(nn.Module):
     helpers: tuple[str, ...] = ()
     """Names of submodules that are trained by :meth:`train_helpers`, not by the shared optimiser, and not stored."""
 
-    on_cloud: tuple[str, ...] = ()
-    """Names of parameters and buffers that the cloud needs too (in ``lift``): whoever knows the cloud knows them."""
-
     def __init__(self, params: Params) -> None:
         super().__init__()
         self.params: Any = params

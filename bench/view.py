@@ -150,8 +150,8 @@ class View(PublicDefense):
     def untrained(self, role: str) -> SplitModel:
         """Returns a freshly initialised target of the (public) architecture and defense, for the attacker to train.
 
-        Its weights are the attacker's own: they have nothing to do with those that the target started from. Only what the
-        cloud holds of the defense is the target's where the cloud's weights are granted.
+        Its weights are the attacker's own: they have nothing to do with those that the target started from. What the defense
+        has fitted or learned on the wire is the target's, as in :meth:`protect`, and asks for no gradient.
 
         Args:
             role: names the initialisation.
@@ -159,9 +159,10 @@ class View(PublicDefense):
         if self._blank is None:
             raise KnowledgeError("the architecture of the target is not at hand here")
         model = self._blank(self.seed_for(f"untrained {role}")).to(self.device)
-        if self.knowledge.cloud:
-            known = self._model.defense.state_dict()
-            model.defense.load_state_dict({n: known[n] for n in model.defense.on_cloud if n in known}, strict=False)
+        helpers = tuple(f"{name}." for name in model.defense.helpers)
+        known = self._model.defense.state_dict()
+        model.defense.load_state_dict({n: t for n, t in known.items() if not n.startswith(helpers)}, strict=False)
+        model.defense.requires_grad_(False)
         return pass_gradients(model, self._varied(), again=True)
 
     def generator(self, role: str) -> torch.Generator:

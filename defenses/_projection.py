@@ -27,13 +27,12 @@ class Projection(Defense):
 
     V has orthonormal columns, ``keep`` of as many as an image has feature numbers; m is the mean of the features over
     ``client_train``. Both are fitted to the trained undefended network, stored, public, and on the device too: they count
-    as its parameters and its arithmetic. As initialised (in an attacker's own network) V picks the first numbers.
+    as its parameters and its arithmetic.
     """
 
     Params = ProjectionParams
     acts_on_wire = True
     usually = "infer"
-    on_cloud = ("mean", "basis")
 
     @classmethod
     def neutral(cls) -> dict[str, Any]:

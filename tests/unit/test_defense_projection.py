@@ -184,4 +184,3 @@ def test_behind_a_projection_noise_is_on_the_coefficients_and_the_cloud_fills_up
     assert both.wire_shape(SHAPE) == (9,)
     assert both.wire_bits(SHAPE) == 32 * 9
     assert both.lift(both.protect(z, DRAWS)).shape == z.shape
-    assert both.on_cloud == ("parts.0.mean", "parts.0.basis")

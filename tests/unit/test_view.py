@@ -14,7 +14,11 @@ from splitaudit.data.base import DataContext, Dataset, Part, PartName
 from splitaudit.data.imagefolder import ImageFolder, ImageFolderParams
 from splitaudit.data.photos import Photos, PhotosParams
 from splitaudit.defense import Defense
-from splitaudit.defenses.pca import Pca, PcaParams
+from splitaudit.defenses.disco import Disco
+from splitaudit.defenses.fisher_noise import FisherNoise
+from splitaudit.defenses.noise import Noise
+from splitaudit.defenses.pca import Pca
+from splitaudit.defenses.shredder import Shredder
 from splitaudit.errors import KnowledgeError
 from splitaudit.knowledge import AdversaryKnowledge, level
 from splitaudit.params import Params
@@ -173,14 +177,30 @@ def _pair(part: Part) -> tuple[torch.Tensor, torch.Tensor]:
     return part.images, part.labels
 
 
-# -- what the cloud holds of a defense -----------------------------------------------------------------------------------
+# -- what an attacker's own target has of the defense ----------------------------------------------------------------------
+
+
+FITTED = [
+    (Pca, {"keep": 0.02}, {"mean", "basis"}),
+    (FisherNoise, {}, {"sigma"}),
+    (Shredder, {}, {"noise"}),
+    (Noise, {}, {"scale.std"}),
+    (Disco, {}, {"pruner.0.weight"}),
+]
 
 
 @pytest.mark.parametrize("cloud", [True, False])
-def test_a_stand_in_has_what_the_cloud_holds_of_the_defense_where_the_cloud_is_known(cloud: bool) -> None:
-    """Who knows the cloud's weights knows the basis that it fills features up with; nobody else does."""
-    model = toy_target(Pca(PcaParams(keep=0.02)))
-    fresh = toy_target(Pca(PcaParams(keep=0.02)), steps=False)
+@pytest.mark.parametrize(("cls", "params", "names"), FITTED, ids=lambda v: v.__name__ if isinstance(v, type) else "")
+def test_a_stand_in_has_what_the_defense_has_fitted_or_learned_and_trains_none_of_it(
+    cloud: bool, cls: type[Defense], params: dict[str, Any], names: set[str]
+) -> None:
+    """Without it the stand-in of a calibrated noise was free of noise, and its decoder met none in its training."""
+    model = toy_target(cls(cls.Params(**params)))
+    marked = {n: t for n, t in model.defense.state_dict().items() if n in names}
+    assert marked.keys() == names, list(model.defense.state_dict())
+    with torch.no_grad():
+        for tensor in marked.values():
+            tensor.add_(0.123)
     view = View(
         knowledge=AdversaryKnowledge(cloud=cloud),
         received=torch.empty(0, 1, *model.defense.wire_shape(model.feature_shape)),
@@ -188,12 +208,17 @@ def test_a_stand_in_has_what_the_cloud_holds_of_the_defense_where_the_cloud_is_k
         model=model,
         aux=None,
         seed=0,
-        blank=lambda seed: toy_target(Pca(PcaParams(keep=0.02)), steps=False),
+        blank=lambda seed: toy_target(cls(cls.Params(**params)), steps=False),
     )
-    basis = dict(view.untrained("test").defense.named_parameters())["basis"]
-    known, initial = (dict(m.defense.named_parameters())["basis"] for m in (model, fresh))
-    assert not torch.equal(known, initial)
-    assert torch.equal(basis, known if cloud else initial)
+    own = view.untrained("test")
+    for name, tensor in own.defense.state_dict().items():
+        if name in marked:
+            assert torch.equal(tensor, marked[name]), name
+    assert not any(p.requires_grad for p in own.defense.parameters())
+    assert all(p.requires_grad for p in own.edge.parameters())
+    z = torch.rand(2, *model.feature_shape)
+    sent = [m.eval().protect(z, torch.Generator().manual_seed(3)) for m in (own, model)]
+    assert torch.equal(*(s.detach() for s in sent))
 
 
 # -- what a defense says of what it sends ---------------------------------------------------------------------------------
