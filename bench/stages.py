@@ -20,14 +20,17 @@ from .split import Split
 class Trained(Defense):
     """A part whose work was done in an earlier training: its architecture stays, and the task loss, where the cloud is trained.
 
-    Its penalties are gone: they shape the edge, which does not move any more.
+    Its penalties are gone: they shape the edge, which does not move any more. Where the cloud stands still too, only what acts
+    now is trained (learned noise), by the loss of its own source.
 
     Args:
         part: the defense that the network was trained with.
+        adapting: the cloud is trained.
     """
 
-    def __init__(self, part: Defense) -> None:
+    def __init__(self, part: Defense, *, adapting: bool) -> None:
         super().__init__(part.params)
+        self.adapting = adapting
         self.name = part.name
         self._part = (part,)  # in a tuple: its helper networks and buffers are no part of this stage
 
@@ -39,7 +42,7 @@ class Trained(Defense):
 
     @property
     def replaces_task_loss(self) -> bool:
-        return self._part[0].replaces_task_loss
+        return self.adapting and self._part[0].replaces_task_loss
 
     def task_loss(self, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return self._part[0].task_loss(logits, y)

@@ -28,19 +28,22 @@ def channel_statistics(part: Part) -> tuple[torch.Tensor, torch.Tensor]:
     return (mean / 255).float(), (std / 255).clamp_min(1e-3).float()
 
 
-def make_defense(specs: Sequence[Mapping[str, Any]], trained: Collection[Mapping[str, Any]] = ()) -> Defense:
+def make_defense(
+    specs: Sequence[Mapping[str, Any]], trained: Collection[Mapping[str, Any]] = (), *, adapting: bool = False
+) -> Defense:
     """Builds a defense from the specs of its parts: ``{"name", "params"}`` each, in order.
 
     Args:
         specs: all parts.
         trained: those among them that the network has been trained with already.
+        adapting: the cloud is trained after that.
     """
     parts: list[Defense] = []
     for spec in specs:
         cls = DEFENSES.get(spec["name"])
         part = cls(cls.Params(**spec["params"]))
         part.name = spec["name"]
-        parts.append(Trained(part) if spec in trained else part)
+        parts.append(Trained(part, adapting=adapting) if spec in trained else part)
     return parts[0] if len(parts) == 1 else Composed(parts)
 
 
@@ -72,7 +75,8 @@ def build(
         ),
         *statistics,
     )
-    defense = make_defense(identity["defense"]["parts"], trained_before(identity["defense"]))
+    adapting = "base" in identity and adapts(identity)
+    defense = make_defense(identity["defense"]["parts"], trained_before(identity["defense"]), adapting=adapting)
     for part in identity["defense"]["parts"]:
         reason = DEFENSES.get(part["name"]).supports(identity["backbone"]["name"], identity["cut"])
         if reason:

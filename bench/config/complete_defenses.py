@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 from ..composing import at_odds
-from ..defense import usual_when
+from ..defense import Defense, usual_when
 from ..errors import did_you_mean
 from ..plugins import DEFENSES
 from .complete import crossed_params
@@ -72,4 +72,27 @@ def _complete(spec: DefenseSpec, params: dict[str, Any], problems: list[str]) ->
             f"defense '{spec.name}' with when: {when}: {' and '.join(in_training)} acts only in training, so on a network "
             "that is trained already it would equal 'none'. Leave out when."
         )
+    late = rebuilt_late(parts)
+    if late and at_odds(list(parts), when) is None:
+        name, before, order = late
+        problems.append(
+            f"defense '{spec.name}': '{name}' rebuilds the network, so it acts before {' and '.join(before)}: write '{order}'."
+        )
     return spec.model_copy(update={"params": params, "sweep": {}, "when": when})
+
+
+def rebuilt_late(parts: dict[str, type[Defense]]) -> tuple[str, list[str], str] | None:
+    """Returns a part that rebuilds the network, the parts on the wire written before it, and the order to write; or None.
+
+    Such a part acts before all that happens on the wire, wherever it is written: two orders would be the same defense under
+    two names, and one of both would take its measures with a part before it that does not act there.
+    """
+    wire: list[str] = []
+    for name, cls in parts.items():
+        if cls.wrap is not Defense.wrap and wire:
+            rest = [n for n in parts if n != name]
+            at = rest.index(wire[0])
+            return name, wire, "+".join([*rest[:at], name, *rest[at:]])
+        if cls.acts_on_wire:
+            wire.append(name)
+    return None

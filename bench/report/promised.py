@@ -25,9 +25,9 @@ COLUMNS = (EPSILON, DELTA, PROTECTS, LEAVES_OUT, ACCOUNTANT)
 
 EXPLAINED = (
     "An ε, with its δ, is proven and not measured: whatever is received is at most e^ε times as likely under one image as "
-    "under another (but for a probability of δ), or with a training image as without it, whatever the attacker knows. ε = 1 "
-    "lets two cases be told apart in at most 73 % of trials, ε = 8 in 99.97 %: a large ε promises next to nothing, and what "
-    "the attacks found is then all that is known. It holds for what is named and for nothing else."
+    "under another (but for a probability of δ), or with one training image or another in its place, whatever the attacker "
+    "knows. ε = 1 lets two cases be told apart in at most 73 % of trials, ε = 8 in 99.97 %: a large ε promises next to "
+    "nothing, and what the attacks found is then all that is known. It holds for what is named and for nothing else."
 )
 
 

@@ -17,7 +17,10 @@ from splitaudit.defenses.quantize import Quantize
 from splitaudit.defenses.topk import TopK
 from splitaudit.params import Params
 from splitaudit.pixels import to_float
+from splitaudit.plugins import DEFENSES
 from splitaudit.split import Split
+from splitaudit.stages import trained_before
+from splitaudit.targets import make_defense
 from splitaudit.testing import toy_part, toy_target
 
 
@@ -110,3 +113,18 @@ def test_a_later_part_is_fitted_to_what_calibrated_parts_send_with_fresh_draws_i
 def test_what_saves_bits_saves_them_until_a_later_part_changes_the_wire(parts: list[Defense], bits: int) -> None:
     made = Composed(parts) if len(parts) > 1 else parts[0]
     assert made.wire_bits((8, 8, 8)) == bits
+
+
+@pytest.mark.parametrize("when", ["infer", "infer+cloud"])
+def test_noise_that_is_learned_behind_a_trained_part_has_the_loss_of_its_own_source(when: str) -> None:
+    """The part's task loss is for the cloud that is trained with it; the noise was trained against 4.5 times as much."""
+    siftfunnel, shredder = ({"name": n, "params": DEFENSES.get(n).Params().dump()} for n in ("siftfunnel", "shredder"))
+    parts = [siftfunnel, shredder]
+    before = trained_before({"parts": parts, "when": when})
+    assert before == [siftfunnel]
+    made = make_defense(parts, before, adapting=when == "infer+cloud")
+    logits, y = torch.randn(8, 4, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 4
+    own = make_defense([siftfunnel]).task_loss(logits, y)
+    entropy = torch.nn.functional.cross_entropy(logits, y)
+    assert float(own) != pytest.approx(float(entropy), rel=0.01)
+    torch.testing.assert_close(made.task_loss(logits, y), entropy if when == "infer" else own)

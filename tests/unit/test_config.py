@@ -126,6 +126,15 @@ def test_all_mistakes_come_in_one_message() -> None:
         ({"knowledge": "query-other"}, "add other"),
         ({"defenses": [{"name": "nopeek", "when": "infer"}]}, "acts only in training"),
         ({"defenses": ["siftfunnel+siftfunnel"]}, "listed twice"),
+        (
+            {"defenses": ["noise+bottleneck"]},
+            "'bottleneck' rebuilds the network, so it acts before noise: write 'bottleneck+noise'",
+        ),
+        (
+            {"defenses": ["nopeek+topk+quantize+infodecom"]},
+            "before topk and quantize: write 'nopeek+infodecom+topk+quantize'",
+        ),
+        ({"defenses": ["noise+vib"]}, "'vib' rebuilds the network, so it acts before noise: write 'vib+noise'"),
         ({"defenses": ["none+noise"]}, "'none' changes nothing"),
         ({"defenses": [{"name": "nopeek+noise", "params": {"nois": {}}}]}, "'nois' is no part"),
         ({"defenses": ["noise", "noise"]}, "'noise' is listed twice"),

@@ -72,7 +72,9 @@ def test_what_cannot_be_is_skipped_and_the_rest_of_the_suite_is_planned(
     assert expected in next(iter(found.values()))
 
 
-@pytest.mark.parametrize("defense", ["noise", "noise+pca", "vib+noise", "siamese+pca+noise", "dropout+nullspace"])
+@pytest.mark.parametrize(
+    "defense", ["noise", "noise+pca", "vib+noise", "nopeek+infodecom+topk", "siamese+pca+noise", "dropout+nullspace"]
+)
 def test_what_can_be_is_not_skipped(skips: Any, defense: str) -> None:
     assert skips(defense) == {}
 
@@ -173,7 +175,7 @@ class Kills(Defense):
 def test_a_plugin_that_kills_its_process_does_so_in_a_worker_and_not_while_planning(skips: Any) -> None:
     DEFENSES.register("local/kills")(Kills)
     assert skips("local/kills") == {}
-    assert skips("downsample+local/kills") == {}
+    assert skips("local/kills+downsample") == {}
 
 
 def test_what_a_plan_cannot_tell_is_left_to_the_job_and_no_randomness_is_used(skips: Any) -> None:
