@@ -189,12 +189,14 @@ def test_of_what_was_trained_before_nothing_is_left_but_architecture_and_task_lo
     defense = {"parts": parts, "when": "infer+cloud"}
     assert trained_before(defense) == parts[:2]
     assert acting(defense) == parts[2:]
-    made = make_defense(parts, trained_before(defense))
+    made = make_defense(parts, trained_before(defense), adapting=True)
     split = home_of(Adversarial).split(part("client_train", 8), seed=0)
     made.prepare(split)
     assert not list(made.parameters()), "no decoder of adversarial's is built"
     logits, y = torch.randn(8, 10, generator=torch.Generator().manual_seed(0)), torch.arange(8)
     assert torch.equal(made.task_loss(logits, y), F.cross_entropy(logits, y, label_smoothing=0.3))
+    still = make_defense(parts, trained_before(defense))
+    assert torch.equal(still.task_loss(logits, y), F.cross_entropy(logits, y)), "where the cloud is not trained"
     x, z = torch.rand(8, 3, 16, 16), torch.rand(8, *split.feature_shape())
     made.train()
     made.protect(z, torch.Generator().manual_seed(0))
