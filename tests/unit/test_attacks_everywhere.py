@@ -9,7 +9,6 @@ import torch
 
 from splitaudit.attack import Attack
 from splitaudit.defense import Defense
-from splitaudit.defenses.noise import Noise
 from splitaudit.plugins import ATTACKS, BACKBONES, DEFENSES
 from splitaudit.split import SplitModel
 from splitaudit.testing.attacking import TINY, attacked
@@ -33,13 +32,20 @@ def cuts() -> list[tuple[str, str]]:
 @lru_cache(maxsize=1)
 def target_at(backbone: str, cut: str) -> SplitModel:
     cls = BACKBONES.get(backbone)
-    return defended(make(Noise), Home(cls(cls.Params(**cls.cheap())), backbone, cut, SHAPE)).eval()
+    return defended(named("noise"), Home(cls(cls.Params(**cls.cheap())), backbone, cut, SHAPE)).eval()
 
 
 @lru_cache(maxsize=1)
 def target_behind(defense: str) -> SplitModel:
     cls: type[Defense] = DEFENSES.get(defense)
-    return defended(make(cls), home_of(cls)).eval()
+    return defended(named(defense), home_of(cls)).eval()
+
+
+def named(defense: str) -> Defense:
+    """Returns a defense under its registry name, by which attacks know it."""
+    made: Defense = make(DEFENSES.get(defense))
+    made.name = defense
+    return made
 
 
 def runs(attack: str, target: SplitModel) -> None:
