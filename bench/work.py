@@ -359,14 +359,14 @@ class Worker:
             fits={
                 role: self.store.read_artifact("fit", key, self.device)
                 for role, key in identity.get("builds_on", {}).items()
-                if not self._diverged(key)
+                if not self._failed(key)
             },
             blank=None if target is None else self._blank(target, aux, knowledge.aux_count, attack.adaptive),
             before=None if knowledge.queries is None else self._asked_before(identity),
         )
         return attack, view, order
 
-    def _diverged(self, key: str) -> bool:
+    def _failed(self, key: str) -> bool:
         """Says whether a fit has failed: only a tuned attack is run without it."""
         record = self.store.read("fit", key)
         return record is not None and record["status"] == "failed"
@@ -470,9 +470,8 @@ def _facts(view: View) -> dict[str, Any]:
         **answered,
         "notes": view.notes,
         "curves": {name: [[s, v] for s, v in points if math.isfinite(v)] for name, points in view.curves.items()},
-        "logged": list(
-            view.curves
-        ),  # stored mappings are sorted; the first curve is the one that speaks for the attack
+        # Stored mappings are sorted, and the loss that was logged first is the one that speaks for the attack.
+        "logged": list(view.curves),
         "not_finite": [name for name, points in view.curves.items() if not all(math.isfinite(v) for _, v in points)],
         "queries": view.queries,
         "accessed": sorted(view.accessed),
