@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from ..scoring import OUTSIDE
-from .columns import PLACE
+from .columns import PLACE, TRUTH
+from .frames import select
 
 NOT_CONVERGED = "not converged"
 NO_BETTER = "no better than the prior"
@@ -118,6 +119,7 @@ def collect(summary: pd.DataFrame, cells: pd.DataFrame | None = None) -> list[Ra
 def _by_kind(table: pd.DataFrame, but: Collection[str] = (), about: str | None = None) -> dict[str, Places]:
     """Returns kind to where it was raised in a table; about what a column says, if one is named, else what the flag does."""
     found: dict[str, Places] = {}
+    table = select(table, table["knowledge"] != TRUTH)  # rows from the truth are at no place of their own
     many = len(table[list(PLACE)].drop_duplicates()) > 1
     for row in table.to_dict("records"):
         place = ", ".join(row[n] for n in PLACE) if many else ""

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from splitaudit.report import flags
+from splitaudit.report.columns import TRUTH
 from splitaudit.report.flags import collect, explain
 from splitaudit.scoring import OUTSIDE
 
@@ -58,6 +59,8 @@ def test_what_is_raised_on_cells_alone_follows_about_its_attack() -> None:
         ("nearest", "noise", "query", "no better than the prior"),
         ("decoder@nonadaptive", "noise", "query", "false security: it leaks 0.2 less"),
     )
+    truth = {**dict.fromkeys((*PLACE, "defense"), "-"), "attack": "mean_colour", "knowledge": TRUTH, "flags": ""}
+    cells = pd.concat([cells, pd.DataFrame([truth])], ignore_index=True)
     found = {raised.kind: raised.where for raised in collect(summary, cells)}
     assert list(found) == ["not converged", "no better than the prior", "false security"]
     assert found["not converged"] == (("rmle", "query", "none"),)
