@@ -109,6 +109,19 @@ def names_of_label(label: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((label, label.split("@")[0], bare, bare.split("@")[0])))
 
 
+def labels_meant(name: str, labels: Iterable[str]) -> list[str]:
+    """Returns the labels of attacks that a person may mean by a name: itself if it is one of them, else all that go by it.
+
+    An attack that leaves the defense out of account is another attack, not another name for one that does not: either is
+    meant only where the name says so.
+    """
+    known = list(dict.fromkeys(labels))
+    if name in known:
+        return [name]
+    wanted, apart = name.removesuffix(NONADAPTIVE), ignores_defense(name)
+    return [x for x in known if ignores_defense(x) == apart and wanted in names_of_label(x.removesuffix(NONADAPTIVE))]
+
+
 def ignores_defense(label: str) -> bool:
     """Says whether a label is that of an attack that leaves the defense out of account.
 

@@ -93,6 +93,23 @@ def is_quiet(name: str) -> bool:
     return issubclass(cls, Measure) and cls.quiet
 
 
+def stored_value(value: float, best: float | None) -> float | str | None:
+    """Returns a value as a record holds it: JSON has no infinity, so that of a perfect copy is the text ``inf``.
+
+    Left out, an attack that copies one image exactly would have no mean, and a weaker one would be named the worst case.
+
+    Args:
+        value: of one image.
+        best: the metric's value of a perfect copy, which may be infinite; None: it has none.
+
+    Returns:
+        A finite value as it is; ``inf`` or ``-inf`` where that is the best possible value; None for NaN and other infinities.
+    """
+    if math.isfinite(value):
+        return float(value)
+    return str(float(value)) if value == best else None
+
+
 def _score(spec: Mapping[str, Any], truth: torch.Tensor, guess: torch.Tensor) -> dict[str, Any]:
     metric = make_metric(spec)
     head = {"key": spec["key"], "version": metric.version}
@@ -105,7 +122,7 @@ def _score(spec: Mapping[str, Any], truth: torch.Tensor, guess: torch.Tensor) ->
             raise ValueError(f"metric '{spec['name']}' returned shape {tuple(raw.shape)}, expected ({len(truth)},)")
     except Exception as exc:  # noqa: BLE001  (stored with its traceback; the other metrics go on)
         return {**head, "status": "failed", "reason": f"{type(exc).__name__}: {exc}", "error": failure(exc)}
-    values = [float(v) if math.isfinite(v) else None for v in raw.tolist()]
+    values = [stored_value(v, getattr(metric, "best", None)) for v in raw.tolist()]
     missing = values.count(None)
     why = f"{missing} of {len(values)} values are not finite" if missing else None
     return {**head, "status": "done", "values": values, "reason": why}

@@ -79,7 +79,9 @@ class Resampler:
         if infinite.any():
             # 0 × infinity is no number, so infinite values are summed apart: drawn once, they decide the mean.
             if (values == -np.inf).any():
-                raise ValueError("got minus infinity, expected finite values or plus infinity (a perfect copy's PSNR)")
+                if (values == np.inf).any():
+                    raise ValueError("got infinity of both signs, expected one of them: together they have no mean")
+                return -self.means(-values)
             drawn = self.means(infinite.astype(np.float64))
             return np.where(drawn > 0, np.inf, self.means(np.where(infinite, 0.0, values)))
         return self._images @ values.T
@@ -145,6 +147,8 @@ def mean_interval(
     bounds: tuple[float, float] = NO_BOUNDS,
 ) -> Interval:
     """Returns the mean with its interval. An infinite value (PSNR of a perfect copy) makes the mean infinite.
+
+    Infinite is then every resample that draws it; the others may leave a finite end.
 
     Args:
         values: (N,) or (S, N).
@@ -216,13 +220,17 @@ def scaled_interval(
 def paired_difference(a: ArrayLike, b: ArrayLike, groups: ArrayLike | None = None, seed: int = 0) -> Interval:
     """Returns mean(a) − mean(b) with its interval, for two figures of the same images (and seeds).
 
+    Two equal infinite values (both copy the image perfectly) differ by 0, one infinite value makes the difference infinite.
+    Where differences are infinite in both directions nothing is known: no number, between minus and plus infinity.
+
     Raises:
-        ValueError: shapes that differ, values that are not finite.
+        ValueError: shapes that differ, values that are no number.
     """
-    x, y = _matched(a, b)
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise ValueError("got values that are not finite, expected finite ones: infinities have no difference")
-    return mean_interval(x - y, groups, seed)
+    x, y = np.broadcast_arrays(*_matched(a, b))
+    difference = np.subtract(x, y, out=np.zeros(x.shape), where=x != y)
+    if (difference == np.inf).any() and (difference == -np.inf).any():
+        return Interval(np.nan, -np.inf, np.inf)
+    return mean_interval(difference, groups, seed)
 
 
 def equivalent_resolution(
@@ -264,15 +272,6 @@ def equivalent_resolution(
     alone = [of_seed(i, m.mean(1)[None], [k.mean(1)[None] for k in knots])[0] for i in seeds]
     apart = np.stack([of_seed(i, drawn, between) for i in seeds], axis=1)
     return r.interval(value, together, np.array(alone), apart, bounds=(0.0, float(side)))
-
-
-def wilson_interval(successes: float, n: int) -> tuple[float, float]:
-    """Returns the 95 % interval of a share by Wilson's formula; ``successes`` may be a mean over draws."""
-    z = 1.959963984540054
-    share = successes / n
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return float(centre - half), float(centre + half)
 
 
 def _side_of(mse: Array, knots: Array, sides: Array) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from .asking import fits_before
@@ -22,7 +22,7 @@ def twins_of(nodes: Mapping[Name, Node]) -> dict[str, str]:
     Args:
         nodes: of a plan, by (kind, key), in its order.
     """
-    targets = _twin_targets(n for n in nodes.values() if n.kind == "target")
+    targets = twin_targets(nodes)
     at = {name: number for number, name in enumerate(nodes)}
     twins: dict[str, str] = {}
     # What a fit or cell would be on the other target; of fits that know no target that is what they are.
@@ -46,12 +46,18 @@ def twins_of(nodes: Mapping[Name, Node]) -> dict[str, str]:
     return twins
 
 
-def _twin_targets(targets: Iterable[Node]) -> dict[str, str]:
-    """Returns the key of each target to that of the other with its edge, where there are two."""
+def twin_targets(nodes: Mapping[Name, Node]) -> dict[str, str]:
+    """Returns the key of each target to that of the other with its edge, where there are two.
+
+    Args:
+        nodes: of a plan, by (kind, key).
+    """
     alike: dict[str, list[str]] = {}
-    for node in targets:
+    for node in nodes.values():
+        if node.kind != "target":
+            continue
         defense = node.identity["defense"]
-        if defense["when"] in ON_THE_TRAINED_NETWORK:
+        if defense.get("when") in ON_THE_TRAINED_NETWORK:
             alike.setdefault(key_of({**node.identity, "defense": defense["parts"]}), []).append(node.key)
     return {key: other for pair in alike.values() if len(pair) == 2 for key, other in (pair, pair[::-1])}
 

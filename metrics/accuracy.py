@@ -10,7 +10,10 @@ from pydantic import Field
 from splitaudit.metric import Column, Measure, MeasureContext, Measurement
 from splitaudit.params import Params
 from splitaudit.pixels import to_float
-from splitaudit.stats import wilson_interval
+from splitaudit.stats import mean_interval
+
+ROUNDING = 1e-9
+"""What a mean of equal shares may lie above the share itself."""
 
 
 class AccuracyParams(Params):
@@ -23,16 +26,23 @@ class Accuracy(Measure):
     """Measures the share of images that the cloud classifies rightly from what crosses the wire.
 
     For a random defense an image counts by the share of its draws that are right. ``per_image`` carries these shares
-    for intervals over images. An accuracy whose 95 % Wilson interval reaches down to 1/K is flagged: a target that has
-    not learnt its task says nothing about the price of a defense.
+    for intervals over images. ``accuracy_chance`` is what the best constant answer reaches: the share of the most frequent
+    class among the measured images, about 1/K where classes are balanced. An accuracy whose 95 % interval reaches down to
+    it is flagged: a target that has not learnt its task says nothing about the price of a defense. The interval is the
+    report's, over images or groups of them: crops of one tile are right or wrong together.
     """
 
     Params = AccuracyParams
-    version = 1
+    version = 2
     source = "definition; top-1, on part measure"
     columns: ClassVar[dict[str, Column]] = {
         "accuracy": Column("share", "more utility", "share of images classified rightly through the defended wire"),
         "accuracy_n": Column("images", "neither", "images that the accuracy was measured on"),
+        "accuracy_chance": Column(
+            "share",
+            "neither",
+            "accuracy of the best constant answer: share of the most frequent class among these images",
+        ),
     }
 
     def measure(self, context: MeasureContext) -> Measurement:
@@ -47,11 +57,11 @@ class Accuracy(Measure):
                 hits = [model.answer(model.protect(z, generator)).argmax(1) == y for _ in range(draws)]
                 right.append(torch.stack(hits).double().mean(0).cpu())
         per_image = torch.cat(right)
-        n, accuracy = len(per_image), float(per_image.mean())
-        chance = 1 / model.info.classes
-        at_chance = wilson_interval(float(per_image.sum()), n)[0] <= chance
+        accuracy, chance = float(per_image.mean()), float(part.labels.bincount().max()) / len(per_image)
+        # Of images that are all right the low end is 1, of such that are all wrong 0: neither needs a case of its own.
+        at_chance = mean_interval(per_image.numpy(), part.groups, bounds=(0.0, 1.0)).low <= chance + ROUNDING
         return Measurement(
-            {"accuracy": accuracy, "accuracy_n": n},
-            flags=(f"accuracy at chance (1/{model.info.classes})",) if at_chance else (),
+            {"accuracy": accuracy, "accuracy_n": len(per_image), "accuracy_chance": chance},
+            flags=(f"accuracy at chance ({chance:.3g})",) if at_chance else (),
             per_image={"accuracy": per_image.tolist()},
         )

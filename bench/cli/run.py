@@ -11,6 +11,7 @@ from .. import api
 from ..events import Event, Listener
 from ..report.claims_text import claims_table
 from ..report.columns import column_words
+from ..report.frames import plain_rows
 from ..report.terminal import summary_table
 from .output import Output, drop
 from .progress import Display, duration
@@ -72,8 +73,8 @@ def _print_outcome(outcome: api.Outcome, *, as_json: bool) -> None:
                     "jobs": {"done": counts.done, "failed": counts.failed, "skipped": counts.skipped},
                     "failed_nodes": outcome.failed,
                     "seconds": round(outcome.seconds, 3),
-                    "summary": json.loads(results.summary.to_json(orient="records")),
-                    "claims": json.loads(results.claims.to_json(orient="records")),
+                    "summary": plain_rows(results.summary),
+                    "claims": plain_rows(results.claims),
                 },
                 indent=1,
             )

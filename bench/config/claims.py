@@ -20,7 +20,9 @@ class ClaimFigure(_Model):
     column: str = Field(description="column of cells.csv or targets.csv; with `high` the lower bound of a quantity")
     high: str | None = Field(None, description="column of the quantity's upper bound; null: `column` is the quantity")
     attack: str | None = Field(
-        None, description="label of the attack whose cells are meant; null: the strongest one (for columns of cells)"
+        None,
+        description="label of the attack whose cells are meant, or a name that no other attack of the suite goes by (without "
+        "parameters or what follows @); null: the strongest one (for columns of cells)",
     )
     estimator: Estimator = Field(
         "trustworthy", description="published: computed as the paper's code does, whatever that is worth"

@@ -18,6 +18,7 @@ from .claims_verdict import (
     INFINITE,
     ONLY_PUBLISHED,
     OPEN,
+    PERFECT,
     Candidate,
     compared,
     decide,
@@ -33,6 +34,9 @@ COLUMNS = (*PLACE, "claim", "says", "published", "estimator", "decides", "figure
 COLUMNS += tuple(f"{side}_value{end}" for side in ("defense", "baseline") for end in ("", LOW, HIGH))
 COLUMNS += ("compare", "threshold", "value", f"value{LOW}", f"value{HIGH}")
 COLUMNS += ("interval", "verdict", "overall", "accuracy", "baseline_accuracy", "note")
+
+OPEN_ENDS = ("value", *(side + end for side in ("value", "defense_value", "baseline_value") for end in (LOW, HIGH)))
+"""Columns that are empty where they are infinite: a limit that is none. The figures of both sides say so themselves."""
 
 # Accuracies are means of many images: a drop of exactly the limit must not exceed it by rounding.
 ROUNDING = 1e-9
@@ -103,10 +107,11 @@ class _Tester:
                 row |= _ends("defense_value", mine) | _ends("baseline_value", c.side)
                 row |= {"value" + LOW: c.interval.low, "value" + HIGH: c.interval.high}
                 row |= {"baseline_accuracy": self.sides.accuracy(c.label)}
-                infinite = c.interval.low == c.interval.high == math.inf
-                notes += [c.side.note, INFINITE if infinite else ""]
+                infinite = math.isinf(c.interval.low) and c.interval.low == c.interval.high
+                why = PERFECT if claim.compare == "difference" else INFINITE
+                notes += [c.side.note, why if infinite else ""]
         row["note"] = joined([*notes, *self.sides.doubts(attacks)])
-        return row
+        return {name: None if name in OPEN_ENDS and _infinite(value) else value for name, value in row.items()}
 
     def candidates(
         self, claim: Claim, figure: ClaimFigure, mine: Side, notes: list[str]
@@ -179,6 +184,10 @@ class _Tester:
     def groups(self, figure: ClaimFigure) -> Any:
         """Returns the groups of dependent images behind a figure."""
         return self.reference.measure_groups if figure.column == "accuracy" else self.reference.groups
+
+
+def _infinite(value: Any) -> bool:
+    return isinstance(value, float) and math.isinf(value)
 
 
 def _ends(name: str, side: Side) -> Row:

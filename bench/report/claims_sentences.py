@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from .claims_verdict import HOLDS, INFINITE, OPEN
+from .claims_verdict import HOLDS, INFINITE, OPEN, PERFECT
 from .columns import HIGH, LOW
 from .texts import present, said
 
@@ -102,6 +102,8 @@ def _limits(low: Any, high: Any) -> str:
 
 
 def _number(value: float) -> str:
+    if math.isinf(value):
+        return "infinite" if value > 0 else "minus infinite"
     return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
 
 
@@ -114,7 +116,7 @@ def _compared(row: Row) -> str:
     signed = "+" if row["compare"] == "difference" else ""
     value, low, high = (row.get(n) for n in ("value", "value" + LOW, "value" + HIGH))
     if not present(low) and not present(high):
-        if INFINITE in str(row["note"]):
+        if any(why in str(row["note"]) for why in (INFINITE, PERFECT)):
             return f"{name} is infinite"
         return f"{name} is {value:{signed}.3g} (no interval)" if present(value) else f"{name} is not known"
     text = f"{value:{signed}.3g} " if present(value) else ""

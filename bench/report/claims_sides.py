@@ -14,7 +14,7 @@ from scipy.special import stdtrit
 
 from .. import stats
 from ..config.claims import ClaimFigure
-from ..labels import ignores_defense
+from ..labels import ignores_defense, labels_meant
 from ..plan import Plan
 from .columns import HIGH, LOW, TRUTH, measure_columns, measure_names, metric_names
 from .flags import CHANCE
@@ -80,6 +80,8 @@ class Sides:
         self, plan: Plan, records: Records, targets: pd.DataFrame, cells: pd.DataFrame, place: Mapping[str, str]
     ) -> None:
         self.plan, self.records = plan, records
+        # Of the whole suite: a name means the same attack at every place.
+        self._attacks = [str(a) for a, k in zip(cells["attack"], cells["knowledge"], strict=True) if k != TRUTH]
         self.targets, self.cells = (_at(f, place) for f in (targets, cells))
         # Without a key a row was never to be run: the attack or defense cannot exist there.
         self.cells = select(self.cells, (self.cells["knowledge"] != TRUTH) & (self.cells["key"] != ""))
@@ -142,7 +144,10 @@ class Sides:
             return Side(None, note=f"{figure.column} is not measured")
         cells = select(self.cells, self.cells["defense"] == defense)
         if figure.attack is not None:
-            cells = select(cells, cells["attack"] == figure.attack)
+            meant = labels_meant(figure.attack, self._attacks)
+            if len(meant) > 1:
+                return Side(None, note=f"{figure.attack} names several attacks: {', '.join(meant)}")
+            cells = select(cells, cells["attack"].isin(meant))
         else:
             counts = [not ignores_defense(str(a)) for a in cells["attack"]]
             cells = select(cells, np.array(counts, dtype=bool))

@@ -20,6 +20,7 @@ from .texts import ONE_SEED
 HOLDS, FAILS, OPEN = "holds", "does not hold", "not decided"
 ONLY_PUBLISHED = "holds only under the published estimator"
 INFINITE = "infinite: the divisor is 0"
+PERFECT = "infinite: one side copies an image perfectly"
 SINGLE_READING = "none: a single reading"
 
 
@@ -88,7 +89,7 @@ def compared(claim: Claim, mine: Side, other: Side, groups: Any = None) -> tuple
         groups: of the images, where both sides have errors per image.
 
     Returns:
-        None where an end of either side is not known or not finite errors have no mean; ends that are NaN for figures
+        None where an end of either side is not known or infinite errors have no ratio; ends that are NaN for figures
         without an interval.
     """
     a, b = (other, mine) if claim.compare == "inverse ratio" else (mine, other)
@@ -117,10 +118,10 @@ def compared(claim: Claim, mine: Side, other: Side, groups: Any = None) -> tuple
 
 
 def _paired(a: Array, b: Array, groups: Any, *, difference: bool) -> Interval | None:
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        return None
     if difference:
         return stats.paired_difference(a, b, groups)
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return None
     if not b.any():
         value = _divided(float(a.mean()), 0.0)
         return Interval(value, *((value, value) if math.isinf(value) else (-math.inf, math.inf)))
@@ -154,7 +155,7 @@ def _by_training(
 
 def _ends(side: Side, groups: Any) -> tuple[float, float]:
     """Returns the ends of a side; errors that cannot be paired (other seeds) have an interval of their own."""
-    if side.errors is None or not np.isfinite(side.errors).all():
+    if side.errors is None:
         return side.low, side.high
     interval = stats.mean_interval(side.errors, groups)
     return interval.low, interval.high

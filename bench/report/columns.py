@@ -134,6 +134,7 @@ def describe(plan: Plan) -> dict[str, dict[str, tuple[str, str]]]:
         "criterion": meanings.CRITERION,
         "claims": meanings.CLAIMS,
         "tuned": meanings.TUNED,
+        "adaptive": meanings.ADAPTIVE,
         "per_image": meanings.PER_IMAGE | {n: (figure(n).unit, f"{figure(n).label} of this image") for n in metrics},
     }
 

@@ -20,8 +20,9 @@ import pandas as pd
 
 from ..labels import ignores_defense
 from ..plan import Plan
+from ..twins import twin_targets
 from .cells import beats_prior
-from .columns import HIGH, LABELS, LOW, TRUTH, USABLE, measure_columns, measure_names
+from .columns import HIGH, LABELS, LOW, PLACE, TRUTH, USABLE, measure_columns, measure_names
 from .frames import Row, make_frame
 from .ranks import Correlation, correlation
 
@@ -49,7 +50,8 @@ class Point:
 
     Attributes:
         label: the target in words.
-        cluster: what repeats of one target share; repeats are resampled together.
+        cluster: what repeats of one target share, and targets with one edge (the cloud as it was and trained anew), on which an
+            attack leaves the same error; they are resampled together.
         error: mean squared error of the strongest attack.
         attack: that attack.
         values: quantity to its value; None where there is none or it is censored.
@@ -65,7 +67,7 @@ class Point:
 
     @property
     def place(self) -> tuple[str, ...]:
-        """Dataset, backbone and cut: all of the cluster but its defense."""
+        """Dataset, backbone and cut: all of the cluster but its wire."""
         return self.cluster[:-1]
 
 
@@ -89,6 +91,7 @@ def main_quantities(plan: Plan) -> list[str]:
 def points(plan: Plan, targets: pd.DataFrame, cells: pd.DataFrame, dataset: str) -> list[Point]:
     """Returns the done targets of a dataset with the error of the strongest attack on each, but for incomplete ones."""
     statuses, lacking = _statuses(plan), incomplete(plan, targets, cells, dataset)
+    others = _others(plan, targets)
     names = [q for q in quantities(plan) if q in targets or q == USABLE]
     attacked = _attackers(cells, dataset)
     attacked = attacked[attacked["status"] == "done"]
@@ -101,9 +104,17 @@ def points(plan: Plan, targets: pd.DataFrame, cells: pd.DataFrame, dataset: str)
         values, limits = _read(row, names, statuses)
         values[USABLE] = _usable_of_another(plan, mine, best)
         label = ", ".join(str(row[n]) for n in LABELS if n != "dataset")
-        cluster = tuple(str(row[n]) for n in LABELS if n != "seed")
+        own = str(row["defense"])
+        wire = " / ".join(sorted({own, others.get(row["key"], own)}))
+        cluster = (*(str(row[n]) for n in PLACE), wire)
         out.append(Point(label, cluster, float(best["mse"]), str(best["attack"]), values, limits))
     return out
+
+
+def _others(plan: Plan, targets: pd.DataFrame) -> dict[str, str]:
+    """Returns the key of each target that has a twin to the label of the twin's defense."""
+    labels = {str(key): str(label) for key, label in zip(targets["key"], targets["defense"], strict=True)}
+    return {key: labels[other] for key, other in twin_targets(plan.nodes).items() if other in labels}
 
 
 def _attackers(cells: pd.DataFrame, dataset: str) -> pd.DataFrame:
@@ -132,7 +143,8 @@ def build_criterion(plan: Plan, targets: pd.DataFrame, cells: pd.DataFrame) -> p
     and within places, lie below 0: their 95 % intervals, and at most 5 % of permutations as far from 0. It is *predicts
     the opposite* if both lie above; *… across cuts only* or *… within cuts only* if one of them does; *not decided* if
     more than a quarter of the targets are censored; else *not shown to predict*. With a single place both are the same.
-    Intervals resample targets (within their place for the second); seeds of one target stay together. A target at which
+    Intervals resample targets (within their place for the second); seeds of one target, and twins that differ in the cloud
+    alone, stay together: they are one independent target, in permutations too. A target at which
     an attack failed or was not run yet has no part and is counted in ``incomplete``.
     """
     rows: list[Row] = []

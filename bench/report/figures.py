@@ -26,6 +26,7 @@ from .plot_trade_off import front_of, trade_off
 from .reading import Records
 from .style import CSS_PER_INCH
 from .tables import Results
+from .texts import one_seed
 from .usefulness import at_chance
 
 if TYPE_CHECKING:
@@ -90,7 +91,8 @@ def draw_figures(
             yield Drawn(
                 f"draws{suffix}", label, "main", "Several draws of the same image",
                 "The worst attack's leakage when it receives several draws of the defense's randomness for each private image, "
-                "as when the same picture is sent again. A defense without randomness stays where it is.",
+                "as when the same picture is sent again (selected with the truth in hand). A defense without randomness stays "
+                "where it is.",
                 leakage_by_draws(summary),
             )  # fmt: skip
         shown = [m for m in metric_names(plan) if cells[m].notna().any()]
@@ -179,6 +181,11 @@ def _trade_off_caption(summary: pd.DataFrame) -> str:
         front = front_of(summary, level)
         if front:
             text += f" On the Pareto front at {level}: {', '.join(front)}."
+    text += (
+        " The front is by the means, the attacks selected with the truth in hand; pairs.csv says which two are level."
+    )
+    if one_seed(summary.to_dict("records")):
+        text += " One seed: what another training would change is in no interval."
     chance = dict.fromkeys(str(r["defense"]) for r in summary.to_dict("records") if at_chance(r))
     if chance:
         text += f" On no front, since its accuracy is at chance: {', '.join(chance)}."

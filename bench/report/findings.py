@@ -12,7 +12,7 @@ from ..knowledge import level as level_of
 from .columns import PLACE
 from .flags import CHANCE
 from .tables import Results
-from .texts import fixed, number, one_seed, present, said, undistinguished
+from .texts import NOT_DISTINGUISHABLE, fixed, number, one_seed, present, said, undistinguished
 from .usefulness import LIMIT, useless
 
 Rows = list[dict[str, Any]]
@@ -44,7 +44,7 @@ class Finding:
 
 def find(tables: Results) -> list[Finding]:
     """Returns a finding for each place and knowledge level that has any leakage score."""
-    rows = tables.summary.to_dict("records")
+    rows, pairs = tables.summary.to_dict("records"), tables.pairs.to_dict("records")
     places = list(dict.fromkeys(tuple(r[n] for n in PLACE) for r in rows))
     out = []
     for place in places:
@@ -54,7 +54,8 @@ def find(tables: Results) -> list[Finding]:
             scored = [r for r in here if present(r["leakage"])]
             if scored:
                 label = "" if len(places) == 1 else ", ".join(place)
-                text = _text(scored, whole=len(complete(here)) == len(here))
+                compared = [p for p in pairs if tuple(p[n] for n in PLACE) == place and p["knowledge"] == level]
+                text = _text(scored, compared, whole=len(complete(here)) == len(here))
                 out.append(Finding(label, level, grants(level), text, _cautions(here)))
     return out
 
@@ -93,8 +94,14 @@ def grants(level: str) -> str:
     return f"{text}; receives {given.draws} draws of each private image's features" if given.draws > 1 else text
 
 
-def _text(rows: Rows, *, whole: bool) -> str:
-    """Returns the finding on rows with a leakage score; ``whole``: none of its place and level is incomplete."""
+def _text(rows: Rows, pairs: Rows, *, whole: bool) -> str:
+    """Returns the finding on rows with a leakage score.
+
+    Args:
+        rows: of one place and level.
+        pairs: the comparisons of two defenses there.
+        whole: none of its place and level is incomplete.
+    """
     control = next((r for r in rows if r["defense"] == "none"), None)
     ranked = complete(rows)
     if len(rows) == 1:
@@ -111,7 +118,21 @@ def _text(rows: Rows, *, whole: bool) -> str:
     text = f"Least leakage{among}: {best['defense']} with {_figures(best)}"
     # The least of many figures is small by chance too.
     text += ", not distinguishable from the undefended target." if undistinguished(best, "leakage_change") else "."
+    level = _level_with(best, useful, pairs)
+    if level:
+        names = _list(level, len(rows), "compared in pairs.csv")
+        text += f" Not distinguishable from it: {names}."
     return text if control is best else text + undefended
+
+
+def _level_with(best: dict[str, Any], rows: Rows, pairs: Rows) -> list[str]:
+    """Returns which other defenses, but ``none``, cannot be told from the best one by their leakage."""
+    alike = {
+        p["other"] if p["defense"] == best["defense"] else p["defense"]
+        for p in pairs
+        if best["defense"] in (p["defense"], p["other"]) and NOT_DISTINGUISHABLE in said(p, "note")
+    }
+    return [r["defense"] for r in rows if r["defense"] in alike and r["defense"] != "none"]
 
 
 def _cautions(rows: Rows) -> tuple[str, ...]:

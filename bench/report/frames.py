@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -32,13 +33,13 @@ def select(frame: pd.DataFrame, mask: Any) -> pd.DataFrame:
 
 
 def numbers(frame: pd.DataFrame, *names: str) -> list[float]:
-    """Returns the numbers of some columns, without the missing ones."""
-    return [float(v) for name in names for v in frame[name].tolist() if not pd.isna(v)]
+    """Returns the numbers of some columns, without the missing ones and infinite ones, which no axis has a place for."""
+    return [float(v) for name in names for v in frame[name].tolist() if not pd.isna(v) and math.isfinite(v)]
 
 
 def rounded(value: float | None) -> float | None:
-    """Returns a number with 6 significant digits; None for NaN and infinity."""
-    if value is None or not math.isfinite(value):
+    """Returns a number with 6 significant digits, infinity as it is; None for NaN."""
+    if value is None or math.isnan(value):
         return None
     return float(f"{value:.6g}")
 
@@ -56,8 +57,17 @@ def joined(texts: Iterable[str]) -> str:
 
 
 def csv(frame: pd.DataFrame) -> str:
-    """Returns a frame as CSV text: comma, newline, 6 significant digits, missing values empty."""
+    """Returns a frame as CSV text: comma, newline, 6 significant digits, missing values empty, infinity as inf."""
     return frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+
+
+def plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Returns the rows of a frame as values that JSON can hold: missing ones null, infinite ones as the texts inf and -inf."""
+    text: Any = frame.to_json(orient="records")
+    rows: list[dict[str, Any]] = json.loads(text)
+    for row, values in zip(rows, frame.to_dict("records"), strict=True):
+        row |= {str(k): str(v) for k, v in values.items() if isinstance(v, float) and math.isinf(v)}
+    return rows
 
 
 def _series(values: list[Any]) -> pd.Series:

@@ -9,13 +9,14 @@ from typing import Any
 
 from .. import __version__
 from ..plan import Plan
-from . import gaps
+from . import adaptive_gap, gaps
 from .claims_text import HEAD as CLAIM_HEADS
 from .claims_text import Line, claim_lines, general_notes
 from .columns import TRUTH, column_words, metric_names
 from .findings import find, verdicts
 from .flags import collect, explain
-from .page_matched import MATCHED, matched_groups
+from .page_adaptive import ADAPTIVE, adaptive_rows
+from .page_matched import MATCHED, matched_groups, matched_notes
 from .page_promised import PROMISED, promised_rows
 from .page_tables import (
     CELLS,
@@ -93,6 +94,10 @@ def page(
         read=[read_row(r) for r in tables.attributes.to_dict("records")],
         matched_heads=heads(MATCHED, plan),
         matched=matched_groups(tables.matched) if tables.matched["defense"].nunique() > 1 else [],
+        matched_notes=matched_notes(tables.matched),
+        adaptive_heads=heads(ADAPTIVE, plan),
+        adaptive=adaptive_rows(tables.adaptive),
+        hidden=adaptive_gap.in_words(tables.adaptive),
         promised_heads=heads(PROMISED, plan),
         promised=promised_rows(tables.summary),
         promised_meaning=EXPLAINED,

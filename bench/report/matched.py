@@ -15,7 +15,7 @@ from ..labels import defense_of
 from ..plan import Plan
 from .columns import HIGH, LOW, PLACE
 from .flags import CHANCE
-from .frames import Row, make_frame, spread
+from .frames import Row, joined, make_frame, spread
 from .headline import leakage_difference, note_on, values_over_seeds, why_not
 from .plot_trade_off import pareto
 from .reading import Array, Records, Reference
@@ -75,15 +75,19 @@ def build_matched(plan: Plan, records: Records, summary: pd.DataFrame) -> pd.Dat
     The settings of a defense are its rows in the suite (a sweep). Of those that lose at most the allowed drop against
     ``none``, the one with the least worst-case leakage stands for it; ``best_measured`` names the least of these over all
     defenses. Between two measured settings that are neighbours in the one number in which they differ, leakage is
-    interpolated linearly over the drop where that is lower, and marked. A setting of which something is missing has no part,
+    interpolated linearly over the drop where that is lower, and marked; the measured setting and its test stay beside it. A
+    setting of which something is missing has no part,
     and ``incomplete`` counts these; one whose accuracy is at chance stands for nothing and is on no front. Neither is
     interpolated across, nor is 0, where many a strength does nothing.
     """
-    rows = [row for group in _groups(plan, records, summary) for row in _rows(plan, records, group)]
-    figures = [p for n in ("leakage", "accuracy_drop", "leakage_above_best") for p in (n, n + LOW, n + HIGH)]
+    rows = [row for group in _groups(plan, records, summary) for row in _rows(records, group)]
+    shown, tested = (
+        [p for n in names for p in (n, n + LOW, n + HIGH)]
+        for names in (("leakage", "accuracy_drop"), ("measured_leakage", "leakage_above_best"))
+    )
     head = [*PLACE, "knowledge", "defense", "settings", "allowed_drop", "best_measured", "setting", "attack"]
-    areas = ["hypervolume", "hypervolume_within"]
-    return make_frame(rows, [*head, "interpolated", *figures, "note", *areas, "on_front", "incomplete"])
+    figures = ["interpolated", *shown, "measured_setting", *tested, "note"]
+    return make_frame(rows, [*head, *figures, "hypervolume", "hypervolume_within", "on_front", "incomplete"])
 
 
 def build_pairs(plan: Plan, records: Records, summary: pd.DataFrame) -> pd.DataFrame:
@@ -171,7 +175,7 @@ def _setting(
     return None if errors is None else Setting(row, errors, params[str(row["defense"])])
 
 
-def _rows(plan: Plan, records: Records, group: _Group) -> list[Row]:
+def _rows(records: Records, group: _Group) -> list[Row]:
     families: dict[str, list[Setting]] = {name: [] for name in group.lacking}
     for setting in group.settings:
         families.setdefault(defense_of(setting.label), []).append(setting)
@@ -186,9 +190,9 @@ def _rows(plan: Plan, records: Records, group: _Group) -> list[Row]:
     for name, some in families.items():
         lacking = group.lacking.get(name, ())
         shared: Row = {**group.place, "defense": name, "settings": len(some), "incomplete": len(lacking)}
-        classes, useful = len(plan.datasets[str(group.place["dataset"])]["classes"]), [s for s in some if s.useful]
-        shared["hypervolume"] = _hypervolume(useful, base, classes)
-        shared["hypervolume_within"] = _hypervolume([s for s in useful if s.drop <= DROPS[-1]], base, classes)
+        useful = [s for s in some if s.useful]
+        shared["hypervolume"] = _hypervolume(useful, base)
+        shared["hypervolume_within"] = _hypervolume([s for s in useful if s.drop <= DROPS[-1]], base)
         shared["on_front"] = any(s.useful and (s.leakage, _accuracy(s)) in front for s in some)
         for drop in DROPS:
             mine = chosen[name, drop]
@@ -197,7 +201,8 @@ def _rows(plan: Plan, records: Records, group: _Group) -> list[Row]:
             row["best_measured"] = best.label if best else ""
             if mine is not None:
                 row |= {"setting": mine.label, "attack": mine.row["worst_attack"]}
-                row |= {c: mine.row[c] for n in ("leakage",) for c in (n, n + LOW, n + HIGH)}
+                row |= _copied(mine.row, "leakage") | {"measured_setting": mine.label}
+                row |= {f"measured_{name}": value for name, value in _copied(mine.row, "leakage").items()}
                 row |= {"accuracy_drop": 0.0} if mine.label == "none" else _copied(mine.row, "accuracy_drop")
             if mine is not None and best is not None and mine is not best:
                 row |= _compared(records, mine, best, "leakage_above_best")
@@ -205,9 +210,9 @@ def _rows(plan: Plan, records: Records, group: _Group) -> list[Row]:
                 row["note"] = _why_none(some, drop)
             between = _between(some, lacking, drop)
             if between is not None and (mine is None or between[0] < mine.leakage):
-                row |= dict.fromkeys([c for c in row if c.startswith(("leakage", "accuracy_drop"))])
+                row |= dict.fromkeys(n + end for n in ("leakage", "accuracy_drop") for end in (LOW, HIGH))
                 row |= {"leakage": between[0], "accuracy_drop": drop, "setting": between[1], "attack": ""}
-                row |= {"interpolated": True, "note": UNTESTED}
+                row |= {"interpolated": True, "note": joined([UNTESTED, str(row.get("note", "") if mine else "")])}
             out.append(row)
     return out
 
@@ -278,15 +283,17 @@ def _one_number(a: Mapping[str, Any], b: Mapping[str, Any]) -> str | None:
     return differ[0]
 
 
-def _hypervolume(settings: Sequence[Setting], base: Setting | None, classes: int) -> float | None:
+def _hypervolume(settings: Sequence[Setting], base: Setting | None) -> float | None:
     """Returns the area of (kept accuracy, privacy) that a defense's settings dominate, in [0, 1].
 
-    Kept accuracy is (a - c)/(a₀ - c), with c = 1/classes and a₀ that of none; privacy is 1 less the leakage score; both are
-    clipped to [0, 1], the corner is (0, 0). None without ``none``, or where ``none`` is at chance. Settings at chance are
-    left out before.
+    Kept accuracy is (a - c)/(a₀ - c), with c that of always naming the most frequent class and a₀ that of none; privacy is 1
+    less the leakage score; both are clipped to [0, 1], the corner is (0, 0). None without ``none``, or where ``none`` is at
+    chance. Settings at chance are left out before.
     """
-    chance = 1 / classes
-    if base is None or not present(base.row["accuracy"]) or _accuracy(base) <= chance:
+    if base is None or not present(base.row["accuracy"]) or not present(base.row.get("accuracy_chance")):
+        return None
+    chance = float(base.row["accuracy_chance"])
+    if _accuracy(base) <= chance:
         return None
     points = [
         (

@@ -140,7 +140,12 @@ SUMMARY = {
     "cells_failed": ("cells", "cells that failed"),
     "cells_skipped": ("cells", "cells that were skipped, with their reason in cells.csv"),
     "cells_not_run": ("cells", "cells without a record"),
-    "incomplete": ("", "what is missing and ought not to be; empty where nothing is"),
+    "incomplete": (
+        "",
+        "what is missing and ought not to be, and attacks that are not made here (refused, or excluded by the suite) but are "
+        "the strongest on another defense of the same place and level: the true worst case may be higher. Empty where "
+        "nothing is",
+    ),
 }
 
 ATTRIBUTES = {
@@ -170,9 +175,13 @@ WORST_CASE = {
         "mean over images (and seeds) of the best value of any attack; selected with the truth in hand: an attacker, who "
         "cannot tell which one is best, need not reach it",
     ),
-    "best_at": ("", "at how many images (and seeds) each attack has the best value"),
+    "best_at": ("", "at how many images (and seeds) each attack has the best value; equal ones share an image"),
     "attacks": ("attacks", "attacks that are there for every seed"),
-    "incomplete": ("", "attacks that are missing and ought not to be; empty where none is"),
+    "incomplete": (
+        "",
+        "attacks that are missing and ought not to be, and those that are not made here but are the strongest by this metric "
+        "on another defense; empty where none is",
+    ),
 }
 
 _COMPARED = {k: _PLACE[k] for k in ("dataset", "backbone", "cut")} | {"knowledge": ("", "level of adversary knowledge")}
@@ -198,27 +207,35 @@ MATCHED = {
         "whether the figure lies between two measured settings that are neighbours in the one number in which they differ: "
         "none of the suite's lies between them, complete or not, at chance or not",
     ),
-    **interval("leakage", "", "worst-case leakage score of the setting"),
+    **interval("leakage", "", "worst-case leakage score of the setting; the attack is selected with the truth in hand"),
     **interval("accuracy_drop", "share", "accuracy lost against none, paired over images and seeds"),
+    "measured_setting": ("", "setting without what was interpolated"),
+    **interval("measured_leakage", "", "worst-case leakage score of measured_setting"),
     **interval(
         "leakage_above_best",
         "",
-        "leakage less that of best_measured, paired over images and seeds; empty for that one itself, for what was "
-        "interpolated, and where the note says why",
+        "leakage of measured_setting less that of best_measured, paired over images and seeds; empty for that one itself and "
+        "where the note says why",
     ),
     "note": (
         "",
         _NOTE.format("leakage_above_best")
-        + "; 'interpolated, not tested'; 'loses more' or 'accuracy at chance' where no setting is left, 'loses more, not "
-        "distinguishable' where the interval of the least loss reaches the allowed drop; why there is no comparison",
+        + "; 'interpolated, not tested' of a figure that is; 'loses more' or 'accuracy at chance' where no setting is left, "
+        "'loses more, not distinguishable' where the interval of the least loss reaches the allowed drop; why there is no "
+        "comparison",
     ),
     "hypervolume": (
         "",
-        "area that the settings dominate, in [0, 1]²: kept accuracy (a - 1/classes)/(a of none - 1/classes) by privacy, 1 less "
-        "the leakage score; both clipped; those at chance have no part. A sweep that was pushed further has more of it",
+        "area that the settings dominate, in [0, 1]²: kept accuracy (a - c)/(a of none - c), with c the accuracy_chance, by "
+        "privacy, 1 less the leakage score; both clipped; those at chance have no part. A sweep that was pushed further has "
+        "more of it",
     ),
     "hypervolume_within": ("", "the same of the settings that lose at most the largest allowed drop"),
-    "on_front": ("", "whether a setting is on the Pareto front of all defenses; none whose accuracy is at chance is"),
+    "on_front": (
+        "",
+        "whether a setting is on the Pareto front of all defenses by its means, without a test; none whose accuracy is at "
+        "chance is",
+    ),
     "incomplete": ("settings", "settings that lack something and have no part"),
 }
 
@@ -312,6 +329,25 @@ CLAIMS = {
     "accuracy": ("share", "accuracy of the defense"),
     "baseline_accuracy": ("share", "accuracy of the baseline"),
     "note": ("", "what a reader should know"),
+}
+
+ADAPTIVE = {
+    **_PLACE,
+    "knowledge": ("", "level of adversary knowledge"),
+    "attack": ("", "label of the attack that takes the defense into account"),
+    "ignoring": ("", "label of the same attack without account of the defense"),
+    **interval("leakage", "", "leakage score of attack"),
+    **interval("leakage_ignoring", "", "leakage score of ignoring"),
+    **interval(
+        "leakage_hidden",
+        "",
+        "leakage less leakage_ignoring, paired over images and seeds: what an audit by the latter would not see",
+    ),
+    "note": (
+        "",
+        _NOTE.format("leakage_hidden") + "; and where the two chose different settings, which it then compares too",
+    ),
+    "incomplete": ("", "what is missing and ought not to be; there is no figure then"),
 }
 
 TUNED = {

@@ -7,13 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from ..labels import defense_of
 from .columns import PLACE
 from .frames import joined
 from .matched import AND
 from .page_value import Value
 from .sweeps import between_words, setting_words
-from .texts import NOT_DISTINGUISHABLE, bracket, number, present, said
+from .texts import NOT_DISTINGUISHABLE, ONE_SEED, bracket, number, present, said
 from .usefulness import DROPS
 
 MATCHED = (
@@ -40,6 +39,13 @@ def matched_groups(matched: pd.DataFrame) -> list[tuple[str, list[list[Value]]]]
     return [(title, [_matched_row(rows) for rows in some.values()]) for title, some in groups.items()]
 
 
+def matched_notes(matched: pd.DataFrame) -> list[str]:
+    """Returns what is to be said of every figure of the table."""
+    if not any(ONE_SEED in str(note) for note in matched["note"]):
+        return []
+    return ["One seed: a difference may belong to these trainings and not to the defense, distinguishable or not."]
+
+
 def _matched_row(rows: Sequence[Mapping[Any, Any]]) -> list[Value]:
     first = rows[0]
     lacks = f"{first['incomplete']} incomplete" if first["incomplete"] else ""
@@ -61,18 +67,30 @@ def _at_drop(row: Mapping[Any, Any]) -> Value:
     if not present(row["leakage"]):
         return Value("-", "" if said(row, "note") == "-" else said(row, "note"))
     drop = f"drop {number(row, 'accuracy_drop', 3)} {bracket(row, 'accuracy_drop', 3)}".strip()
-    best = said(row, "best_measured")
     if row["interpolated"]:
         low, high = str(row["setting"]).removeprefix("between ").split(AND, 1)
         setting = f"{between_words(low, high)}, interpolated"
-        # The least measured one gives way to what lies beside it: without its name the others' n.d. would be from nothing.
-        least = f"{LEAST}: {setting_words(best) or best}" if defense_of(best) == row["defense"] else ""
-        return Value(f"≈ {number(row, 'leakage', 3)}", lines=_some(setting, drop, least), kind="num")
-    if row["setting"] == best:
-        beside = LEAST
-    elif present(row["leakage_above_best"]):
-        beside = f"n.d. from {LEAST}" if NOT_DISTINGUISHABLE in said(row, "note") else ""
-    else:
-        beside = f"not compared: {said(row, 'note')}"
-    lines = _some(setting_words(str(row["setting"])), drop, beside)
+        # The measured one gives way to what lies beside it: without it the others' n.d. might be from nothing.
+        lines = _some(setting, drop, _measured(row), _beside(row))
+        return Value(f"≈ {number(row, 'leakage', 3)}", lines=lines, kind="num")
+    lines = _some(setting_words(str(row["setting"])), drop, _beside(row))
     return Value(number(row, "leakage", 3), bracket(row, "leakage", 3), lines, "num")
+
+
+def _measured(row: Mapping[Any, Any]) -> str:
+    """Returns the measured setting of a row whose figure is interpolated; empty where none loses so little."""
+    if not present(row["measured_leakage"]):
+        return ""
+    setting = setting_words(str(row["measured_setting"])) or str(row["measured_setting"])
+    return f"measured, {setting}: {number(row, 'measured_leakage', 3, interval=True)}"
+
+
+def _beside(row: Mapping[Any, Any]) -> str:
+    """Returns how the measured setting of a row stands to the least measured one."""
+    if not present(row["measured_leakage"]):
+        return ""
+    if row["measured_setting"] == said(row, "best_measured"):
+        return LEAST
+    if present(row["leakage_above_best"]):
+        return f"n.d. from {LEAST}" if NOT_DISTINGUISHABLE in said(row, "note") else ""
+    return f"not compared: {said(row, 'note')}"

@@ -72,6 +72,7 @@ def heads(columns: Sequence[tuple[str, str]], plan: Plan) -> list[tuple[str, str
     meanings = (
         known["matched"]
         | known["tuned"]
+        | known["adaptive"]
         | known["attributes"]
         | known["worst_case"]
         | known["targets"]

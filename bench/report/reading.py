@@ -40,7 +40,8 @@ class Scores:
     """The values of one metric for every image, or why there are none.
 
     Attributes:
-        values: (N,), NaN where an image has none; None where no image has any.
+        values: (N,), NaN where an image has none, infinite where that is the metric's value of a perfect copy; None where no
+            image has any.
         reason: why values are missing; empty where none are.
         flags: validity flags.
     """
@@ -212,7 +213,7 @@ def parse_scores(score: Mapping[str, Any] | None, key: str) -> Scores:
         return Scores(None, f"failed: {score['reason']}", tuple(score["flags"]))
     if score["status"] != "done" or not score["values"]:
         return Scores(None, score["reason"] or "no values", tuple(score["flags"]))
-    values = np.array([np.nan if v is None else v for v in score["values"]], dtype=np.float64)
+    values = np.array([np.nan if v is None else float(v) for v in score["values"]], dtype=np.float64)
     return Scores(values, score["reason"] or "", tuple(score["flags"]))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,11 @@ from .. import stats
 from ..knowledge import split_draws
 from ..labels import ignores_defense
 from ..plan import Plan
+from . import lacks
 from .cells import attack_facts, diverged_curves
 from .columns import HIGH, LOW, PLACE, TIMING, USABLE, figure, measure_columns, measure_names, metric_names
 from .comparisons import comparison_flags
-from .flags import DIVERGED, NOT_CONVERGED
+from .flags import DIVERGED, NO_BETTER, NOT_CONVERGED
 from .frames import Row, joined, make_frame, spread
 from .headline import leakage, leakage_difference, note_on, resolution, usable_information, values_over_seeds
 from .promised import promised, promised_columns
@@ -30,15 +32,35 @@ _BOUNDS = ("mi_lower_nats", "mi_upper_nats")
 _BOUNDS_OF = ("mi_cap_nats", "mi_sigma_over_rms")
 
 
+@dataclass(frozen=True)
+class _Group:
+    """The cells of one place, defense and knowledge level.
+
+    Attributes:
+        indices: of the plan's rows of cells.
+        cells: those rows.
+        targets: the plan's rows of targets.
+        errors: attack to errors (S, N) of every attack that is there for all seeds: nothing is averaged over survivors.
+        lacks: what is missing, each in words; without it the true worst case may be higher.
+    """
+
+    indices: Sequence[int]
+    cells: Sequence[Mapping[str, Any]]
+    targets: Sequence[Mapping[str, Any]]
+    errors: Mapping[str, Array]
+    lacks: list[str]
+
+    @property
+    def worst(self) -> str | None:
+        """The attack with the least mean error."""
+        return min(self.errors, key=lambda a: float(self.errors[a].mean()), default=None)
+
+
 def build_summary(plan: Plan, records: Records) -> pd.DataFrame:
     """Returns a row per dataset, backbone, cut, defense and knowledge level, in the order of the plan."""
-    groups: dict[tuple[str, ...], list[int]] = {}
-    for i, row in enumerate(plan.cells):
-        if ignores_defense(row["attack"]):
-            continue
-        groups.setdefault(tuple(row[n] for n in (*PLACE, "defense", "knowledge")), []).append(i)
+    groups = _groups(plan, records)
     compared = comparison_flags(plan, records, worst_case=True)
-    rows = [_row(plan, records, indices, compared) for indices in groups.values()]
+    rows = [_row(plan, records, group, groups, compared) for group in groups.values()]
     measured = [
         c for n in measure_names(plan) for c in measure_columns(n) if c != "accuracy" and not c.startswith(TIMING)
     ]
@@ -55,18 +77,51 @@ def build_summary(plan: Plan, records: Records) -> pd.DataFrame:
     return make_frame(rows, dict.fromkeys(columns))
 
 
-def _row(plan: Plan, records: Records, indices: Sequence[int], compared: Mapping[int, str]) -> Row:
+def _groups(plan: Plan, records: Records) -> dict[tuple[str, ...], _Group]:
+    """Returns place, defense and knowledge level to what is there."""
+    some: dict[tuple[str, ...], list[int]] = {}
+    for i, row in enumerate(plan.cells):
+        if not ignores_defense(row["attack"]):
+            some.setdefault(tuple(row[n] for n in (*PLACE, "defense", "knowledge")), []).append(i)
+    groups = {at: _group(plan, records, indices) for at, indices in some.items()}
+    strongest: dict[tuple[str, ...], list[str]] = {}
+    for (*place, _, level), group in groups.items():
+        strongest.setdefault((*place, level), []).extend([group.worst] if group.worst else [])
+    for (*place, _, level), group in groups.items():
+        if group.errors:
+            group.lacks.extend(lacks.decided_elsewhere(group.cells, strongest[*place, level]))
+    return groups
+
+
+def _group(plan: Plan, records: Records, indices: Sequence[int]) -> _Group:
     cells = [plan.cells[i] for i in indices]
+    targets = [t for t in plan.targets if all(t[n] == cells[0][n] for n in (*PLACE, "defense"))]
+    seeds, errors = {t["seed"] for t in targets}, dict[str, Array]()
+    for attack in dict.fromkeys(str(c["attack"]) for c in cells):
+        found = values_over_seeds(records, [c for c in cells if c["attack"] == attack], "mse", seeds)
+        if found is not None:
+            errors[attack] = found
+    lacking = lacks.missing(plan, records, cells, "mse", errors)
+    for target in targets:
+        if records.done("target", target["key"]):
+            lacking += measure_reasons(plan, records, target["key"], owed_only=True)
+    return _Group(indices, cells, targets, errors, lacking)
+
+
+def _row(
+    plan: Plan,
+    records: Records,
+    group: _Group,
+    groups: Mapping[tuple[str, ...], _Group],
+    compared: Mapping[int, str],
+) -> Row:
+    cells, targets, errors, worst = group.cells, group.targets, group.errors, group.worst
     first = cells[0]
     place = {n: first[n] for n in (*PLACE, "defense")}
     reference = records.reference(first["dataset"])
-    targets = [r for r in plan.targets if all(r[n] == v for n, v in place.items())]
-    row: Row = {**place, "knowledge": first["knowledge"], "seeds": len(targets)}
-    row |= _counts(plan, records, cells, targets)
-    seeds = {t["seed"] for t in targets}
-    errors = _errors(records, cells, seeds)
-    if errors:
-        worst = min(errors, key=lambda a: float(errors[a].mean()))
+    row: Row = {**place, "knowledge": first["knowledge"], "seeds": len(targets), "incomplete": joined(group.lacks)}
+    row |= _counts(records, cells)
+    if worst is not None:
         row |= {"worst_attack": worst, "selection": SELECTION}
         score = leakage(errors[worst], reference)
         row |= spread("leakage", score)
@@ -75,44 +130,31 @@ def _row(plan: Plan, records: Records, indices: Sequence[int], compared: Mapping
         row |= spread("equivalent_resolution", resolution(errors[worst], reference))
         row |= spread("leakage_envelope", leakage(np.min(np.stack(list(errors.values())), axis=0), reference))
         row |= _metrics(plan, records, cells, worst, reference)
-        row |= _change(plan, records, row, errors[worst], reference)
+        row |= _change(group, groups.get((*(first[n] for n in PLACE), "none", first["knowledge"])), reference)
     row |= _targets(plan, records, targets, place, reference)
     # A level may grant several draws: the same image sent again, at a price.
     row |= promised(plan, records, [t["key"] for t in targets], split_draws(first["knowledge"])[1])
-    flags = [f for i in indices if (f := compared.get(i, ""))]
+    flags = [f for i in group.indices if (f := compared.get(i, ""))]
     flags += [
         f"{NOT_CONVERGED}: {c['attack']}" for c in cells if c["key"] and attack_facts(records, c["key"])[0] is False
     ]
     flags += [f"{DIVERGED}: {c['attack']}" for c in cells if c["key"] and diverged_curves(records, c["key"])]
+    low = row.get(f"leakage{LOW}")
+    if low is not None and low <= 0:
+        # Of the prior itself, too: nothing that was tried tells the images from one another.
+        flags.append(f"{NO_BETTER}: {worst}")
     flags += [f for t in targets if t["key"] for f in target_flags(plan, records, t["key"])]
     return row | {"flags": joined(flags)}
 
 
-def _counts(
-    plan: Plan, records: Records, cells: Sequence[Mapping[str, Any]], targets: Sequence[Mapping[str, Any]]
-) -> Row:
+def _counts(records: Records, cells: Sequence[Mapping[str, Any]]) -> Row:
     states = [records.row_state("cell", c) for c in cells]
-    owed = [f"{c['attack']}, seed {c['seed']}: {s.status}" for c, s in zip(cells, states, strict=True) if s.owed]
-    for target in targets:
-        if records.done("target", target["key"]):
-            owed += measure_reasons(plan, records, target["key"], owed_only=True)
     return {
         "cells_done": sum(s.status == "done" for s in states),
         "cells_failed": sum(s.status == "failed" for s in states),
         "cells_skipped": sum(s.status == "skipped" for s in states),
         "cells_not_run": sum(s.status == "not run" for s in states),
-        "incomplete": joined(owed),
     }
-
-
-def _errors(records: Records, cells: Sequence[Mapping[str, Any]], seeds: set[int]) -> dict[str, Array]:
-    """Returns attack to errors (S, N) of every attack that is there for all seeds: nothing is averaged over survivors."""
-    out: dict[str, Array] = {}
-    for attack in dict.fromkeys(c["attack"] for c in cells):
-        found = values_over_seeds(records, [c for c in cells if c["attack"] == attack], "mse", seeds)
-        if found is not None:
-            out[attack] = found
-    return out
 
 
 def _metrics(plan: Plan, records: Records, cells: Sequence[Mapping[str, Any]], worst: str, reference: Reference) -> Row:
@@ -126,25 +168,15 @@ def _metrics(plan: Plan, records: Records, cells: Sequence[Mapping[str, Any]], w
     return row
 
 
-def _change(plan: Plan, records: Records, row: Mapping[str, Any], errors: Array, reference: Reference) -> Row:
-    """Returns the change against ``none`` of a row with its errors; without a verdict where either is incomplete."""
-    if row["defense"] == "none":
+def _change(group: _Group, control: _Group | None, reference: Reference) -> Row:
+    """Returns the change of leakage against ``none``; without a verdict where either is incomplete."""
+    if control is None or control is group or group.worst is None or control.worst is None:
         return {}
-    control = {**{n: row[n] for n in PLACE}, "defense": "none"}
-    cells, targets = (
-        [r for r in rows if all(r[n] == v for n, v in wanted.items())]
-        for rows, wanted in ((plan.cells, {**control, "knowledge": row["knowledge"]}), (plan.targets, control))
-    )
-    cells = [c for c in cells if not ignores_defense(c["attack"])]
-    known = _errors(records, cells, {c["seed"] for c in cells})
-    if not known:
+    errors, undefended = group.errors[group.worst], control.errors[control.worst]
+    if errors.shape != undefended.shape:
         return {}
-    best = known[min(known, key=lambda a: float(known[a].mean()))]
-    if best.shape != errors.shape:
-        return {}
-    difference = leakage_difference(errors, best, reference)
-    whole = not row["incomplete"] and not _counts(plan, records, cells, targets)["incomplete"]
-    note = note_on(difference, len({c["seed"] for c in cells}), known=whole)
+    difference = leakage_difference(errors, undefended, reference)
+    note = note_on(difference, len(control.targets), known=not group.lacks and not control.lacks)
     return spread("leakage_change", difference) | {"leakage_change_note": note}
 
 

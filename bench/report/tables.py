@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from ..plan import Plan
+from .adaptive_gap import build_adaptive
 from .advantage import build_attributes
 from .cells import build_cells
 from .claims import build_claims
@@ -38,6 +39,7 @@ class Results:
         criterion: a row per dataset and quantity: does it predict how well the strongest attack does?
         claims: a row per claim of the suite and figure that decides it.
         tuned: a row per cell of a tuned attack: what its choice of settings gained on the attacker's own images.
+        adaptive: a row per defense, level and attack that ran with and without account of the defense: what the latter hides.
         suite: the resolved suite as plain values.
     """
 
@@ -52,6 +54,7 @@ class Results:
     criterion: pd.DataFrame
     claims: pd.DataFrame
     tuned: pd.DataFrame
+    adaptive: pd.DataFrame
     suite: dict[str, Any]
 
 
@@ -72,6 +75,7 @@ def build_tables(plan: Plan, read: Read) -> tuple[Results, Records]:
         criterion=build_criterion(plan, targets, cells),
         claims=build_claims(plan, records, targets, cells),
         tuned=build_tuned(plan, records),
+        adaptive=build_adaptive(plan, records),
         suite=plan.suite,
     )
     return results, records

@@ -60,7 +60,9 @@ class SummaryTable:
         if one_seed(self.summary.to_dict("records")):
             notes.append(f"{ONE_SEED[:1].upper()}{ONE_SEED[1:]}: intervals are over images.")
         if any(said(r, "incomplete") != "-" for r in self.summary.to_dict("records")):
-            notes.append("incomplete: something failed or was not run, so the true worst case may be higher.")
+            notes.append(
+                "incomplete: something is missing (the report says what), so the true worst case may be higher."
+            )
         flags = collect(self.summary)
         if flags:
             notes.append(f"!: validity flags, explained in the report: {', '.join(f.kind for f in flags)}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -46,7 +47,9 @@ def bracket(row: Mapping[Any, Any], name: str, digits: int) -> str:
 
 
 def fixed(value: Any, digits: int) -> str:
-    """Returns a number with a fixed count of decimals, and no minus before a zero."""
+    """Returns a number with a fixed count of decimals, and no minus before a zero; infinity as ∞."""
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
     text = f"{value:.{digits}f}"
     return text if float(text) else text.lstrip("-")
 

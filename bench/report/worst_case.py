@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import pandas as pd
 from .. import stats
 from ..labels import ignores_defense
 from ..plan import Plan
+from . import lacks
 from .columns import HIGH, LOW, PLACE, figure, metric_names
 from .frames import Row, joined, make_frame, spread
 from .headline import values_over_seeds
@@ -24,8 +26,9 @@ def build_worst_case(plan: Plan, records: Records) -> pd.DataFrame:
 
     The attack is the one with the best mean over images and seeds; the envelope takes for each image (and seed) the best
     value of any attack, and ``best_at`` says how often each attack has it. Both are selected with the truth in hand: an
-    attacker who cannot see it need not reach them. Attacks that lack a seed have no part, and ``incomplete`` names them;
-    nor have those that leave the defense out of account.
+    attacker who cannot see it need not reach them. Attacks that lack a seed have no part, and ``incomplete`` names them, and
+    those that are not possible here and the strongest on another defense; nor have those a part that leave the defense out
+    of account.
     """
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for cell in plan.cells:
@@ -34,11 +37,23 @@ def build_worst_case(plan: Plan, records: Records) -> pd.DataFrame:
         groups.setdefault(tuple(cell[n] for n in (*PLACE, "defense", "knowledge")), []).append(cell)
     metrics = metric_names(plan, "image")
     rows = [row for cells in groups.values() for m in metrics if (row := _row(plan, records, cells, m))]
+    strongest: dict[tuple[str, ...], list[str]] = {}
+    for row in rows:
+        strongest.setdefault(tuple(row[n] for n in _COMPARED), []).extend([row["attack"]] if "attack" in row else [])
+    for row in rows:
+        if "attack" in row:
+            cells = groups[tuple(row[n] for n in (*PLACE, "defense", "knowledge"))]
+            lacking = lacks.decided_elsewhere(cells, strongest[tuple(row[n] for n in _COMPARED)])
+            row["incomplete"] = joined([row["incomplete"], *lacking])
     figures = [p for n in ("value", "envelope") for p in (n, n + LOW, n + HIGH)]
     return make_frame(
         rows,
         [*PLACE, "defense", "knowledge", "metric", "attack", "selection", *figures, "best_at", "attacks", "incomplete"],
     )
+
+
+_COMPARED = (*PLACE, "knowledge", "metric")
+"""What rows of several defenses share."""
 
 
 def _row(plan: Plan, records: Records, cells: Sequence[Mapping[str, Any]], metric: str) -> Row | None:
@@ -52,25 +67,34 @@ def _row(plan: Plan, records: Records, cells: Sequence[Mapping[str, Any]], metri
         values = values_over_seeds(records, [c for c in cells if c["attack"] == attack], metric, seeds)
         if values is not None:
             found[attack] = values
-    states = [(c, records.row_state("cell", c)) for c in cells]
-    owed = [f"{c['attack']}, seed {c['seed']}: {s.status}" for c, s in states if s.owed]
-    lacking = [a for a in dict.fromkeys(c["attack"] for c, s in states if s.status == "done") if a not in found]
     row: Row = {**{n: first[n] for n in (*PLACE, "defense", "knowledge")}, "metric": metric}
-    row["incomplete"] = joined([*owed, *(f"{a}: without values for every seed" for a in lacking)])
+    row["incomplete"] = joined(lacks.missing(plan, records, cells, metric, found))
     if not found:
         return row if row["incomplete"] else None
     sign = 1 if read.higher_means == "more leakage" else -1
     every = sign * np.stack(list(found.values()))
     names = list(found)
-    worst = names[int(every.mean((1, 2)).argmax())]
+    worst = names[max(range(len(names)), key=lambda i: _strength(every[i]))]
     groups = records.reference(first["dataset"]).groups
-    row |= {"attack": worst, "selection": SELECTION, "attacks": len(names), "best_at": _shares(names, every.argmax(0))}
+    row |= {"attack": worst, "selection": SELECTION, "attacks": len(names), "best_at": _shares(names, every)}
     row |= spread("value", stats.mean_interval(found[worst], groups, bounds=read.bounds))
     return row | spread("envelope", stats.mean_interval(sign * every.max(0), groups, bounds=read.bounds))
 
 
-def _shares(names: Sequence[str], best: Any) -> str:
-    """Returns how often each attack is the best, in per cent, the most frequent first; of equal values the first counts."""
-    share = {name: float((best == i).mean()) for i, name in enumerate(names)}
+def _strength(values: Array) -> tuple[float, float, float]:
+    """Returns by what attacks are ranked: their mean, and of several with an infinite one how many copies are perfect."""
+    finite = np.isfinite(values)
+    return float(values.mean()), float((~finite).sum()), float(values[finite].mean()) if finite.any() else math.inf
+
+
+def _shares(names: Sequence[str], values: Array) -> str:
+    """Returns how often each attack is the best, in per cent, the most frequent first; equal ones share an image.
+
+    Args:
+        names: of the attacks.
+        values: (A, S, N), more is better.
+    """
+    best = values == values.max(0)
+    share = dict(zip(names, (best / best.sum(0)).mean((1, 2)).tolist(), strict=True))
     ordered = sorted((n for n in names if share[n] > 0), key=lambda n: -share[n])
     return ", ".join(f"{n} {100 * share[n]:.0f} %" for n in ordered)

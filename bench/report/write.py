@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 TABLES = (
     "targets", "cells", "summary", "worst_case", "matched", "pairs", "attributes", "per_image", "criterion", "claims",
-    "tuned",
+    "tuned", "adaptive",
 )  # fmt: skip
 """Tables that are written as CSV."""
 
@@ -58,8 +58,8 @@ def write_derived(
     written = []
     for name in TABLES:
         table = getattr(tables, name)
-        if name in ("claims", "attributes", "tuned") and table.empty:
-            # Most suites test no claims, read no attribute and tune no attack.
+        if name in ("claims", "attributes", "tuned", "adaptive") and table.empty:
+            # Most suites test no claims, read no attribute, tune no attack and run none both ways.
             (folder / f"{name}.csv").unlink(missing_ok=True)
             continue
         written.append(_text(folder / f"{name}.csv", csv(table)))

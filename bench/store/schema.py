@@ -1,6 +1,7 @@
 """The written schema of a record: every stored field with its type and what it means.
 
-``docs/results-format.md`` is made from :func:`describe`. Numbers are finite; what is missing is null beside a reason.
+``docs/results-format.md`` is made from :func:`describe`. Numbers are finite, but for scores of a
+perfect copy (the text ``inf``); what is missing is null beside a reason.
 """
 
 from __future__ import annotations
@@ -52,8 +53,10 @@ class Score(_Found):
 
     key: str = Field(description="hash of the metric's name, version and parameters")
     version: int = Field(description="version of the metric that gave the values")
-    values: list[float | None] = Field(
-        default_factory=list, description="one value per image, in the order of `private`"
+    values: list[float | Literal["inf", "-inf"] | None] = Field(
+        default_factory=list,
+        description="one value per image, in the order of `private`; the text `inf` (or `-inf`) where that is the metric's "
+        "value of a perfect copy (JSON has no infinity), null for any other that is not finite",
     )
 
     def _missing(self) -> bool:

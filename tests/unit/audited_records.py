@@ -53,7 +53,7 @@ def audited(
                 "status": "done",
                 "reason": "",
                 "flags": [],
-                "values": {"accuracy": right},
+                "values": {"accuracy": right, "accuracy_chance": 0.5},
                 "timing_values": {},
                 "per_image": {"accuracy": [float(i < right * N) for i in range(N)]},
             }
@@ -85,7 +85,7 @@ def at_chance(records: Records, target: str) -> None:
     """Flags the accuracy of a target as at chance: ``DEFENSE-SEED``."""
     record = records.get("target", target)
     assert record is not None
-    record["measurements"]["accuracy"]["flags"] = ["accuracy at chance (1/2)"]
+    record["measurements"]["accuracy"]["flags"] = ["accuracy at chance (0.5)"]
 
 
 def reference() -> dict[str, Any]:

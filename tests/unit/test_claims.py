@@ -518,7 +518,7 @@ def test_a_baseline_that_loses_exactly_what_is_allowed_is_compared_with() -> Non
 
 
 def test_a_useless_defense_is_no_evidence_except_of_its_accuracy() -> None:
-    found = results({"new": 2.0, "old": 1.0, "none": 0.1}, {"new": 0.1}, flags={"new": "accuracy at chance (1/10)"})
+    found = results({"new": 2.0, "old": 1.0, "none": 0.1}, {"new": 0.1}, flags={"new": "accuracy at chance (0.1)"})
     (row,) = rows_of(claim(), found)
     assert row["verdict"] == "not decided"
     assert "new is useless: no evidence" in row["note"]

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from splitaudit.plan import Plan
+from splitaudit.plan import Node, Plan
 from splitaudit.report.criterion import LEAST, Point, build_criterion, main_quantities, points, quantities
 from splitaudit.report.meanings import CRITERION
 from splitaudit.report.plot_criterion import criterion as draw
@@ -102,6 +102,38 @@ def test_a_quantity_that_falls_as_the_error_rises_predicts() -> None:
     found = row(build_criterion(plan(), *frames(12)), "entropy_bits")
     assert found["spearman"] == pytest.approx(-1)
     assert (found["verdict"], found["targets"], found["censored"]) == ("predicts", 12, 0)
+
+
+def twinned(count: int, **given: Any) -> tuple[Plan, pd.DataFrame, pd.DataFrame]:
+    """Returns plan and frames of so many targets, each twice: with the cloud as it was and with one trained anew."""
+    given = {name: (lambda i, f=f: f(i % count)) for name, f in given.items()}
+    made = plan()
+    for i in range(2 * count):
+        when = "infer" if i < count else "infer+cloud"
+        defense = {"parts": [{"name": f"x{i % count}"}], "when": when}
+        made.nodes["target", f"t{i}-0"] = Node("target", f"t{i}-0", {"defense": defense, "seed": 0})
+    return made, *frames(2 * count, **given)
+
+
+def test_targets_with_one_wire_are_one_independent_target() -> None:
+    """A cloud that was trained anew leaves the edge and the error as they are: it is no further evidence."""
+    ranks = (0, 4, 5, 1, 2, 3, 7, 6)
+    how: dict[str, Any] = {"entropy": lambda i: float(ranks[i]), "error": lambda i: 1 / (1 + i)}
+    once = row(build_criterion(plan(), *frames(8, **how)), "entropy_bits")
+    twice = row(build_criterion(*twinned(8, **how)), "entropy_bits")
+    for name in ("spearman", "spearman_lo", "spearman_hi", "spearman_p", "spearman_within_hi", "spearman_within_p"):
+        assert twice[name] == pytest.approx(once[name])
+    assert twice["verdict"] == once["verdict"] == "not shown to predict"
+    counted_apart = row(build_criterion(plan(), *twinned(8, **how)[1:]), "entropy_bits")
+    assert counted_apart["spearman_p"] < 0.05 < once["spearman_p"]
+    assert counted_apart["verdict"] == "predicts"
+
+
+def test_twins_do_not_make_up_for_too_few_targets() -> None:
+    how: dict[str, Any] = {"entropy": float, "error": lambda i: 1 / (1 + i)}
+    found = row(build_criterion(*twinned(LEAST - 1, **how)), "entropy_bits")
+    assert found["verdict"] == f"{LEAST - 1} independent targets, at least {LEAST} are needed"
+    assert found["targets"] == 2 * (LEAST - 1)
 
 
 def test_a_quantity_that_rises_with_the_error_predicts_the_opposite() -> None:

@@ -18,7 +18,7 @@ RAISED = (
     "a deeper cut leaks more: block2",
     "false security: 0.2 less",
     "weaker than without account of the defense: 0.1",
-    "accuracy at chance (1/8)",
+    "accuracy at chance (0.125)",
     "validation accuracy still rising",
     "mutual information: the bounds contradict each other",
     "effective information volume says nothing here: (almost) every element is non-zero (noise)",

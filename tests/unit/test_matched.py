@@ -231,7 +231,11 @@ def test_the_page_names_the_setting_and_marks_what_was_interpolated() -> None:
     noise = rows[1]
     assert noise[0].text == "noise"
     assert noise[4].text.startswith("≈ ")
-    assert noise[4].lines == ("sigma 0.5 to 2, interpolated", "drop 0.050", "the least measured: sigma 0.5")
+    measured = at(frame, "noise", 0.05)
+    ends = f"[{measured['measured_leakage_lo']:.3f}, {measured['measured_leakage_hi']:.3f}]"
+    kept = f"measured, sigma 0.5: {measured['measured_leakage']:.3f} {ends}"
+    assert measured["measured_leakage"] > measured["leakage"]
+    assert noise[4].lines == ("sigma 0.5 to 2, interpolated", "drop 0.050", kept, "the least measured")
     assert noise[2].text.startswith("≈ ")
 
 
@@ -250,9 +254,12 @@ def test_the_least_measured_is_said_to_be_that_beside_a_smaller_interpolated_fig
     assert at(frame, "sweep", 0.05)["leakage"] < at(frame, "other", 0.05)["leakage"]
     assert set(frame["best_measured"]) == {"other"}
     page = {row[0].text: row[4].lines[-1] for row in matched_groups(frame)[0][1]}
+    beside = at(frame, "sweep", 0.05)
+    assert beside["leakage_above_best_lo"] > 0, "the setting that was measured keeps its test"
     assert page == {
         "none": "drop 0.000",
-        "sweep": "drop 0.050",
+        "sweep": f"measured, k 0.5: {beside['measured_leakage']:.3f} [{beside['measured_leakage_lo']:.3f}, "
+        f"{beside['measured_leakage_hi']:.3f}]",
         "other": "the least measured",
         "alike": "n.d. from the least measured",
     }

@@ -81,7 +81,7 @@ def test_accuracy_is_the_share_of_right_answers_and_comes_with_each_images_own()
     labels = torch.arange(100) % 2
     labels[:10] = 1 - labels[:10]
     found = Accuracy().measure(context(logits, labels=labels))
-    assert found.values == {"accuracy": 0.9, "accuracy_n": 100}
+    assert found.values == {"accuracy": 0.9, "accuracy_n": 100, "accuracy_chance": 0.5}
     assert found.per_image["accuracy"] == [0.0] * 10 + [1.0] * 90
     assert found.flags == ()
 
@@ -103,12 +103,43 @@ def test_accuracy_of_a_random_defense_is_the_mean_over_five_draws() -> None:
     assert found.values["accuracy"] == pytest.approx(expected, abs=4 * (0.19 / 1000) ** 0.5)
 
 
-@pytest.mark.parametrize(("wrong", "flagged"), [(45, True), (42, True), (30, False)])
-def test_accuracy_that_chance_explains_is_flagged(wrong: int, flagged: bool) -> None:
+@pytest.mark.parametrize(
+    ("wrong", "flags"), [(44, ("accuracy at chance (0.5)",)), (42, ("accuracy at chance (0.5)",)), (30, ())]
+)
+def test_accuracy_that_chance_explains_is_flagged(wrong: int, flags: tuple[str, ...]) -> None:
     labels = torch.arange(100) % 2
     labels[:wrong] = 1 - labels[:wrong]
     found = Accuracy().measure(context(torch.eye(2).repeat(50, 1), labels=labels))
-    assert found.flags == (("accuracy at chance (1/2)",) if flagged else ())
+    assert found.flags == flags
+    assert found.values["accuracy_chance"] == 0.5
+
+
+def test_crops_of_one_tile_are_no_independent_evidence_that_a_task_was_learnt() -> None:
+    """Five of eight tiles are right throughout: 0.625 of 160 crops, which would exclude a half if each stood for itself."""
+    tiles = torch.arange(8).repeat_interleave(20)
+    labels = torch.arange(160) % 2
+    answers = torch.where(tiles < 5, labels, 1 - labels)
+    logits = torch.eye(2)[answers]
+    assert Accuracy().measure(context(logits, labels=labels)).flags == ()
+    found = Accuracy().measure(context(logits, labels=labels, groups=tiles))
+    assert found.values["accuracy"] == 0.625
+    assert found.flags == ("accuracy at chance (0.5)",)
+
+
+@pytest.mark.parametrize("seen", [1.0, 0.0])
+def test_chance_is_what_the_best_constant_answer_reaches_on_the_measured_images(seen: float) -> None:
+    """Of 100 images 80 are of one class: a target that always says so has learnt nothing, whatever 1/K is."""
+    labels = (torch.arange(100) >= 80).long()
+    found = Accuracy().measure(context(torch.tensor([[seen, 1 - seen]]).repeat(100, 1), labels=labels))
+    assert found.values == {"accuracy": 0.8 if seen else 0.2, "accuracy_n": 100, "accuracy_chance": 0.8}
+    assert found.flags == ("accuracy at chance (0.8)",)
+
+
+@pytest.mark.parametrize(("right", "flags"), [(True, ()), (False, ("accuracy at chance (0.5)",))])
+def test_an_accuracy_of_0_is_at_chance_and_one_of_1_is_not(right: bool, flags: tuple[str, ...]) -> None:
+    labels = torch.arange(40) % 2
+    logits = torch.eye(2)[labels if right else 1 - labels]
+    assert Accuracy().measure(context(logits, labels=labels, groups=torch.arange(40) // 20)).flags == flags
 
 
 # -- cost and latency -------------------------------------------------------------------------------------------------

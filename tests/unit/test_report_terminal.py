@@ -79,10 +79,10 @@ def test_markdown_gives_every_figure_its_interval() -> None:
 
 def test_flags_are_collected_by_kind_and_levels_alike_are_named_together() -> None:
     frame = few()
-    frame["flags"] = "not converged: rmle; accuracy at chance (1/8)"
+    frame["flags"] = "not converged: rmle; accuracy at chance (0.125)"
     frame.loc[0, "flags"] = FLAG
     found = {raised.kind: raised.where for raised in collect(frame)}
-    assert list(found) == ["white-box weaker than black-box", "not converged", "accuracy at chance (1/8)"]
+    assert list(found) == ["white-box weaker than black-box", "not converged", "accuracy at chance (0.125)"]
     assert found["white-box weaker than black-box"] == (("rmle leaks less than decoder", "white-box", "none"),)
     assert set(found["not converged"]) == {
         ("rmle", "white-box", "noise, siftfunnel"),

@@ -35,7 +35,8 @@ def flagged(errors: Errors = ERRORS, accuracy: dict[str, float] | None = None) -
 
 
 def told(summary: pd.DataFrame) -> Finding:
-    (finding,) = find(Results(*[summary] * (len(fields(Results)) - 1), suite={}))
+    tables = {f.name: summary for f in fields(Results)} | {"pairs": pd.DataFrame(), "suite": {}}
+    (finding,) = find(Results(**tables))
     return finding
 
 
@@ -103,12 +104,14 @@ def test_a_suite_without_accuracies_still_names_the_least() -> None:
 def test_the_limit_is_the_largest_of_the_table_at_equal_accuracy(drop: float | None, why: str) -> None:
     assert max(DROPS) == LIMIT
     assert useless({"defense": "x", "accuracy_drop": drop, "flags": ""}) == why
-    assert useless({"defense": "x", "accuracy_drop": drop, "flags": "accuracy at chance (1/8)"}) == "accuracy at chance"
+    assert (
+        useless({"defense": "x", "accuracy_drop": drop, "flags": "accuracy at chance (0.125)"}) == "accuracy at chance"
+    )
 
 
 def test_the_undefended_target_costs_nothing_but_may_be_at_chance() -> None:
     assert useless({"defense": "none", "accuracy_drop": None, "flags": ""}) == ""
-    assert said_at_chance({"defense": "none", "flags": "not converged; accuracy at chance (1/8)"})
+    assert said_at_chance({"defense": "none", "flags": "not converged; accuracy at chance (0.125)"})
 
 
 def test_what_is_at_chance_is_on_no_front_and_the_caption_says_so() -> None:

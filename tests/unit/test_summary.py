@@ -35,10 +35,13 @@ def row(frame: pd.DataFrame, defense: str) -> dict[str, Any]:
     return {str(k): v for k, v in found.items()}
 
 
-def told(frame: pd.DataFrame) -> Any:
+def told(frame: pd.DataFrame, pairs: pd.DataFrame | None = None) -> Any:
     """Returns the only finding on a summary."""
-    tables = [frame] * (len(fields(Results)) - 1)
-    (finding,) = find(Results(*tables, suite={}))
+    tables = {f.name: frame for f in fields(Results)} | {
+        "pairs": pd.DataFrame() if pairs is None else pairs,
+        "suite": {},
+    }
+    (finding,) = find(Results(**tables))
     return finding
 
 

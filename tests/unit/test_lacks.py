@@ -1,0 +1,116 @@
+"""What a row of worst cases lacks: an attack that is refused, left out or without values makes no defense look the safer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pytest
+from audited_records import METRICS, Errors, audited
+from test_summary import row, told
+
+from splitaudit.plan import Plan
+from splitaudit.report.matched import build_matched, build_pairs
+from splitaudit.report.plot_trade_off import front_of
+from splitaudit.report.reading import Records
+from splitaudit.report.summary import build_summary
+from splitaudit.report.worst_case import build_worst_case
+
+STRONG: Errors = {
+    ("none", "strong", 0): 0.01,
+    ("none", "weak", 0): 0.5,
+    ("a", "strong", 0): 0.2,
+    ("a", "weak", 0): 0.5,
+    ("b", "weak", 0): 0.5,
+}
+REFUSED = "attack 'strong' is not for what 'b' sends"
+
+
+def refused(errors: Errors, attack: str = "strong") -> tuple[Plan, Records]:
+    """Returns a run in which an attack refuses the defense ``b``."""
+    plan, records = audited(errors)
+    like = next(c for c in plan.cells if c["defense"] == "b")
+    plan.cells.append({**like, "attack": attack, "key": None, "skip": REFUSED})
+    return plan, records
+
+
+def excluded(errors: Errors) -> tuple[Plan, Records]:
+    """Returns a run whose suite excludes the strong attack from ``b``: the plan has no row for it at all."""
+    return audited(errors)
+
+
+@pytest.mark.parametrize(("run", "why"), [(refused, REFUSED), (excluded, "excluded by the suite")])
+def test_a_defense_is_not_the_least_by_not_being_attacked(run: Any, why: str) -> None:
+    plan, records = run(STRONG)
+    summary = build_summary(plan, records)
+    found = row(summary, "b")
+    assert found["incomplete"] == f"strong: strongest on another defense, not made here ({why})"
+    assert found["leakage"] < row(summary, "a")["leakage"]
+    assert found["leakage_change_note"].startswith("a worst case is not known")
+    matched = build_matched(plan, records, summary)
+    assert set(matched["best_measured"]) == {"a"}
+    assert not matched.loc[matched["defense"] == "b", "on_front"].any()
+    assert front_of(summary, "query") == ["a"]
+    assert told(summary).text.startswith("Least leakage: a with")
+    worst = build_worst_case(plan, records).set_index("defense")["incomplete"].fillna("")
+    assert [bool(worst[d]) for d in ("none", "a", "b")] == [False, False, True]
+
+
+def test_an_attack_that_decides_nowhere_may_be_refused() -> None:
+    """A weak control that cannot run on one defense takes nothing from its figures."""
+    plan, records = refused({k: v for k, v in STRONG.items() if k[1] != "weak"} | {("b", "strong", 0): 0.3}, "weak")
+    assert set(build_summary(plan, records)["incomplete"].fillna("")) == {""}
+
+
+def test_what_is_the_strongest_at_another_level_alone_is_no_lack() -> None:
+    plan, records = excluded(STRONG)
+    for cell in plan.cells:
+        if cell["defense"] == "b":
+            cell["knowledge"] = "query-free"
+    assert set(build_summary(plan, records)["incomplete"].fillna("")) == {""}
+
+
+def test_a_done_attack_without_errors_is_named_and_its_defense_not_ranked() -> None:
+    """Its record is done, but scored by another version of the metric: the next strongest once stood for the worst case."""
+    plan, records = audited(STRONG | {("b", "strong", 0): 0.05})
+    record = records.get("cell", "b-strong-0")
+    assert record is not None
+    records._scores["b-strong-0", "mse"] = type(records.scores("b-weak-0", "mse"))(None, "not scored yet")
+    summary = build_summary(plan, records)
+    assert row(summary, "b")["incomplete"] == "strong: done, but without mse of every image and seed"
+    assert row(summary, "b")["worst_attack"] == "weak"
+    assert told(summary).text.startswith("Least leakage: a with")
+    (found,) = (r for r in build_worst_case(plan, records).to_dict("records") if r["defense"] == "b")
+    assert "strong: done, but without mse" in found["incomplete"]
+    assert set(METRICS) >= {"mse"}
+
+
+def test_the_least_is_named_with_those_that_it_cannot_be_told_from() -> None:
+    errors: Errors = {}
+    for seed in range(3):
+        errors |= {
+            ("none", "a", seed): 0.1,
+            ("low", "a", seed): 0.31 - seed / 100,
+            ("level", "a", seed): 0.29 + seed / 100,
+        }
+        errors |= {("high", "a", seed): 0.2}
+    plan, records = audited(errors)
+    summary = build_summary(plan, records)
+    text = told(summary, build_pairs(plan, records, summary)).text
+    assert "Not distinguishable from it: " in text
+    alike = text.split("Not distinguishable from it: ")[1].split(".")[0]
+    assert alike in ("low", "level")
+    assert "high" not in alike
+
+
+def test_a_row_whose_best_attack_does_not_beat_the_prior_says_so() -> None:
+    frame = build_summary(*audited({("none", "a", 0): 0.2, ("x", "a", 0): 1.0}))
+    assert "no better than the prior: a" in row(frame, "x")["flags"]
+    assert pd.isna(row(frame, "none")["flags"]) or "no better" not in str(row(frame, "none")["flags"])
+
+
+def test_equally_good_attacks_share_an_image() -> None:
+    """A control that comes first in the suite once had every tie: nobody's image is 'best at prior'."""
+    plan, records = audited({("none", "prior", 0): [1.0] * 12, ("none", "rmle", 0): [0.5] * 3 + [1.0] * 9})
+    (found,) = build_worst_case(plan, records).to_dict("records")
+    assert found["best_at"] == "rmle 62 %, prior 38 %"
