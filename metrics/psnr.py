@@ -15,7 +15,7 @@ class PSNR(Metric):
     batch first gives another figure (13.5 instead of 25.2 dB for two images of 40.0 and 10.5 dB).
     """
 
-    version = 1
+    version = 2
     source = "definition, peak 1, per image"
     unit = "dB"
     label = "peak signal-to-noise ratio"

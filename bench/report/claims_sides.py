@@ -20,6 +20,7 @@ from .columns import HIGH, LOW, TRUTH, measure_columns, measure_names, metric_na
 from .flags import CHANCE
 from .frames import joined, select
 from .headline import by_seed
+from .lacks import Tried, decided_elsewhere
 from .reading import Array, Records
 from .targets import accuracy_per_image
 
@@ -89,6 +90,8 @@ class Sides:
         self._statuses = {n: column.status for n, column in columns.items()}
         self._exact = {n for n, column in columns.items() if column.higher_means == "more cost" and not column.timing}
         self.accuracy = cache(self._accuracy)
+        self._tried: dict[str, Tried] = {}
+        self._groups = records.reference(place["dataset"]).groups
 
     def planned(self, defense: str) -> bool:
         """Says whether a defense is to be trained at this place."""
@@ -164,9 +167,34 @@ class Sides:
             rows = self._scores(self._by_level(cells)[strongest], figure.column, seeds)
         if not rows:
             return Side(None, note=f"{figure.column} of {strongest} on '{defense}' is not complete")
-        missing = [a for a in found if a not in errors]
-        unsure = f"strongest attack not known, not complete: {', '.join(f'{a} on {defense}' for a in missing)}"
-        return _of_images(rows, 0, strongest, unsure if missing else "", seeds=len(seeds))
+        missing = [f"{a} on {defense}" for a in found if a not in errors]
+        spared = [] if figure.attack else [f"{a} on {defense}" for a in self._spared(defense)]
+        unsure = [f"strongest attack not known, not complete: {', '.join(missing)}"] if missing else []
+        unsure += [f"strongest on another defense and not made here: {', '.join(spared)}"] if spared else []
+        return _of_images(rows, 0, strongest, joined(unsure), seeds=len(seeds))
+
+    def _spared(self, defense: str) -> list[str]:
+        """Returns which attacks a defense is spared that decide the worst case of another one."""
+        if not self._tried:
+            for name in dict.fromkeys(map(str, self.targets["defense"])):
+                self._tried[name] = self._tried_on(name)
+        others = [tried for name, tried in self._tried.items() if name != defense]
+        return decided_elsewhere(self._tried[defense], others, self._groups)
+
+    def _tried_on(self, defense: str) -> Tried:
+        cells = select(self.cells, self.cells["defense"] == defense)
+        counts = [
+            bool(k) and not ignores_defense(str(a)) and not self._reads_labels(k)
+            for a, k in zip(cells["attack"], cells["key"], strict=True)
+        ]
+        by, errors, whole = self._by_level(select(cells, np.array(counts, dtype=bool))), dict[str, Array](), True
+        for who, of in by.items():
+            # A wire without randomness has one level where another has several: attacks are compared by their names.
+            name, rows = who.partition(AT)[0], self._scores(of, "mse", set(self._of(defense)["seed"]))
+            whole = whole and bool(rows)
+            if rows and (name not in errors or np.mean(rows) < errors[name].mean()):
+                errors[name] = np.stack(rows)
+        return Tried(frozenset(who.partition(AT)[0] for who in by), errors, whole)
 
     def _by_level(self, cells: pd.DataFrame) -> dict[str, pd.DataFrame]:
         """Returns the cells of each attack, apart where its levels of knowledge have cells of their own.

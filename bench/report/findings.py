@@ -114,14 +114,19 @@ def _text(rows: Rows, pairs: Rows, *, whole: bool) -> str:
         each = "each one" if whole else "each one that is complete"
         return f"No defense is named the least: {each} is at chance or loses more than {POINTS}.{undefended}"
     best = min(useful, key=lambda r: r["leakage"])
-    among = f" of those that lose at most {POINTS}" if len(useful) < len(ranked) else ""
+    limits = ["are complete"] if len(ranked) < len(rows) else []
+    limits += [f"lose at most {POINTS}"] if len(useful) < len(ranked) else []
+    among = f" of those that {' and '.join(limits)}" if limits else ""
     text = f"Least leakage{among}: {best['defense']} with {_figures(best)}"
     # The least of many figures is small by chance too.
     text += ", not distinguishable from the undefended target." if undistinguished(best, "leakage_change") else "."
     level = _level_with(best, useful, pairs)
     if level:
-        names = _list(level, len(rows), "compared in pairs.csv")
-        text += f" Not distinguishable from it: {names}."
+        rivals = sum(r is not best and r is not control for r in useful)
+        many = len(level) > MOST
+        text += (
+            f" Not distinguishable from it: {f'{len(level)} of {rivals}, see pairs.csv' if many else ', '.join(level)}."
+        )
     return text if control is best else text + undefended
 
 

@@ -14,6 +14,7 @@ from .frames import select
 
 NOT_CONVERGED = "not converged"
 NO_BETTER = "no better than the prior"
+WORST_NO_BETTER = f"even the strongest attack is {NO_BETTER}"
 DIVERGED = "diverged"
 WEAK_WHITE_BOX = "white-box weaker than black-box"
 DEEPER = "a deeper cut leaks more"

@@ -3,12 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from .. import stats
 from ..plan import Plan
 from .reading import Array, Records
 
 NO_VALUES = "done, but without {metric} of every image and seed"
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What was tried on one defense at one place and knowledge level.
+
+    Attributes:
+        made: the attacks that are made there, whatever came of them.
+        errors: attack to values (S, N), the less the stronger, of those that have them for every seed.
+        whole: nothing is missing.
+    """
+
+    made: frozenset[str]
+    errors: Mapping[str, Array]
+    whole: bool
+
+    @property
+    def strongest(self) -> str | None:
+        """The attack with the least mean."""
+        return min(self.errors, key=lambda a: float(self.errors[a].mean()), default=None)
+
+
+def made_in(cells: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    """Returns the attacks that rows of the plan have a cell of for every seed."""
+    return frozenset(str(c["attack"]) for c in cells) - {str(c["attack"]) for c in cells if not c["key"]}
 
 
 def missing(
@@ -26,24 +53,50 @@ def missing(
     states = [(c, records.row_state("cell", c)) for c in cells]
     owed = [f"{c['attack']}, seed {c['seed']}: {s.status}" for c, s in states if s.owed]
     done = [c for c, s in states if s.status == "done" and plan.nodes["cell", c["key"]].infers == "image"]
-    hidden = {str(c["attack"]) for c, s in states if s.owed}  # already named
-    lacking = [a for a in dict.fromkeys(str(c["attack"]) for c in done) if a not in found and a not in hidden]
+    # What is owed, or refused for some seeds, is named or judged elsewhere.
+    judged = made_in(cells) - {str(c["attack"]) for c, s in states if s.owed}
+    lacking = [a for a in dict.fromkeys(str(c["attack"]) for c in done) if a not in found and a in judged]
     return owed + [f"{a}: {NO_VALUES.format(metric=metric)}" for a in lacking]
 
 
-def decided_elsewhere(cells: Sequence[Mapping[str, Any]], strongest: Sequence[str]) -> list[str]:
-    """Returns which attacks are not made here though they are the strongest on other defenses of the same place and level.
+def decided_elsewhere(here: Tried, others: Sequence[Tried], groups: Sequence[int] | None) -> list[str]:
+    """Returns which attacks are not made here though they are made on most other defenses and decide the worst case of one.
 
-    A defense that an attack refuses, or that the suite excludes from it, would look the safer for it.
+    A defense that an attack refuses, or that the suite excludes from it, would look the safer for it. An attack for few
+    defenses alone is no such attack, nor is one that beats those that are made here, too, by no more than its interval.
 
     Args:
-        cells: rows of the plan of one defense and level.
-        strongest: the strongest attack on each defense of that place and level.
+        here: what was tried on the defense.
+        others: the same of each other defense at that place and level.
+        groups: a label per image, or None.
     """
-    here = {c["attack"] for c in cells if c["key"]}
-    why = {c["attack"]: c["skip"] for c in cells if c["skip"]}
+    found = dict.fromkeys(o.strongest for o in others if o.whole and o.strongest)
+    out = []
+    for attack in found:
+        usual = 2 * sum(attack in o.made for o in others) >= len(others)
+        won = (o for o in others if o.whole and o.strongest == attack)
+        if attack not in here.made and usual and any(_beats(attack, here, o, groups) for o in won):
+            out.append(attack)
+    return out
+
+
+def in_words(attacks: Sequence[str], cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns each attack that decides elsewhere with why it is not made here.
+
+    Args:
+        attacks: their labels.
+        cells: rows of the plan of the defense.
+    """
+    why = {str(c["attack"]): str(c["skip"]).replace("; ", ", ") for c in cells if c["skip"]}
     return [
-        f"{a}: strongest on another defense, not made here ({why.get(a) or 'excluded by the suite'})"
-        for a in dict.fromkeys(strongest)
-        if a not in here
+        f"{a}: strongest on another defense, not made here ({why.get(a, 'excluded by the suite')})" for a in attacks
     ]
+
+
+def _beats(attack: str, here: Tried, other: Tried, groups: Sequence[int] | None) -> bool:
+    """Says whether on another defense an attack is stronger than all that are made here too, beyond the interval."""
+    rivals = [values for name, values in other.errors.items() if name in here.made]
+    if not rivals:
+        return True
+    rival = min(rivals, key=lambda v: float(v.mean()))
+    return stats.paired_difference(rival, other.errors[attack], groups).low > 0

@@ -80,7 +80,7 @@ def build_matched(plan: Plan, records: Records, summary: pd.DataFrame) -> pd.Dat
     and ``incomplete`` counts these; one whose accuracy is at chance stands for nothing and is on no front. Neither is
     interpolated across, nor is 0, where many a strength does nothing.
     """
-    rows = [row for group in _groups(plan, records, summary) for row in _rows(records, group)]
+    rows = [row for group in _groups(plan, records, summary) for row in _rows(plan, records, group)]
     shown, tested = (
         [p for n in names for p in (n, n + LOW, n + HIGH)]
         for names in (("leakage", "accuracy_drop"), ("measured_leakage", "leakage_above_best"))
@@ -175,7 +175,7 @@ def _setting(
     return None if errors is None else Setting(row, errors, params[str(row["defense"])])
 
 
-def _rows(records: Records, group: _Group) -> list[Row]:
+def _rows(plan: Plan, records: Records, group: _Group) -> list[Row]:
     families: dict[str, list[Setting]] = {name: [] for name in group.lacking}
     for setting in group.settings:
         families.setdefault(defense_of(setting.label), []).append(setting)
@@ -190,9 +190,9 @@ def _rows(records: Records, group: _Group) -> list[Row]:
     for name, some in families.items():
         lacking = group.lacking.get(name, ())
         shared: Row = {**group.place, "defense": name, "settings": len(some), "incomplete": len(lacking)}
-        useful = [s for s in some if s.useful]
-        shared["hypervolume"] = _hypervolume(useful, base)
-        shared["hypervolume_within"] = _hypervolume([s for s in useful if s.drop <= DROPS[-1]], base)
+        classes, useful = len(plan.datasets[str(group.place["dataset"])]["classes"]), [s for s in some if s.useful]
+        shared["hypervolume"] = _hypervolume(useful, base, classes)
+        shared["hypervolume_within"] = _hypervolume([s for s in useful if s.drop <= DROPS[-1]], base, classes)
         shared["on_front"] = any(s.useful and (s.leakage, _accuracy(s)) in front for s in some)
         for drop in DROPS:
             mine = chosen[name, drop]
@@ -283,16 +283,18 @@ def _one_number(a: Mapping[str, Any], b: Mapping[str, Any]) -> str | None:
     return differ[0]
 
 
-def _hypervolume(settings: Sequence[Setting], base: Setting | None) -> float | None:
+def _hypervolume(settings: Sequence[Setting], base: Setting | None, classes: int) -> float | None:
     """Returns the area of (kept accuracy, privacy) that a defense's settings dominate, in [0, 1].
 
-    Kept accuracy is (a - c)/(a₀ - c), with c that of always naming the most frequent class and a₀ that of none; privacy is 1
+    Kept accuracy is (a - c)/(a₀ - c), with c that of always naming the most frequent class (1/classes where an earlier
+    version of the measure did not count it) and a₀ that of none; privacy is 1
     less the leakage score; both are clipped to [0, 1], the corner is (0, 0). None without ``none``, or where ``none`` is at
     chance. Settings at chance are left out before.
     """
-    if base is None or not present(base.row["accuracy"]) or not present(base.row.get("accuracy_chance")):
+    if base is None or not present(base.row["accuracy"]):
         return None
-    chance = float(base.row["accuracy_chance"])
+    counted = base.row.get("accuracy_chance")
+    chance = float(counted) if counted is not None and present(counted) else 1 / classes
     if _accuracy(base) <= chance:
         return None
     points = [

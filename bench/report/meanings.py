@@ -142,9 +142,9 @@ SUMMARY = {
     "cells_not_run": ("cells", "cells without a record"),
     "incomplete": (
         "",
-        "what is missing and ought not to be, and attacks that are not made here (refused, or excluded by the suite) but are "
-        "the strongest on another defense of the same place and level: the true worst case may be higher. Empty where "
-        "nothing is",
+        "what is missing and ought not to be, and attacks that are not made here (refused, or excluded by the suite) but on "
+        "most other defenses of the same place and level, and decide the worst case of one, beyond the interval: the true "
+        "worst case here may be higher. Empty where nothing is",
     ),
 }
 
@@ -179,8 +179,8 @@ WORST_CASE = {
     "attacks": ("attacks", "attacks that are there for every seed"),
     "incomplete": (
         "",
-        "attacks that are missing and ought not to be, and those that are not made here but are the strongest by this metric "
-        "on another defense; empty where none is",
+        "attacks that are missing and ought not to be, and those that are not made here but on most other defenses, and decide "
+        "the worst case of one by this metric, beyond the interval; empty where none is",
     ),
 }
 
@@ -226,9 +226,9 @@ MATCHED = {
     ),
     "hypervolume": (
         "",
-        "area that the settings dominate, in [0, 1]²: kept accuracy (a - c)/(a of none - c), with c the accuracy_chance, by "
-        "privacy, 1 less the leakage score; both clipped; those at chance have no part. A sweep that was pushed further has "
-        "more of it",
+        "area that the settings dominate, in [0, 1]²: kept accuracy (a - c)/(a of none - c), with c the accuracy_chance "
+        "(1/classes where an earlier version did not count it), by privacy, 1 less the leakage score; both clipped; those at "
+        "chance have no part. A sweep that was pushed further has more of it",
     ),
     "hypervolume_within": ("", "the same of the settings that lose at most the largest allowed drop"),
     "on_front": (

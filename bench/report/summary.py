@@ -18,7 +18,7 @@ from . import lacks
 from .cells import attack_facts, diverged_curves
 from .columns import HIGH, LOW, PLACE, TIMING, USABLE, figure, measure_columns, measure_names, metric_names
 from .comparisons import comparison_flags
-from .flags import DIVERGED, NO_BETTER, NOT_CONVERGED
+from .flags import DIVERGED, NOT_CONVERGED, WORST_NO_BETTER
 from .frames import Row, joined, make_frame, spread
 from .headline import leakage, leakage_difference, note_on, resolution, usable_information, values_over_seeds
 from .promised import promised, promised_columns
@@ -51,9 +51,13 @@ class _Group:
     lacks: list[str]
 
     @property
+    def tried(self) -> lacks.Tried:
+        return lacks.Tried(lacks.made_in(self.cells), self.errors, not self.lacks)
+
+    @property
     def worst(self) -> str | None:
         """The attack with the least mean error."""
-        return min(self.errors, key=lambda a: float(self.errors[a].mean()), default=None)
+        return self.tried.strongest
 
 
 def build_summary(plan: Plan, records: Records) -> pd.DataFrame:
@@ -84,12 +88,15 @@ def _groups(plan: Plan, records: Records) -> dict[tuple[str, ...], _Group]:
         if not ignores_defense(row["attack"]):
             some.setdefault(tuple(row[n] for n in (*PLACE, "defense", "knowledge")), []).append(i)
     groups = {at: _group(plan, records, indices) for at, indices in some.items()}
-    strongest: dict[tuple[str, ...], list[str]] = {}
-    for (*place, _, level), group in groups.items():
-        strongest.setdefault((*place, level), []).extend([group.worst] if group.worst else [])
-    for (*place, _, level), group in groups.items():
+    beside: dict[tuple[str, ...], dict[str, lacks.Tried]] = {}
+    for (*place, defense, level), group in groups.items():
+        beside.setdefault((*place, level), {})[defense] = group.tried
+    for (*place, defense, level), group in groups.items():
+        others = [tried for other, tried in beside[*place, level].items() if other != defense]
         if group.errors:
-            group.lacks.extend(lacks.decided_elsewhere(group.cells, strongest[*place, level]))
+            images = records.reference(place[0]).groups
+            found = lacks.decided_elsewhere(beside[*place, level][defense], others, images)
+            group.lacks.extend(lacks.in_words(found, group.cells))
     return groups
 
 
@@ -142,7 +149,7 @@ def _row(
     low = row.get(f"leakage{LOW}")
     if low is not None and low <= 0:
         # Of the prior itself, too: nothing that was tried tells the images from one another.
-        flags.append(f"{NO_BETTER}: {worst}")
+        flags.append(f"{WORST_NO_BETTER}: {worst}")
     flags += [f for t in targets if t["key"] for f in target_flags(plan, records, t["key"])]
     return row | {"flags": joined(flags)}
 

@@ -37,14 +37,16 @@ def build_worst_case(plan: Plan, records: Records) -> pd.DataFrame:
         groups.setdefault(tuple(cell[n] for n in (*PLACE, "defense", "knowledge")), []).append(cell)
     metrics = metric_names(plan, "image")
     rows = [row for cells in groups.values() for m in metrics if (row := _row(plan, records, cells, m))]
-    strongest: dict[tuple[str, ...], list[str]] = {}
+    beside: dict[tuple[str, ...], dict[str, lacks.Tried]] = {}
     for row in rows:
-        strongest.setdefault(tuple(row[n] for n in _COMPARED), []).extend([row["attack"]] if "attack" in row else [])
+        beside.setdefault(tuple(row[n] for n in _COMPARED), {})[row["defense"]] = row.pop("tried")
     for row in rows:
+        tried = beside[tuple(row[n] for n in _COMPARED)]
         if "attack" in row:
+            others = [t for defense, t in tried.items() if defense != row["defense"]]
+            found = lacks.decided_elsewhere(tried[row["defense"]], others, records.reference(row["dataset"]).groups)
             cells = groups[tuple(row[n] for n in (*PLACE, "defense", "knowledge"))]
-            lacking = lacks.decided_elsewhere(cells, strongest[tuple(row[n] for n in _COMPARED)])
-            row["incomplete"] = joined([row["incomplete"], *lacking])
+            row["incomplete"] = joined([row["incomplete"], *lacks.in_words(found, cells)])
     figures = [p for n in ("value", "envelope") for p in (n, n + LOW, n + HIGH)]
     return make_frame(
         rows,
@@ -69,9 +71,10 @@ def _row(plan: Plan, records: Records, cells: Sequence[Mapping[str, Any]], metri
             found[attack] = values
     row: Row = {**{n: first[n] for n in (*PLACE, "defense", "knowledge")}, "metric": metric}
     row["incomplete"] = joined(lacks.missing(plan, records, cells, metric, found))
+    sign = 1 if read.higher_means == "more leakage" else -1
+    row["tried"] = lacks.Tried(lacks.made_in(cells), {a: -sign * v for a, v in found.items()}, not row["incomplete"])
     if not found:
         return row if row["incomplete"] else None
-    sign = 1 if read.higher_means == "more leakage" else -1
     every = sign * np.stack(list(found.values()))
     names = list(found)
     worst = names[max(range(len(names)), key=lambda i: _strength(every[i]))]

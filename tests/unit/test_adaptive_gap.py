@@ -62,6 +62,15 @@ def test_a_seed_that_failed_leaves_no_figure() -> None:
     assert in_words(build_adaptive(*both_ways(errors))) == "None of them is complete."
 
 
+def test_an_attack_of_which_nothing_is_done_is_counted_as_missing() -> None:
+    """With one seed, which is the default, it once had no row at all: 'in 1 of 1 rows'."""
+    plan, records = both_ways(of("noise", 0.1, None, seeds=1) | of("dropout", 0.1, 0.4, seeds=1))
+    frame = build_adaptive(plan, records)
+    assert frame.set_index("defense")["incomplete"].tolist() == [f"{NAIVE}, seed 0: failed", ""]
+    assert in_words(frame).startswith("It hides leakage, beyond the interval, in 1 of 1 rows")
+    assert in_words(frame).endswith("Of 1 more something is missing.")
+
+
 def test_without_such_an_attack_there_is_no_table() -> None:
     assert build_adaptive(*audited({("noise", "rmle", 0): 0.1})).empty
 

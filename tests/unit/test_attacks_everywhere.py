@@ -16,7 +16,6 @@ from splitaudit.testing.outcome import NotApplicable
 from splitaudit.testing.targets import Home, defended, home_of, make
 
 BUILT_IN = [n for n in ATTACKS.names() if "/" not in n]
-OF_IMAGES = [n for n in BUILT_IN if ATTACKS.get(n).infers == "image"]
 SHAPE = (3, 32, 32)
 
 
@@ -76,10 +75,10 @@ def test_every_attack_runs_behind_every_cut(backbone: str, cut: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("defense", [n for n in DEFENSES.names() if "/" not in n])
-def test_every_attack_on_images_runs_behind_every_defense(defense: str) -> None:
+def test_every_attack_runs_behind_every_defense(defense: str) -> None:
     try:
         target = target_behind(defense)
     except NotApplicable as exc:  # an extra that is not installed
         pytest.skip(str(exc))
-    for attack in OF_IMAGES:
+    for attack in BUILT_IN:
         runs(attack, target)

@@ -68,3 +68,24 @@ def test_an_attack_that_leaves_the_defense_out_of_account_is_never_meant_by_a_ba
 def test_a_name_means_every_label_that_goes_by_it(name: str, meant: list[str]) -> None:
     tuned = ["decoder(width=32)@tune8", "decoder(width=64)@tune8", "decoder(width=32)@tune8@nonadaptive"]
     assert labels_meant(name, [*tuned, "rmle", "rmle(steps=9)"]) == meant
+
+
+@pytest.mark.parametrize("lacking", ["no row", "no key"])
+def test_a_defense_that_is_spared_the_deciding_attack_wins_no_claim(lacking: str) -> None:
+    """Attacked by the decoder on both sides the claim fails; with it excluded from one it once held, without a note."""
+    errors = {"new": 1.2, "old": 1.0, "none": 0.1}
+    records, targets, cells = results(errors)
+    (both,) = rows_of(claim(), (records, targets, cells))
+    assert both["verdict"] == "does not hold"
+    spared = (cells["defense"] == "new") & (cells["attack"] == "decoder")
+    kept = cells[~spared] if lacking == "no row" else cells.assign(key=cells["key"].mask(spared, ""))
+    (row,) = rows_of(claim(), (records, targets, kept))
+    assert row["verdict"] == "not decided"
+    assert "strongest on another defense and not made here: decoder on new" in row["note"]
+
+
+def test_an_attack_that_decides_nowhere_may_be_lacking_in_a_claim() -> None:
+    records, targets, cells = results({"new": 1.5, "old": 1.0, "none": 0.1})
+    spared = (cells["defense"] == "new") & (cells["attack"] == "weak")
+    (row,) = rows_of(claim(), (records, targets, cells[~spared]))
+    assert row["verdict"] == "holds"

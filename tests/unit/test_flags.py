@@ -14,6 +14,7 @@ RAISED = (
     "not converged: rmle",
     "diverged: loss",
     "no better than the prior",
+    "even the strongest attack is no better than the prior: rmle",
     "white-box weaker than black-box: rmle leaks less than decoder",
     "a deeper cut leaks more: block2",
     "false security: 0.2 less",

@@ -36,5 +36,5 @@ def test_an_earlier_version_is_named_beside_its_figures(folder: Path) -> None:
     text = (folder / "README.md").read_text(encoding="utf-8")
     for attack, version in versions(folder).items():
         today = ATTACKS.get(attack).version
-        named = re.search(rf"`{attack}`[^`]*\b{version}\b", text)
+        named = re.search(rf"`{attack}` (is its version |\(|(\d+ or )?){version}\b", text)
         assert version == today or named, f"{attack} {version}, today {today}, is not named in {folder.name}/README.md"

@@ -161,7 +161,7 @@ def test_a_defense_with_a_failed_attack_never_wins_the_headline() -> None:
     frame = summary(BROKEN)
     assert row(frame, "broken")["leakage"] < row(frame, "fine")["leakage"]
     finding = told(frame)
-    assert finding.text.startswith("Least leakage: fine with")
+    assert finding.text.startswith("Least leakage of those that are complete: fine with")
     assert any("not ranked: broken" in c for c in finding.cautions)
 
 
