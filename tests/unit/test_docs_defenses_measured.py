@@ -113,3 +113,26 @@ def test_verdicts_on_claims_are_those_of_the_reference_run(row: str) -> None:
 @pytest.mark.parametrize("row", at_equal_accuracy().values(), ids=at_equal_accuracy())
 def test_leakage_at_equal_accuracy_is_that_of_the_reference_run(row: str) -> None:
     assert row in PAGE
+
+
+def without_queries() -> dict[str, str]:
+    """Returns defense to its row in the page's table of two trainings that were attacked without a query."""
+    found = []
+    for file in ("cells.csv", "second-training-cells.csv"):
+        cells = pd.read_csv(REFERENCE / file)
+        cells = cells[(cells["attack"] == "shadow") & (cells["knowledge"] == "query-free")]
+        found.append({str(r["defense"]): r for _, r in cells.iterrows()})
+    first, second = found
+    return {
+        name: " | ".join(
+            [f"| `{name}`"]
+            + [f"{r['leakage']:.3f} [{r['leakage_lo']:.3f}, {r['leakage_hi']:.3f}]" for r in (first[name], row)]
+        )
+        + " |"
+        for name, row in second.items()
+    }
+
+
+@pytest.mark.parametrize("row", without_queries().values(), ids=without_queries())
+def test_leakage_without_a_query_is_that_of_both_trainings(row: str) -> None:
+    assert row in PAGE
