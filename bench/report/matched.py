@@ -132,11 +132,13 @@ class _Group:
         place: dataset, backbone, cut and knowledge level.
         settings: those of which nothing is missing.
         lacking: defense to the parameters of its incomplete settings.
+        names: the defenses, in the order of the summary.
     """
 
     place: Mapping[str, Any]
     settings: Sequence[Setting]
     lacking: Mapping[str, Sequence[Mapping[str, Any]]]
+    names: Sequence[str]
 
 
 def _groups(plan: Plan, records: Records, summary: pd.DataFrame) -> list[_Group]:
@@ -154,7 +156,8 @@ def _groups(plan: Plan, records: Records, summary: pd.DataFrame) -> list[_Group]
                 lacking.setdefault(defense_of(label), []).append(params.get(label, {}))
             else:
                 settings.append(found)
-        out.append(_Group({n: rows[n].iloc[0] for n in (*PLACE, "knowledge")}, settings, lacking))
+        names = list(dict.fromkeys(defense_of(str(label)) for label in rows["defense"]))
+        out.append(_Group({n: rows[n].iloc[0] for n in (*PLACE, "knowledge")}, settings, lacking, names))
     return out
 
 
@@ -176,9 +179,9 @@ def _setting(
 
 
 def _rows(plan: Plan, records: Records, group: _Group) -> list[Row]:
-    families: dict[str, list[Setting]] = {name: [] for name in group.lacking}
+    families: dict[str, list[Setting]] = {name: [] for name in group.names}
     for setting in group.settings:
-        families.setdefault(defense_of(setting.label), []).append(setting)
+        families[defense_of(setting.label)].append(setting)
     front = set(pareto([(s.leakage, _accuracy(s)) for s in group.settings if s.useful and present(s.row["accuracy"])]))
     base = next((s for s in group.settings if s.label == "none"), None)
     chosen = {

@@ -54,6 +54,11 @@ def test_the_setting_with_the_least_leakage_within_the_allowed_drop_stands_for_a
     assert frame["defense"].tolist() == ["none"] * 3 + ["bits"] * 3
 
 
+def test_a_defense_of_which_something_is_missing_keeps_its_place() -> None:
+    errors = of({"none": 0.01, "a": 0.3, "b": 0.2, "c": 0.1}) | {("b", "rmle", 0): None}
+    assert list(dict.fromkeys(matched(errors, {})["defense"])) == ["none", "a", "b", "c"]
+
+
 def test_a_defense_that_loses_more_in_every_setting_has_no_figure_there() -> None:
     frame = matched(of({"none": 0.01, TWO: 0.6}), {"none": 0.75, TWO: 0.5}, NOISE)
     found = at(frame, "noise", 0.05)
