@@ -40,13 +40,11 @@ def build_adaptive(plan: Plan, records: Records) -> pd.DataFrame:
             at = tuple(str(row[n]) for n in _AT)
             sides.setdefault((*at, others), {}).setdefault(attack.get("adaptive", True), []).append(row)
     unlike = dict(_unlike(plan, records))
-    rows = [_row(records, both[True], both[False], unlike) for both in sides.values() if len(both) == len(_WAYS)]
+    rows = [_row(records, both[True], both[False], unlike) for both in sides.values() if len(both) == 2]
     return make_frame(rows, COLUMNS)
 
 
 _AT = (*PLACE, "defense", "knowledge")
-_WAYS = (True, False)
-"""With account of the defense, and without."""
 
 
 def _unlike(plan: Plan, records: Records) -> Iterator[tuple[str, str]]:

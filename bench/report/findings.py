@@ -44,7 +44,9 @@ class Finding:
 
 def find(tables: Results) -> list[Finding]:
     """Returns a finding for each place and knowledge level that has any leakage score."""
-    rows, pairs = tables.summary.to_dict("records"), tables.pairs.to_dict("records")
+    rows, pairs = tables.summary.to_dict("records"), dict[tuple[str, ...], Rows]()
+    for pair in tables.pairs.to_dict("records"):
+        pairs.setdefault(tuple(pair[n] for n in (*PLACE, "knowledge")), []).append(pair)
     places = list(dict.fromkeys(tuple(r[n] for n in PLACE) for r in rows))
     out = []
     for place in places:
@@ -54,8 +56,7 @@ def find(tables: Results) -> list[Finding]:
             scored = [r for r in here if present(r["leakage"])]
             if scored:
                 label = "" if len(places) == 1 else ", ".join(place)
-                compared = [p for p in pairs if tuple(p[n] for n in PLACE) == place and p["knowledge"] == level]
-                text = _text(scored, compared, whole=len(complete(here)) == len(here))
+                text = _text(scored, pairs.get((*place, level), []), whole=len(complete(here)) == len(here))
                 out.append(Finding(label, level, grants(level), text, _cautions(here)))
     return out
 

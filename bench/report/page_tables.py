@@ -66,18 +66,18 @@ WORST = (
 """Column of the worst cases to its head."""
 
 
-def heads(columns: Sequence[tuple[str, str]], plan: Plan) -> list[tuple[str, str]]:
-    """Returns (head, what a tooltip says) of columns."""
+def heads(columns: Sequence[tuple[str, str]], plan: Plan, table: str = "cells") -> list[tuple[str, str]]:
+    """Returns (head, what a tooltip says) of columns; what several tables have by one name means what it does in ``table``."""
     known = describe(plan)
     meanings = (
         known["matched"]
         | known["tuned"]
-        | known["adaptive"]
         | known["attributes"]
         | known["worst_case"]
         | known["targets"]
         | known["summary"]
         | known["cells"]
+        | known[table]
     )
     out = []
     for name, head in columns:

@@ -10,8 +10,11 @@ from audited_records import Errors, audited
 
 from splitaudit.plan import Plan
 from splitaudit.report.adaptive_gap import COLUMNS, build_adaptive, in_words
-from splitaudit.report.meanings import ADAPTIVE
+from splitaudit.report.meanings import ADAPTIVE, TUNED
+from splitaudit.report.page_adaptive import ADAPTIVE as ADAPTIVE_HEADS
 from splitaudit.report.page_adaptive import adaptive_rows
+from splitaudit.report.page_tables import heads
+from splitaudit.report.page_tuned import TUNED as TUNED_HEADS
 from splitaudit.report.reading import Records
 
 NAIVE = "rmle@nonadaptive"
@@ -82,3 +85,10 @@ def test_the_results_format_describes_the_columns() -> None:
     assert [line for line in lines if line.startswith("| `")] == [
         f"| `{name}` | {unit} | {meaning} |" for name, (unit, meaning) in ADAPTIVE.items()
     ]
+
+
+def test_tooltips_are_those_of_the_tables_own_columns() -> None:
+    """Several tables have a `note`: that of tuning once said what this one's does."""
+    plan, _ = audited({("none", "rmle", 0): 0.1})
+    assert dict(heads(ADAPTIVE_HEADS, plan, "adaptive"))["note"] == ADAPTIVE["note"][1]
+    assert dict(heads(TUNED_HEADS, plan, "tuned"))["note"] == TUNED["note"][1]
