@@ -17,11 +17,17 @@ def adaptive_pairs(plan: Plan, records: Records) -> list[tuple[int, int]]:
     for i, row in enumerate(plan.cells):
         if not records.done("cell", row["key"]):
             continue
-        attack = plan.nodes["cell", row["key"]].identity["attack"]
-        others = json.dumps({k: v for k, v in attack.items() if k != "adaptive"}, sort_keys=True)
-        place = tuple(row[n] for n in ("target", "knowledge", "attack_seed"))
-        groups[*place, others][attack.get("adaptive", True)] = i
+        others, adaptive = apart(plan, row["key"])
+        groups[*(row[n] for n in ("target", "knowledge", "attack_seed")), others][adaptive] = i
     return [(pair[False], pair[True]) for pair in groups.values() if len(pair) == 2]
+
+
+def apart(plan: Plan, key: str) -> tuple[str, bool]:
+    """Returns what identifies the attack of a cell but for ``adaptive``, and whether it takes the defense into account."""
+    attack = plan.nodes["cell", key].identity["attack"]
+    return json.dumps({k: v for k, v in attack.items() if k != "adaptive"}, sort_keys=True), attack.get(
+        "adaptive", True
+    )
 
 
 def unlike_settings(plan: Plan, records: Records, pair: tuple[int, int]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import pandas as pd
 
 from ..labels import ignores_defense
 from ..plan import Plan
-from .adaptive import adaptive_pairs, unlike_settings
+from .adaptive import adaptive_pairs, apart, unlike_settings
 from .columns import HIGH, LOW, PLACE
 from .frames import Row, joined, make_frame, spread
 from .headline import leakage, leakage_difference, note_on, values_over_seeds
@@ -35,10 +34,9 @@ def build_adaptive(plan: Plan, records: Records) -> pd.DataFrame:
     sides: dict[tuple[str, ...], dict[bool, list[Mapping[str, Any]]]] = {}
     for row in plan.cells:
         if row["key"] and plan.nodes["cell", row["key"]].infers == "image":
-            attack = plan.nodes["cell", row["key"]].identity["attack"]
-            others = json.dumps({k: v for k, v in attack.items() if k != "adaptive"}, sort_keys=True)
-            at = tuple(str(row[n]) for n in _AT)
-            sides.setdefault((*at, others), {}).setdefault(attack.get("adaptive", True), []).append(row)
+            others, adaptive = apart(plan, row["key"])
+            at = (*(str(row[n]) for n in _AT), others)
+            sides.setdefault(at, {}).setdefault(adaptive, []).append(row)
     unlike = dict(_unlike(plan, records))
     rows = [_row(records, both[True], both[False], unlike) for both in sides.values() if len(both) == 2]
     return make_frame(rows, COLUMNS)

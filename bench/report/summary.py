@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,18 +41,18 @@ class _Group:
         cells: those rows.
         targets: the plan's rows of targets.
         errors: attack to errors (S, N) of every attack that is there for all seeds: nothing is averaged over survivors.
-        lacks: what is missing, each in words; without it the true worst case may be higher.
+        lacking: what is missing, each in words; without it the true worst case may be higher.
     """
 
     indices: Sequence[int]
     cells: Sequence[Mapping[str, Any]]
     targets: Sequence[Mapping[str, Any]]
     errors: Mapping[str, Array]
-    lacks: list[str]
+    lacking: Sequence[str]
 
     @property
     def tried(self) -> lacks.Tried:
-        return lacks.Tried(lacks.made_in(self.cells), self.errors, not self.lacks)
+        return lacks.Tried(lacks.made_in(self.cells), self.errors, not self.lacking)
 
     @property
     def worst(self) -> str | None:
@@ -91,13 +91,14 @@ def _groups(plan: Plan, records: Records) -> dict[tuple[str, ...], _Group]:
     beside: dict[tuple[str, ...], dict[str, lacks.Tried]] = {}
     for (*place, defense, level), group in groups.items():
         beside.setdefault((*place, level), {})[defense] = group.tried
+    spared: dict[tuple[str, ...], list[str]] = {}
     for (*place, defense, level), group in groups.items():
         others = [tried for other, tried in beside[*place, level].items() if other != defense]
         if group.errors:
             images = records.reference(place[0]).groups
             found = lacks.decided_elsewhere(beside[*place, level][defense], others, images)
-            group.lacks.extend(lacks.in_words(found, group.cells))
-    return groups
+            spared[*place, defense, level] = lacks.in_words(found, group.cells)
+    return {at: replace(g, lacking=[*g.lacking, *spared.get(at, [])]) for at, g in groups.items()}
 
 
 def _group(plan: Plan, records: Records, indices: Sequence[int]) -> _Group:
@@ -126,7 +127,7 @@ def _row(
     first = cells[0]
     place = {n: first[n] for n in (*PLACE, "defense")}
     reference = records.reference(first["dataset"])
-    row: Row = {**place, "knowledge": first["knowledge"], "seeds": len(targets), "incomplete": joined(group.lacks)}
+    row: Row = {**place, "knowledge": first["knowledge"], "seeds": len(targets), "incomplete": joined(group.lacking)}
     row |= _counts(records, cells)
     if worst is not None:
         row |= {"worst_attack": worst, "selection": SELECTION}
@@ -183,7 +184,7 @@ def _change(group: _Group, control: _Group | None, reference: Reference) -> Row:
     if errors.shape != undefended.shape:
         return {}
     difference = leakage_difference(errors, undefended, reference)
-    note = note_on(difference, len(control.targets), known=not group.lacks and not control.lacks)
+    note = note_on(difference, len(control.targets), known=not group.lacking and not control.lacking)
     return spread("leakage_change", difference) | {"leakage_change_note": note}
 
 
