@@ -25,19 +25,21 @@ LossOf = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass
 class _History:
-    """Steps and changes of the gradient, newest last.
+    """Steps and changes of the gradient, in a ring.
 
     Attributes:
         steps: (MEMORY, N, D).
         changes: (MEMORY, N, D).
         inverse: 1 over their inner product, (MEMORY, N); 0 for a pair that promises no curvature or is not there.
         scale: curvature's inverse along the newest pair, (N,); 0 where there is none.
+        oldest: where the ring begins.
     """
 
     steps: torch.Tensor
     changes: torch.Tensor
     inverse: torch.Tensor
     scale: torch.Tensor
+    oldest: int = 0
 
     @classmethod
     def empty(cls, x: torch.Tensor) -> _History:
@@ -48,8 +50,15 @@ class _History:
         """Adds a pair (N, D) for the images (bool, (N,)) whose pair promises curvature."""
         product, square = _dot(step, change), _dot(change, change)
         at = images & (product > 1e-10 * square) & (square > 0)
+        if not bool(at.any()):
+            return
+        # Nearly all images add one, so the ring turns for all and those that add none are turned back.
+        others = (~at).nonzero()[:, 0]
         for kept, new in ((self.steps, step), (self.changes, change), (self.inverse, 1 / product)):
-            kept[:, at] = torch.cat([kept[1:, at], new[None, at]])
+            as_before = kept[:, others]
+            kept[self.oldest] = new
+            kept[:, others] = as_before.roll(1, 0)
+        self.oldest = (self.oldest + 1) % MEMORY
         self.scale[at] = (product / square)[at]
 
     def forget(self, images: torch.Tensor) -> None:
@@ -62,13 +71,14 @@ class _History:
         Where nothing is known of the curvature it is down the gradient, by ``first`` in the coefficient that changes most.
         """
         q, alphas = gradient.clone(), []
-        for i in reversed(range(MEMORY)):
+        order = [(self.oldest + i) % MEMORY for i in range(MEMORY)]
+        for i in reversed(order):
             alphas.append(self.inverse[i] * _dot(self.steps[i], q))
             q -= alphas[-1][:, None] * self.changes[i]
         cautious = first / gradient.abs().amax(1).clamp_min(1e-30)
         q *= torch.where(self.scale > 0, self.scale, cautious)[:, None]
-        for step, change, inverse, alpha in zip(self.steps, self.changes, self.inverse, reversed(alphas), strict=True):
-            q += (alpha - inverse * _dot(change, q))[:, None] * step
+        for i, alpha in zip(order, reversed(alphas), strict=True):
+            q += (alpha - self.inverse[i] * _dot(self.changes[i], q))[:, None] * self.steps[i]
         return -q
 
 

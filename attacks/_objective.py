@@ -17,6 +17,7 @@ from ._expected import averaged_expectation, expected_wire, noisy
 from ._laplace import by_magnitude, laplace_error
 from ._own import probes
 from ._patterns import without_patterns
+from ._total_variation import total_variation
 from ._whitening import MODEL, Whitening, covers
 
 
@@ -144,10 +145,3 @@ class Objective:
     @cached_property
     def _patterns(self) -> torch.Tensor | None:
         return self.view.patterns
-
-
-def total_variation(x: torch.Tensor) -> torch.Tensor:
-    """Returns the mean isotropic total variation per image (N,), smoothed at 1e-3."""
-    down = x[:, :, 1:, :-1] - x[:, :, :-1, :-1]
-    across = x[:, :, :-1, 1:] - x[:, :, :-1, :-1]
-    return (down.square() + across.square() + 1e-6).sqrt().flatten(1).mean(1)

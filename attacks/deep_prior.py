@@ -20,8 +20,9 @@ from splitaudit.view import View
 from ._bands import shrinkage, spread
 from ._descent import batches
 from ._doubling import doubled
-from ._objective import Objective, total_variation
+from ._objective import Objective
 from ._own import own_images
+from ._total_variation import total_variation
 from ._whitening import Whitening, whitening
 
 NOISE = 16

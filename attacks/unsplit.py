@@ -15,8 +15,8 @@ from splitaudit.params import Params
 from splitaudit.view import View
 
 from ._expected import averaged_expectation, expected_wire
-from ._objective import total_variation
 from ._stand_in import trainable, training
+from ._total_variation import total_variation
 from ._whitening import covers
 
 AT_ONCE = 128
