@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
+import torch
 from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
@@ -26,3 +27,9 @@ def one_cycle(
     steps = math.ceil(images / batch) * epochs
     # Auxiliary sets may be tiny: the cycle needs a few steps to have a shape.
     return optimizer, OneCycleLR(optimizer, max_lr=lr, total_steps=max(steps, 4) + 1)
+
+
+def shuffled(count: int, batch: int, passes: int, order: torch.Generator) -> Iterator[torch.Tensor]:
+    """Yields the indices of each batch of several passes over ``count`` images, each pass in an order of its own."""
+    for _ in range(passes):
+        yield from torch.randperm(count, generator=order).split(batch)

@@ -14,6 +14,12 @@ LEAKAGE, LITTLE = 0.01, 0.002
 to nothing whatever error is left."""
 
 
+STILL = (
+    "on own images no step of the search helps, so that nothing is left of it: what more steps would gain is unknown"
+)
+"""Why nothing is said of convergence where a search is given no weight."""
+
+
 def judged(gain: float, error: float, prior_error: float) -> dict[str, Any]:
     """Returns the notes ``gain_by_doubling`` and ``converged``.
 
@@ -30,6 +36,16 @@ def doubled(half: torch.Tensor, whole: torch.Tensor, truth: torch.Tensor) -> dic
     """Returns the same of rehearsed images (N, C, H, W): what half the budget gave, what the whole gave, and the truth."""
     before, after = (float((t - truth).square().mean()) for t in (half, whole))
     return judged(1 - after / max(before, 1e-30), before, spread_of(truth))
+
+
+def doubled_step(factor: torch.Tensor, half: torch.Tensor, whole: torch.Tensor, truth: torch.Tensor) -> dict[str, Any]:
+    """Returns the same of guesses that are a step away from a start, weighed by a factor for each frequency.
+
+    Where every factor is 0 both budgets leave the start itself, which says nothing of the search: it is not judged.
+    """
+    if bool(factor.any()):
+        return doubled(half, whole, truth)
+    return {"converged": None, "not_judged": STILL}
 
 
 def spread_of(truth: torch.Tensor) -> float:

@@ -17,8 +17,10 @@ FLOOR = 0.05
 """Least deviation of a channel, relative to the root mean square of all: one that says next to nothing has no say."""
 
 
-def unexplained(view: View, model: SplitModel, guess: torch.Tensor, draws: torch.Generator) -> float:
-    """Returns the share of the received features' variance that guesses leave unexplained, averaged over channels.
+def unexplained(
+    view: View, model: SplitModel, guess: torch.Tensor, draws: torch.Generator, alive: torch.Tensor
+) -> float:
+    """Returns the share of the received features' variance that guesses leave unexplained, averaged over living channels.
 
     The features of a guess are those that are to be expected over the (public) defense's randomness: a single draw would hide
     other elements than the received one does, and the less a stand-in sends at all, the less it would miss. Behind a
@@ -30,6 +32,7 @@ def unexplained(view: View, model: SplitModel, guess: torch.Tensor, draws: torch
         model: the stand-in.
         guess: images in [0, 1], (N, C, H, W).
         draws: of the defense's randomness.
+        alive: 0 for channels that were received as zero alone, which say nothing of a guess, 1 for others; it broadcasts.
     """
     received = view.average
     shown = view.visible(received) if view.stochastic else None
@@ -42,6 +45,7 @@ def unexplained(view: View, model: SplitModel, guess: torch.Tensor, draws: torch
             ]
         )
     weight = torch.ones_like(received) if shown is None else shown.expand_as(received).to(received.dtype)
+    weight = weight * alive
     axes, shape = channel_axes(received)
     count = weight.sum(axes)
 

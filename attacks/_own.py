@@ -24,11 +24,14 @@ def probes(view: View) -> torch.Tensor:
         return GaussianPrior(view.image_shape).to(view.device)(w).clamp(0, 1)
 
 
-def own_images(view: View, part: str, features: int, pixels: int) -> torch.Tensor:
-    """Returns own images in [0, 1], as many as fit in memory together with their features, each counted so often."""
+def own_images(view: View, part: str, features: int, pixels: int, least: int = 1) -> torch.Tensor:
+    """Returns own images in [0, 1], as many as fit in memory together with their features, each counted so often.
+
+    There are ``least`` of them in any case (if there are so many): of two large ones nothing can be chosen.
+    """
     images = (view.aux_train if part == "train" else view.aux_val).images
     values = features * math.prod(view.feature_shape) if features else 0  # a fit on images alone knows no features
-    n = most_images(values, pixels * math.prod(view.image_shape), len(images))
+    n = max(least, most_images(values, pixels * math.prod(view.image_shape), len(images)))
     return to_float(images[:n].to(view.device))
 
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from splitaudit.nn.scale import Standardised
 
-from ._cycle import one_cycle
+from ._cycle import one_cycle, shuffled
 from ._decoding import BRANCH, LEAST
 from ._doubling import judged
 
@@ -126,6 +126,7 @@ def train_reader(
     held_out: tuple[torch.Tensor, torch.Tensor],
     schedule: Schedule,
     order: torch.Generator,
+    passes: int = 1,
 ) -> Read:
     """Trains a reader by cross-entropy with AdamW and one cycle of the rate, and keeps its best weights.
 
@@ -139,8 +140,9 @@ def train_reader(
         held_out: inputs and values by which the weights are chosen; never private ones.
         schedule: length and rate.
         order: of the inputs.
+        passes: over the inputs in each of the schedule's epochs (:meth:`splitaudit.View.passes`).
     """
-    optimizer, rate = one_cycle(reader.parameters(), schedule.lr, count, schedule.batch, schedule.epochs)
+    optimizer, rate = one_cycle(reader.parameters(), schedule.lr, count, schedule.batch, schedule.epochs * passes)
     best, right, kept = float("inf"), 0.0, reader.state_dict()
     half, left = float("inf"), {}
     curve, steps = [], 0
@@ -148,10 +150,10 @@ def train_reader(
 
     def run() -> Iterator[None]:
         reader.train()
-        for index in torch.randperm(count, generator=order).to(held_out[0].device).split(schedule.batch):
+        for index in shuffled(count, schedule.batch, passes, order):
             if len(index) == 1:  # batch statistics of one input are nothing
                 continue
-            z, y = batch(index)
+            z, y = batch(index.to(held_out[0].device))
             optimizer.zero_grad(set_to_none=True)
             F.cross_entropy(reader(z), y).backward()
             optimizer.step()

@@ -76,6 +76,7 @@ class Attribute(LabelAttack):
             (val.batch(torch.arange(len(val), device=view.device))[1], held_out[: len(val)]),
             Schedule(p.epochs, p.batch, p.lr),
             order,
+            view.passes(len(pairs), 2 if self._flips else 1),
         )
         for epoch, loss in read.curve:
             view.log("aux_val_cross_entropy", epoch, loss)

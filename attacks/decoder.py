@@ -23,13 +23,23 @@ class DecoderParams(Params):
         description="capacity of the inverse network: 32 channels at the features' resolution and one residual block; 64 and "
         "two; 128, four and self-attention",
     )
-    width: int | None = Field(None, ge=1, description="channels at the features' resolution; null: as size says")
+    width: int | None = Field(
+        None,
+        ge=1,
+        description="channels at the features' resolution; null: as size says, and (but for small) more where those would hold "
+        "less than a quarter of the numbers of the features and of the image",
+    )
     depth: int | None = Field(None, ge=0, description="residual blocks there; null: as size says")
     skip: bool = Field(False, description="adds a learned linear map from the features to the image")
     loss: Literal["mse", "l1", "ssim"] = Field(
         "mse", description="what is minimised; ssim: the squared error plus 0.02 · (1 − SSIM)"
     )
-    epochs: int = Field(9, ge=1, description="passes over the auxiliary images and their mirror images")
+    epochs: int = Field(
+        9,
+        ge=1,
+        description="passes over the auxiliary images and their mirror images; where a level grants fewer images or queries as "
+        "many more, for the same number of steps",
+    )
     batch: int = Field(64, ge=1, description="pairs per step")
     lr: float = Field(3e-3, gt=0, description="peak learning rate (AdamW, one cycle)")
     flips: bool = Field(True, description="also query the mirrored auxiliary images")
@@ -38,7 +48,14 @@ class DecoderParams(Params):
     def shape(self) -> Shape:
         """The inverse network that the parameters describe."""
         width, depth = {"small": (32, 1), "base": (64, 2), "large": (128, 4)}[self.size]
-        return Shape(self.width or width, depth if self.depth is None else self.depth, self.size == "large", self.skip)
+        depth = depth if self.depth is None else self.depth
+        return Shape(
+            self.width or width,
+            depth,
+            self.size == "large",
+            self.skip,
+            grows=self.width is None and self.size != "small",
+        )
 
 
 class Decoder(Attack):
@@ -55,7 +72,7 @@ class Decoder(Attack):
     """
 
     Params = DecoderParams
-    version = 2
+    version = 3
     source = "He et al., ACSAC 2019"
     requires = AdversaryKnowledge(edge="query", aux="other")
     uses = AdversaryKnowledge(edge="query", aux="same")
@@ -74,7 +91,8 @@ class Decoder(Attack):
         network.set_scale(data.batch(sample)[1])
         held_out = val.batch(torch.arange(len(val), device=view.device))
         order = torch.Generator().manual_seed(view.seed_for("decoder batches"))
-        trained = train_inverse(network, data.batch, len(data), held_out, self.params, order)
+        passes = view.passes(len(data), 2 if self.params.flips else 1)
+        trained = train_inverse(network, data.batch, len(data), held_out, self.params, order, passes)
         if trained.error == float("inf"):
             raise ValueError("the error on own images was not finite after any epoch: a lower `lr` may help")
         for epoch, error in trained.curve:

@@ -19,7 +19,7 @@ from splitaudit.view import View
 
 from ._bands import shrinkage, spread
 from ._descent import batches
-from ._doubling import doubled
+from ._doubling import doubled_step
 from ._objective import Objective
 from ._own import own_images
 from ._total_variation import total_variation
@@ -78,7 +78,7 @@ class DeepPrior(Attack):
     """
 
     Params = DeepPriorParams
-    version = 5
+    version = 6
     source = "DISCO (Singh et al., CVPR 2021), likelihood maximisation; deep image prior (Ulyanov et al. 2018)"
     requires = AdversaryKnowledge(edge="weights")
     uses = AdversaryKnowledge(edge="weights", aux="same")
@@ -102,7 +102,7 @@ class DeepPrior(Attack):
         half, _ = _shrunk(view, self._found(seen, unit, max(1, self.params.steps // 2), "half the steps"), own)
         view.note(
             aux_val_mse=float((whole - own).square().mean()),
-            **doubled(half, whole, own),
+            **doubled_step(factor, half, whole, own),
             shrinkage=[round(f, 3) for f in spread(factor)],
         )
         return {"whitening": unit.matrix, "factor": factor}

@@ -18,11 +18,11 @@ from splitaudit.seeds import seeded_globally
 from splitaudit.view import View
 
 from ._bands import shrinkage
-from ._cycle import one_cycle
+from ._cycle import one_cycle, shuffled
 from ._decoding import macs
 from ._denoiser import DATA, Denoiser
 from ._descent import batches
-from ._doubling import doubled
+from ._doubling import doubled_step
 from ._objective import Objective
 from ._own import own_images
 from ._whitening import Whitening, whitening
@@ -91,7 +91,7 @@ class Diffusion(Attack):
     """
 
     Params = DiffusionParams
-    version = 6
+    version = 7
     source = "the idea of DPS and DRAG, with a self-trained model"
     requires = AdversaryKnowledge(edge="weights", aux="other")
     uses = AdversaryKnowledge(edge="weights", aux="same")
@@ -111,20 +111,21 @@ class Diffusion(Attack):
         network = self._network(view).train()
         order = torch.Generator().manual_seed(view.seed_for("diffusion batches"))
         noise = view.generator("diffusion noise")
-        optimizer, rate = one_cycle(network.parameters(), p.lr, len(images), p.batch, p.epochs)
+        passes = view.passes(len(images), 2)
+        optimizer, rate = one_cycle(network.parameters(), p.lr, len(images), p.batch, p.epochs * passes)
         weights = network.state_dict()
         average = {k: v.detach().clone() for k, v in weights.items()}
         step = 0
         for epoch in range(1, p.epochs + 1):
             total = torch.zeros((), device=view.device)  # read once an epoch: a GPU waits for every reading
-            for index in torch.randperm(len(images), generator=order).to(view.device).split(p.batch):
+            for index in shuffled(len(images), p.batch, passes, order):
                 optimizer.zero_grad(set_to_none=True)
-                loss = network.loss(to_float(images[index]), noise)
+                loss = network.loss(to_float(images[index.to(view.device)]), noise)
                 loss.backward()
                 optimizer.step()
                 rate.step()
                 step += 1
-                total += loss.detach() * len(index) / len(images)
+                total += loss.detach() * len(index) / (passes * len(images))
                 average_in = get_ema_multi_avg_fn(min(AVERAGE, (1 + step) / (10 + step)))
                 average_in(list(average.values()), list(weights.values()), step)
             view.log("denoiser_loss", epoch, float(total))
@@ -155,7 +156,7 @@ class Diffusion(Attack):
             fewer = Diffusion(self.params.model_copy(update={"levels": self.params.levels // 2}))
             step = basis.analyse(fewer._mean(rehearsed, network, unit, chosen, "half the levels") - basis.mean)
             view.note(
-                **doubled(shrinkage(step, truth, sure=True) * step, kept, truth)
+                **doubled_step(weights, shrinkage(step, truth, sure=True) * step, kept, truth)
             )  # the transform keeps squared errors
         else:
             view.note(converged=False)

@@ -18,7 +18,7 @@ from splitaudit.view import View
 
 from ._bands import shrinkage
 from ._budgets import Budget
-from ._cycle import one_cycle
+from ._cycle import one_cycle, shuffled
 from ._decoding import decode, macs
 from ._descent import batches
 from ._doubling import doubled
@@ -104,13 +104,14 @@ class Latent(Attack):
         network = self._network(view)
         order = torch.Generator().manual_seed(view.seed_for("latent batches"))
         noise = view.generator("latent noise")
-        optimizer, rate = one_cycle(network.parameters(), p.prior_lr, len(images), p.batch, p.epochs)
+        passes = view.passes(len(images), 2)
+        optimizer, rate = one_cycle(network.parameters(), p.prior_lr, len(images), p.batch, p.epochs * passes)
         held_out = to_float(view.aux_val.images[:SPECTRUM].to(view.device))
         for epoch in range(1, p.epochs + 1):
             network.train()
-            for index in torch.randperm(len(images), generator=order).to(view.device).split(p.batch):
+            for index in shuffled(len(images), p.batch, passes, order):
                 optimizer.zero_grad(set_to_none=True)
-                network.loss(to_float(images[index]), noise).backward()
+                network.loss(to_float(images[index.to(view.device)]), noise).backward()
                 optimizer.step()
                 rate.step()
             network.eval()

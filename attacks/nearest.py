@@ -24,7 +24,8 @@ class NearestParams(Params):
 class Nearest(Attack):
     """Returns the attacker's own image whose *defended* features are nearest to the received ones.
 
-    The distance is Euclidean with one scale per channel, over the elements that both show: what a mask hides says nothing.
+    The distance is Euclidean with one scale per channel, over the elements that both show: what a random mask hides says
+    nothing. What a mask without chance hides, as that of ``topk``, is small, and counts as the zero that was sent.
     Of several received draws the average is compared with averages of as many.
 
     A control: it shows what the auxiliary images alone are worth. An attack that is no better has learned no inversion.
@@ -33,7 +34,7 @@ class Nearest(Attack):
     """
 
     Params = NearestParams
-    version = 1
+    version = 2
     source = "nearest neighbour search"
     requires = AdversaryKnowledge(edge="query", aux="other")
     uses = AdversaryKnowledge(edge="query", aux="same")
@@ -47,18 +48,22 @@ class Nearest(Attack):
         pairs = view.pairs("train", flips=self.params.flips)
         count = min(self.params.neighbours, len(pairs))
         received = view.average
-        shown = view.visible(received)
+        shown = self._shown(view, received)
         mean, std = channel_moments(pairs.batch(torch.arange(min(len(pairs), 2048), device=view.device))[1])
         std = torch.where(std > 1e-6 * std.max(), std, torch.full_like(std, float("inf")))  # dead channels say nothing
         best = torch.full((len(received), count), float("inf"), device=view.device)
         which = torch.zeros(len(received), count, dtype=torch.int64, device=view.device)
         for index in torch.arange(len(pairs), device=view.device).split(256):
             own = pairs.batch(index)[1]
-            distance = _distances((received - mean) / std, shown, (own - mean) / std, view.visible(own))
+            distance = _distances((received - mean) / std, shown, (own - mean) / std, self._shown(view, own))
             candidates = torch.cat([best, distance], 1)
             best, at = candidates.topk(count, largest=False)
             which = torch.cat([which, index.expand(len(received), -1)], 1).gather(1, at)
         return torch.stack([pairs.images(row).mean(0) for row in which])
+
+    def _shown(self, view: View, z: torch.Tensor) -> torch.Tensor | None:
+        """Returns which elements of features (N, ...) are compared; None: all."""
+        return view.visible(z) if view.stochastic else None
 
     def work(
         self, n_private: int, n_aux: int, image_shape: tuple[int, int, int], feature_shape: tuple[int, ...]

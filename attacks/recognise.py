@@ -128,6 +128,7 @@ class Recognise(LabelAttack):
             _at_every_size(*_some(view, held_out)),
             Schedule(p.epochs, p.batch, p.lr),
             torch.Generator().manual_seed(view.seed_for("recognise batches")),
+            view.passes(len(images)),
         )
         for epoch, loss in read.curve:
             view.log("aux_val_cross_entropy", epoch, loss)

@@ -20,7 +20,7 @@ from splitaudit.view import View
 from ._bands import shrinkage, spread
 from ._budgets import Budget, Optimiser, budgets
 from ._decoding import decode
-from ._doubling import doubled
+from ._doubling import doubled_step
 from ._expected import noisy
 from ._near import Near
 from ._own import own_images
@@ -136,7 +136,7 @@ class Refine(Attack):
             decoder_aux_val_mse=float((own - guess).square().mean()),
             aux_val_mse=best,
             grid=grid,
-            **doubled(half, kept, own),
+            **doubled_step(fitted["factor"], half, kept, own),
             variance=float(fitted["variance"]),
             optimiser=Budget.unpacked(fitted["budget"]).name,
             shrinkage=[round(f, 3) for f in spread(fitted["factor"])],

@@ -51,7 +51,7 @@ class RmleParams(Params):
         None,
         ge=0,
         description="assumed variance of the feature error relative to the channel's: weight of the Gaussian prior; "
-        "null: the best on aux_val of 0.01, 0.1, 1 and 3",
+        "null: the best on aux_val (without auxiliary images on draws from the prior) of 0.01, 0.1, 1 and 3",
     )
     tv: float = Field(0.1, ge=0, description="weight of the total variation, relative to the Gaussian prior's weight")
     draws: int = Field(
@@ -66,6 +66,9 @@ RATES = (0.2, 0.8)
 
 GRID = (0.01, 0.1, 1.0, 3.0)
 """Candidates for the prior's weight: from a clean, invertible edge to features drowned in noise."""
+
+BLIND = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+"""The same without images of one's own: draws from the prior are rougher than images, and a coarse grid misses by more."""
 
 CALIBRATION = 24
 """Auxiliary validation images on which the weight is chosen."""
@@ -109,7 +112,7 @@ class Rmle(Attack):
     """
 
     Params = RmleParams
-    version = 11
+    version = 12
     source = "He et al., ACSAC 2019"
     requires = AdversaryKnowledge(edge="weights")
     uses = AdversaryKnowledge(edge="weights", aux="same")
@@ -122,16 +125,17 @@ class Rmle(Attack):
         grid = GRID if self.params.gaussian is None else (self.params.gaussian,)
         penalty, ridge = torch.zeros(0), None
         if view.knowledge.aux == "none":
+            grid = BLIND if self.params.gaussian is None else grid
             w = torch.empty(64, *view.image_shape, device=view.device)
             own = prior(w.normal_(generator=view.generator("rmle prior draws"))).clamp(0, 1)
             unit = whitening(view, own, "rmle scale draws")
-            grid = (0.03 if self.params.gaussian is None else self.params.gaussian,)
         else:
-            prior = fitted_prior(own_images(view, "train", 0, 1))
+            # Other images' covariance forbids what only the private ones have; a variance for each frequency does not.
+            prior = fitted_prior(own_images(view, "train", 0, 1), full=view.knowledge.aux == "same")
             images = own_images(view, "train", 1, 1)
             z = defended(view, images, "rmle ridge draws")
             unit = whitening(view, images, "rmle scale draws")
-            own = own_images(view, "val", 4, 4)
+            own = own_images(view, "val", 4, 4, least=CALIBRATION)
             ridge = Ridge(unit(z), images, unit(defended(view, own, "rmle held-out draws")), own)
             view.note(ridge_aux_val_mse=ridge.error, ridge_penalty=ridge.penalty)
             penalty = torch.tensor([ridge.penalty])

@@ -21,7 +21,7 @@ from splitaudit.rising import still_rising
 from splitaudit.split import SplitModel
 from splitaudit.view import View
 
-from ._cycle import one_cycle
+from ._cycle import one_cycle, shuffled
 from ._decoding import Trained, decode, macs, network_of, train_inverse
 from ._explained import unexplained
 from ._stand_in import trainable, training
@@ -29,6 +29,9 @@ from .decoder import Decoder, DecoderParams
 
 ROWS = 64
 """Fewest rows of channels whose statistics are matched."""
+
+SEEN = 16
+"""Fewest received images that show a channel to be dead."""
 
 MATCHED = 512
 """Received images, at most, whose statistics the stand-in's features are pulled to."""
@@ -119,9 +122,10 @@ class Shadow(Attack):
     """Trains an edge of the public architecture so that the frozen cloud classifies auxiliary images by its features.
 
     The stand-in starts from weights of its own; the public defense acts on its wire as the target's does (with what it has
-    fitted or learned there), with fresh draws. Beside the cross entropy its features are pulled to the received ones, about
-    which no image is known: mean, standard deviation of each channel, and the correlations between channels. Then a decoder is
-    trained on the stand-in's (defended) features of the auxiliary images and applied to the received ones.
+    fitted or learned there), with fresh draws; channels that are zero in all that was received, as those that a defense has
+    pruned from the edge are, are zero in the stand-in, too. Beside the cross entropy its features are pulled to the received
+    ones, about which no image is known: mean, standard deviation of each channel, and the correlations between channels. Then
+    a decoder is trained on the stand-in's (defended) features of the auxiliary images and applied to the received ones.
 
     A cloud hardly tells an image from one with its contrast turned over, so that a stand-in may see everything the other way
     round than the edge does, and the pictures that come of it are worse than none. Several stand-ins are trained from different
@@ -143,7 +147,7 @@ class Shadow(Attack):
     """
 
     Params = ShadowParams
-    version = 6
+    version = 7
     source = "He et al., ACSAC 2019, query-free attack"
     requires = AdversaryKnowledge(cloud=True, aux="other", labels=True)
     uses = AdversaryKnowledge(cloud=True, aux="same", labels=True)
@@ -187,10 +191,13 @@ class Shadow(Attack):
             images = torch.cat([images, images.flip(-1)])
         draws = view.generator(f"shadow decoder draws{number}")
 
+        alive = _alive(view)
+
         def features(x: torch.Tensor) -> torch.Tensor:
             with torch.no_grad():
                 clean = stand_in.model.clean(x)
-                return view.averaged([stand_in.model.protect(clean, draws) for _ in range(view.knowledge.draws)])
+                sent = [alive * stand_in.model.protect(clean, draws) for _ in range(view.knowledge.draws)]
+                return view.averaged(sent)
 
         def batch(index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             x = to_float(images[index])
@@ -202,9 +209,10 @@ class Shadow(Attack):
         network = network_of(view, p.shape)
         network.set_scale(batch(torch.arange(min(len(images), 2048), device=view.device))[1])
         order = torch.Generator().manual_seed(view.seed_for(f"shadow decoder batches{number}"))
-        decoder = train_inverse(network, batch, len(images), pairs, p, order)
+        passes = view.passes(len(images), 2 if p.flips else 1)
+        decoder = train_inverse(network, batch, len(images), pairs, p, order, passes)
         guess = decode(view, p.shape, decoder.state)
-        left = unexplained(view, stand_in.model, guess, view.generator(f"shadow explained{number}"))
+        left = unexplained(view, stand_in.model, guess, view.generator(f"shadow explained{number}"), alive)
         finite = math.isfinite(left) and math.isfinite(decoder.error)
         return Restart(stand_in, decoder, left if finite else math.inf, guess)
 
@@ -229,7 +237,8 @@ class Shadow(Attack):
         edge = trainable(model)
         if not edge:
             return StandIn(model.eval())
-        optimizer, rate = one_cycle(edge, self.params.lr, len(images), self.params.batch, self.params.epochs)
+        passes, alive = view.passes(len(images)), _alive(view)
+        optimizer, rate = one_cycle(edge, self.params.lr, len(images), self.params.batch, self.params.epochs * passes)
         order = torch.Generator().manual_seed(view.seed_for(f"shadow batches{number}"))
         draws, mirror = view.generator(f"shadow wire{number}"), view.generator(f"shadow mirror{number}")
         received = _statistics(view.draws[:MATCHED, 0])
@@ -240,13 +249,13 @@ class Shadow(Attack):
         for _ in range(self.params.epochs):
             training(model)
             total = 0.0
-            for index in torch.randperm(len(images), generator=order).to(view.device).split(self.params.batch):
-                x, y = to_float(images[index]), labels[index]
+            for index in shuffled(len(images), self.params.batch, passes, order):
+                x, y = to_float(images[index.to(view.device)]), labels[index.to(view.device)]
                 flip = torch.rand(len(x), generator=mirror, device=view.device) < 0.5
                 x = torch.where(flip[:, None, None, None], x.flip(-1), x)
-                z = model.protect(model.clean(x), draws)
+                z = alive * model.protect(model.clean(x), draws)
                 loss = F.cross_entropy(cloud(z), y)
-                total += float(loss.detach()) * len(x) / len(images)
+                total += float(loss.detach()) * len(x) / (passes * len(images))
                 if match > 0 and len(x) > 1:
                     loss = loss + match * _distance(_statistics(z), received)
                 optimizer.zero_grad(set_to_none=True)
@@ -254,17 +263,32 @@ class Shadow(Attack):
                 optimizer.step()
                 rate.step()
             losses.append(total)
-            accuracies.append(_accuracy(view, model.eval(), cloud))
+            accuracies.append(_accuracy(view, model.eval(), cloud, alive))
         return StandIn(model.requires_grad_(False), tuple(losses), tuple(accuracies))
 
 
-def _accuracy(view: View, model: SplitModel, cloud: nn.Module) -> float:
+def _alive(view: View) -> torch.Tensor:
+    """Returns 0 for channels (numbers of a vector) that are zero in all that was received and 1 for others; it broadcasts.
+
+    Of a handful of images nothing is said to be dead.
+    """
+    received = view.draws[:, 0]
+    axes, shape = channel_axes(received)
+    if len(received) < SEEN or _rows(received) < ROWS:
+        return torch.ones(shape, device=view.device)
+    shown = (view.draws != 0).any(1)
+    for axis in axes:
+        shown = shown.any(axis, keepdim=True)
+    return shown.to(received.dtype)
+
+
+def _accuracy(view: View, model: SplitModel, cloud: nn.Module, alive: torch.Tensor) -> float:
     """Returns the share of the validation images that a cloud classifies rightly by the features of a stand-in."""
     draws, right = view.generator("shadow held-out draws"), 0
     images, labels = view.aux_val.images.to(view.device), view.aux_val.labels.to(view.device)
     with torch.no_grad():
         for x, y in zip(images.split(256), labels.split(256), strict=True):
-            right += int((cloud(model.protect(model.clean(to_float(x)), draws)).argmax(1) == y).sum())
+            right += int((cloud(alive * model.protect(model.clean(to_float(x)), draws)).argmax(1) == y).sum())
     return right / max(1, len(images))
 
 

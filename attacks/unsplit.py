@@ -15,6 +15,7 @@ from splitaudit.params import Params
 from splitaudit.view import View
 
 from ._expected import averaged_expectation, expected_wire
+from ._patterns import without_patterns
 from ._stand_in import trainable, training
 from ._total_variation import total_variation
 from ._whitening import covers
@@ -58,7 +59,7 @@ class Unsplit(Attack):
     """
 
     Params = UnsplitParams
-    version = 5
+    version = 6
     source = "UnSplit, Erdoğan et al., WPES 2022"
     requires = AdversaryKnowledge()
     uses = AdversaryKnowledge()
@@ -101,9 +102,13 @@ class Unsplit(Attack):
             clean = clone.clean(x)
             # Behind a mask that noise covers, what is sent on average is the mean of draws: nobody sees what it hides.
             sent = None if covered else averaged_expectation(clone.defense.expectation, clean, draws, count)
+            known = sent is not None
             if sent is None:
                 sent = expected_wire(clone.protect, seen, clean, draws, count)
-            error = ((sent - z).square() * shown).flatten(1).sum(1) / shown.flatten(1).sum(1).clamp_min(1)
+            left = z - sent
+            if known and visible is None and view.patterns is not None:
+                left = without_patterns(left, view.patterns, view.knowledge.draws)
+            error = (left.square() * shown).flatten(1).sum(1) / shown.flatten(1).sum(1).clamp_min(1)
             outside = (x - x.clamp(0, 1)).square().flatten(1).mean(1)
             return (error / size.clamp_min(1e-30) + p.tv * total_variation(x) + outside).mean()
 

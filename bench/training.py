@@ -30,7 +30,9 @@ class TrainingParams(Params):
     batch: int = Field(64, ge=4, description="images per step")
     lr: float = Field(2e-3, gt=0, description="peak learning rate")
     optimizer: Literal["adam", "adamw", "amsgrad", "sgd"] = Field(
-        "adamw", description="optimiser (sgd: Nesterov momentum 0.9; amsgrad: Adam with AMSGrad and betas 0.5, 0.999)"
+        "adamw",
+        description="optimiser (sgd: Nesterov momentum 0.9; amsgrad: Adam with AMSGrad and betas 0.5, 0.999; one-cycle "
+        "moves momentum and the first beta between 0.85 and 0.95 instead)",
     )
     weight_decay: float = Field(5e-4, ge=0, description="weight decay")
     schedule: Literal["one-cycle", "cosine", "constant"] = Field("one-cycle", description="course of the learning rate")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -22,8 +23,12 @@ from .seeds import generator
 from .split import CloudSide, SplitInfo, SplitModel
 from .straight import PROBE, pass_gradients
 
-VERSION = 5
+VERSION = 6
 """Raised when a View shows the same things in another way, so that attacks give other numbers; part of their keys."""
+
+
+FEWEST = 16
+"""Least images of ``aux_val`` where a level grants fewer auxiliary images than there are: of fewer nothing can be chosen."""
 
 
 def hidden_order(n: int, what: str, seed: int) -> torch.Tensor:
@@ -89,8 +94,10 @@ class View(PublicDefense):
         self.notes: dict[str, Any] = {}
         self._received = received
         self._blank = blank
-        if aux is not None and knowledge.aux_count is not None:
-            aux = (aux[0].first(knowledge.aux_count), aux[1])
+        self._aux_at_hand = 0 if aux is None else len(aux[0])
+        if aux is not None and knowledge.aux_count is not None and knowledge.aux_count < len(aux[0]):
+            count = knowledge.aux_count
+            aux = (aux[0].first(count), aux[1].first(max(FEWEST, math.ceil(count / 8))))
         self._aux = None if aux is None else (self._shown(aux[0], "aux_train"), self._shown(aux[1], "aux_val"))
         self._target = None
         if model is not None:
@@ -248,6 +255,18 @@ class View(PublicDefense):
             return self._sent(clean[index], draws)
 
         return Pairs(images, draw)
+
+    def passes(self, images: int, copies: int = 1) -> int:
+        """Returns how often an attack goes through its images in what its parameters call one pass over them.
+
+        Once where it has all that the dataset has for attackers. A level that grants fewer of them (``aux=``), or fewer
+        queries, takes images away, not time: they are gone through more often, so that all levels train for as many steps.
+
+        Args:
+            images: how many it has, with their copies.
+            copies: how many copies of each (mirrored ones) it would have of all.
+        """
+        return max(1, round(copies * self._aux_at_hand / max(1, images)))
 
     @property
     def prior(self) -> torch.Tensor:

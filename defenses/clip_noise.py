@@ -127,7 +127,8 @@ class ClipNoise(Defense):
                 epsilon=self.epsilon_after(releases),
                 delta=self.delta,
                 protects=f"one image sent {often} (local DP)",
-                leaves_out=f"{more}; the images that the network was trained on",
+                leaves_out=f"{more}; the images that the network was trained on; against who knows the suite's seed, and so "
+                "the noise",
                 accountant=exact,
             ),
         )

@@ -100,7 +100,8 @@ class DpSgdGroupNorm(Defense):
                 delta=float(stored["delta"]),
                 protects="one training image, from any other in its place (DP-SGD, shuffled batches)",
                 leaves_out="the images that the network is used on (it adds nothing to the features that are sent); the "
-                "normalisation's constants and the choice of an epoch; against who knows the suite's seed, and so the noise",
+                "normalisation's constants, the choice of an epoch, the losses and accuracies that a run records of its "
+                "training; against who knows the suite's seed, and so the noise",
                 accountant=f"{stored['accountant']}, one release an epoch for each image; of whether an image was there at "
                 f"all, if each batch were drawn by chance, as papers assume, ε = {stored['epsilon']:.4g}",
             ),

@@ -22,7 +22,8 @@ class NoPeek(Defense):
     """Adds the distance correlation of image and features to the loss: CE + α·dCor²(x, z).
 
     Source: Vepakomma et al. 2020. Departures: the bias-corrected statistic (U-centred) replaces the biased one, whose
-    value for independent samples is far from 0 in a batch; the plain value is used, not its logarithm.
+    value for independent samples is far from 0 in a batch; its square is penalised, not the correlation or its logarithm,
+    so that the pull fades as the correlation falls and α is not comparable with the paper's.
     """
 
     Params = NoPeekParams

@@ -108,9 +108,9 @@ class FullGaussianPrior(GaussianPrior):
         return self.mean + ((w * self.scale).flatten(1) @ self.vectors.T).reshape(w.shape)
 
 
-def fitted_prior(images: torch.Tensor) -> GaussianPrior:
-    """Returns the prior of images (N, C, H, W) in [0, 1]: with the full covariance where they suffice for it."""
-    kind = FullGaussianPrior if FullGaussianPrior.suits(images) else GaussianPrior
+def fitted_prior(images: torch.Tensor, full: bool = True) -> GaussianPrior:
+    """Returns the prior of images (N, C, H, W) in [0, 1]: with the full covariance where it may and they suffice for it."""
+    kind = FullGaussianPrior if full and FullGaussianPrior.suits(images) else GaussianPrior
     prior = kind((images.shape[1], images.shape[2], images.shape[3])).to(images.device)
     prior.fit(images)
     return prior

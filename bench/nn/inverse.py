@@ -16,6 +16,33 @@ MAP = 12_000_000
 """Most weights of a linear map from vectors to images, 48 MB."""
 
 
+def places_of(feature_shape: tuple[int, ...]) -> tuple[int, int] | None:
+    """Returns height and width of features that lie on a grid: maps (C, h, w), and tokens (T, D) of a square, whose first
+    may stand apart (a class token); None of others."""
+    if len(feature_shape) == 3:
+        return feature_shape[1], feature_shape[2]
+    if len(feature_shape) == 2:
+        for apart in (0, 1):
+            side = math.isqrt(feature_shape[0] - apart)
+            if side > 1 and side * side == feature_shape[0] - apart:
+                return side, side
+    return None
+
+
+class _Laid(nn.Module):
+    """Lays tokens (N, T, D) on their square: a map (N, D, side, side); 2·D channels where one stands apart, at each place."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        tokens = z[:, -self.side * self.side :].mT.unflatten(-1, (self.side, self.side))
+        if z.shape[1] == self.side * self.side:
+            return tokens
+        return torch.cat([tokens, z[:, 0, :, None, None].expand_as(tokens)], 1)
+
+
 class _Residual(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -51,9 +78,9 @@ class _Attention(nn.Module):
 class InverseNetwork(Standardised):
     """Maps features to an image in [0, 1]; built from the shapes alone.
 
-    Maps (C, h, w) pass residual blocks at their own resolution and are doubled in size until they cover the image;
-    vectors and tokens (…) first pass a linear layer onto a small map. The features are standardised per channel by
-    statistics that the caller sets, so that their scale plays no part.
+    Maps (C, h, w), and tokens (T, D) that lie on a square, pass residual blocks at their own resolution and are doubled in
+    size until they cover the image; vectors and other tokens first pass a linear layer onto a small map. The features are
+    standardised per channel by statistics that the caller sets, so that their scale plays no part.
 
     Args:
         feature_shape: shape of one image's features.
@@ -77,10 +104,13 @@ class InverseNetwork(Standardised):
         super().__init__(feature_shape)
         channels, height, out_width = image_shape
         self.image_shape = image_shape
-        as_map = len(feature_shape) == 3
-        if as_map:
-            start = feature_shape[1:]
-            self.lead: nn.Module = nn.Conv2d(feature_shape[0], width, 3, padding=1)
+        places = places_of(feature_shape)
+        if places:
+            start = places
+            maps = len(feature_shape) == 3
+            apart = 1 if maps or feature_shape[0] == math.prod(places) else 2
+            convolution = nn.Conv2d(feature_shape[0] if maps else apart * feature_shape[1], width, 3, padding=1)
+            self.lead: nn.Module = convolution if maps else nn.Sequential(_Laid(places[0]), convolution)
         else:
             start = (math.ceil(height / 8), math.ceil(out_width / 8))
             self.lead = nn.Sequential(

@@ -9,6 +9,7 @@ from gaussian_case import Case, orthogonal, within
 from splitaudit.attacks.linear import PENALTIES, Linear, LinearParams
 from splitaudit.attacks.nearest import Nearest, NearestParams
 from splitaudit.data.base import Part
+from splitaudit.defenses.topk import TopK, TopKParams
 from splitaudit.knowledge import AdversaryKnowledge
 from splitaudit.nn.ridge import Ridge, StreamedRidge
 from splitaudit.params import Params
@@ -95,3 +96,18 @@ def test_the_candidates_reach_from_exact_inversion_to_drowned_features() -> None
     assert tuple(sorted(PENALTIES)) == PENALTIES
     assert PENALTIES[0] <= 1e-6
     assert PENALTIES[-1] >= 10
+
+
+def test_what_the_largest_elements_leave_out_is_small_and_counts() -> None:
+    """Over common elements alone an image that shares a single one by chance would be the nearest."""
+    model = control_target("identity", TopK(TopKParams(keep=0.1)), (3, 16, 16))
+    kept = round(0.1 * 3 * 16 * 16)
+    bright = torch.full((3, 3 * 16 * 16), 40, dtype=torch.uint8)
+    bright[0, :kept] = 200  # the private image
+    bright[1, :kept] = 230  # the same but for its brightness
+    bright[2, kept - 1 : 2 * kept - 1] = 200  # another one, which shares an element
+    images = bright.reshape(3, 3, 16, 16)
+    aux = Part(images[1:], torch.zeros(2, dtype=torch.int64))
+    sent = model.wire(to_float(images[:1]), torch.Generator())[:, None]
+    guess = Nearest(NearestParams(flips=False)).reconstruct(view_of(model, aux, sent), {})
+    assert torch.equal(guess, to_float(images[1:2]))

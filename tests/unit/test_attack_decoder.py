@@ -14,11 +14,13 @@ from splitaudit.attacks._decoding import LOSSES
 from splitaudit.attacks.decoder import Decoder, DecoderParams
 from splitaudit.data.base import Part
 from splitaudit.defense import Defense
+from splitaudit.knowledge import level
+from splitaudit.nn.inverse import places_of
 from splitaudit.params import Params
 from splitaudit.pixels import to_float
 from splitaudit.split import SplitModel
 from splitaudit.testing import control_target
-from splitaudit.testing.attacking import STRONGEST
+from splitaudit.testing.attacking import STRONGEST, Sizes, attacked
 from splitaudit.testing.data import SHAPE, toy_part
 from splitaudit.testing.targets import make
 from splitaudit.view import View
@@ -230,3 +232,50 @@ def test_other_losses_lead_to_other_weights(loss: str) -> None:
         attack = Decoder(DecoderParams(**SMALL, epochs=2, loss=name))  # type: ignore[arg-type]
         kept[name] = attack.fit(view_of(target, part))
     assert any(not torch.equal(kept["mse"][k], kept[loss][k]) for k in kept["mse"])
+
+
+@pytest.mark.parametrize("limit", ["aux=24", "queries=60"])
+def test_a_level_that_grants_fewer_images_trains_for_as_many_steps(limit: str) -> None:
+    sizes = Sizes(private=4, aux_train=192, aux_val=16)
+    params = {"width": 8, "depth": 0, "epochs": 3, "batch": 8}
+    steps = []
+    for name in ("query", f"query:{limit}"):
+        run = attacked(Decoder, knowledge=Decoder(DecoderParams()).granted(level(name)), params=params, sizes=sizes)
+        steps.append(next(v.notes["steps"] for v in run.views if "steps" in v.notes))
+    assert steps[0] == 3 * 2 * 192 / 8
+    assert steps[1] == pytest.approx(steps[0], rel=0.1)
+
+
+def test_a_deep_cut_of_many_channels_has_a_lead_that_holds_what_it_sends() -> None:
+    """64 channels of a single place would be an eighth of it: the cut would seem private."""
+
+    def lead(shape: tuple[int, ...], **params: Any) -> int:
+        network = DecoderParams.model_validate(params).shape.network(shape, (3, 32, 32))
+        return next(m for m in network.modules() if isinstance(m, torch.nn.Conv2d)).out_channels
+
+    assert lead((64, 8, 8)) == lead((64, 16, 16)) == lead((256, 2, 2)) == 64
+    assert lead((512, 1, 1)) == 128
+    assert lead((2048, 2, 2)) == 3 * 32 * 32 / 4 / 4, "a quarter of what the image holds"
+    assert lead((512, 1, 1), width=64) == 64, "what is given by hand stands"
+    assert lead((512, 1, 1), size="small") == 32
+
+
+def test_tokens_of_a_square_keep_their_places() -> None:
+    """Flattened into one dense layer, 196 tokens of 768 numbers would take billions of weights."""
+    assert places_of((16, 8)) == places_of((17, 8)) == (4, 4)
+    assert places_of((8, 4, 6)) == (4, 6)
+    assert places_of((15, 8)) is places_of((1, 8)) is places_of((2, 8)) is places_of((20,)) is None
+    network = DecoderParams(depth=0).shape.network((197, 768), (3, 224, 224))
+    assert sum(p.numel() for p in network.parameters()) < 3e7
+    for apart in (0, 1):
+        laid = DecoderParams(width=8, depth=0).shape.network((16 + apart, 6), (3, 16, 16)).lead
+        assert isinstance(laid, torch.nn.Sequential)
+        z = torch.randn(2, 16 + apart, 6, generator=torch.Generator().manual_seed(0))
+        map_ = laid[0](z)
+        assert map_.shape == (2, 6 * (1 + apart), 4, 4)
+        assert torch.equal(map_[:, :6, 0, 3], z[:, apart + 3]), "the last place of the first row"
+        assert torch.equal(map_[:, :6, 3, 0], z[:, apart + 12])
+        if apart:
+            assert torch.equal(map_[:, 6:], z[:, 0, :, None, None].expand(2, 6, 4, 4)), (
+                "a class token is seen everywhere"
+            )

@@ -62,3 +62,11 @@ def test_every_step_sees_a_fresh_draw_of_a_random_defense() -> None:
     assert len({d.state for d in noise.made if d.gradient}) == steps + steps + steps // 2, (
         "on the private images, on own ones, and on these with half the steps"
     )
+
+
+def test_a_search_that_is_given_no_weight_has_not_converged_but_is_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both budgets leave the mean image then: equal errors would say that more steps gain nothing."""
+    monkeypatch.setattr(deep_prior, "shrinkage", lambda step, truth, **_: torch.zeros_like(step[:1]))
+    notes = run("orthogonal", steps=8).views[0].notes
+    assert notes["converged"] is None
+    assert "no step of the search helps" in notes["not_judged"]

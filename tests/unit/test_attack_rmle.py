@@ -14,7 +14,9 @@ from splitaudit.attacks._descent import descend
 from splitaudit.attacks._whitening import Whitening, whitening
 from splitaudit.attacks.rmle import Rmle
 from splitaudit.defense import Defense
+from splitaudit.defenses.noise import Noise, NoiseParams
 from splitaudit.knowledge import AdversaryKnowledge
+from splitaudit.nn.image_prior import ENOUGH
 from splitaudit.params import Params
 from splitaudit.testing import attacked, control_edge, control_target, toy_target
 from splitaudit.testing.attacking import HalfTheChannels, ScaledWire, Sizes
@@ -400,3 +402,26 @@ def test_a_running_mean_of_iterates_leaves_out_what_the_draws_of_single_steps_do
         return float((found.w - 1).square().mean())
 
     assert error(0.05) < 0.95 * error(1.0)
+
+
+def test_without_images_of_its_own_the_prior_weighs_more_the_more_noise_there_is() -> None:
+    """A weight that is fixed for a clean edge fits the noise: the defense would seem to stop whoever has no images."""
+    weights, leakage = [], {}
+    for sigma in (0.0, 2.0):
+        target = toy_target(Noise(NoiseParams(sigma=sigma)))
+        run = attacked(Rmle, target, knowledge=NO_AUX, params={"steps": 60, "optimiser": "lbfgs"})
+        weights.append(run.views[-1].notes["prior_weight"])
+        leakage[sigma] = run.leakage()
+    fixed = attacked(Rmle, target, knowledge=NO_AUX, params={"steps": 60, "optimiser": "lbfgs", "gaussian": 0.03})
+    assert weights[1] > 3 * weights[0]
+    assert leakage[2.0] > fixed.leakage() + 0.02
+
+
+def test_a_full_covariance_is_only_of_images_like_the_private_ones() -> None:
+    """It forbids what the attacker's images lack, which other images may well show."""
+    shape, sizes = (1, 4, 4), Sizes(private=4, aux_train=ENOUGH * 16, aux_val=32)
+    for aux, full in (("same", True), ("other", False)):
+        knowledge = AdversaryKnowledge(edge="weights", aux=aux)
+        run = attacked(Rmle, "identity", knowledge=knowledge, params={"steps": 5}, sizes=sizes, image_shape=shape)
+        curves = {name for view in run.views for name in view.curves}
+        assert any(name.startswith("fine_calibration") for name in curves) is full

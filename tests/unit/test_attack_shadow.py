@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from splitaudit.attacks._explained import unexplained
-from splitaudit.attacks.shadow import Shadow, ShadowParams, StandIn
+from splitaudit.attacks.shadow import SEEN, Shadow, ShadowParams, StandIn, _alive
 from splitaudit.data.base import Part
 from splitaudit.data.photos import Photos, PhotosParams
 from splitaudit.defense import Defense
@@ -24,7 +24,7 @@ from splitaudit.pixels import to_float
 from splitaudit.seeds import seeded_globally
 from splitaudit.split import SplitInfo, SplitModel, cut_blocks
 from splitaudit.targets import channel_statistics
-from splitaudit.testing import control_target, toy_target
+from splitaudit.testing import control_target, toy_part, toy_target
 from splitaudit.testing.attacking import TINY, attacked, untrained
 from splitaudit.testing.targets import CPU, ToyNet
 from splitaudit.training import TrainingParams, train
@@ -33,6 +33,7 @@ from splitaudit.work import receive
 
 SIZES: Any = {"client_train": 640, "client_val": 64, "private": 32, "measure": 16, "aux_train": 640, "aux_val": 64}
 SHAPE = (3, 16, 16)
+ALIVE = torch.ones(1, 3, 1, 1)
 Change = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -167,16 +168,16 @@ def test_what_is_unexplained_is_a_share_of_each_channels_variance() -> None:
     view = view_of(target, x)
     draws = torch.Generator().manual_seed(0)
     mean = x.mean((0, 2, 3), keepdim=True).expand_as(x)
-    assert unexplained(view, target, x, draws) == pytest.approx(0, abs=1e-6)
-    assert unexplained(view, target, mean, draws) == pytest.approx(1, abs=1e-4)
+    assert unexplained(view, target, x, draws, ALIVE) == pytest.approx(0, abs=1e-6)
+    assert unexplained(view, target, mean, draws, ALIVE) == pytest.approx(1, abs=1e-4)
     one = torch.cat([mean[:, :1], x[:, 1:]], 1)
-    assert unexplained(view, target, one, draws) == pytest.approx(1 / 3, abs=1e-4)
+    assert unexplained(view, target, one, draws, ALIVE) == pytest.approx(1 / 3, abs=1e-4)
 
 
 def test_received_features_that_are_all_the_same_have_their_size_as_the_unit() -> None:
     target = control_target("identity", Defense(Params()))
     x = torch.full((2, *target.info.image_shape), 0.5)
-    assert unexplained(view_of(target, x), target, x * 0, torch.Generator()) == pytest.approx(1)
+    assert unexplained(view_of(target, x), target, x * 0, torch.Generator(), ALIVE) == pytest.approx(1)
 
 
 def view_of(target: SplitModel, x: torch.Tensor) -> View:
@@ -204,3 +205,50 @@ def test_a_stand_in_that_still_gets_better_has_not_converged(monkeypatch: pytest
     few, many = (attacked(Shadow, params={**Shadow.cheap(), "epochs": n}, sizes=TINY).views[-1].notes for n in (2, 40))
     assert [few["stand_in_rising"], few["converged"]] == [True, False]
     assert [many["stand_in_rising"], many["converged"]] == [False, True]
+
+
+class OneDead(Defense):
+    """Sends nothing in the second channel."""
+
+    def protect(self, z: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return torch.cat([z[:, :1], 0 * z[:, 1:2], z[:, 2:]], 1)
+
+
+def test_channels_that_are_dead_on_the_wire_are_dead_in_the_stand_in_and_say_nothing_of_a_guess() -> None:
+    """As those that pruning has taken from the edge: the attacker's own edge, whose weights are new, knows of no mask."""
+    target = control_target("identity", OneDead(Params()))
+    x = torch.rand(SEEN, *target.info.image_shape, generator=torch.Generator().manual_seed(0))
+    view, few = (view_of(target, target.protect(images, torch.Generator())) for images in (x, x[: SEEN - 1]))
+    alive = _alive(view)
+    assert alive.flatten().tolist() == [1, 0, 1]
+    assert bool((_alive(few) == 1).all())
+    stand_in = control_target("identity", Defense(Params()))
+    draws = torch.Generator().manual_seed(0)
+    assert unexplained(view, stand_in, x, draws, alive) == pytest.approx(0, abs=1e-6)
+    assert unexplained(view, stand_in, x, draws, ALIVE) > 10
+    sent: list[torch.Tensor] = []
+
+    def seen(z: torch.Tensor) -> torch.Tensor:
+        sent.append(z.detach())
+        return cloud(z)
+
+    trained = toy_target()
+    cloud = trained.cloud
+    received = trained.clean(torch.rand(SEEN, *SHAPE)).detach()
+    received[:, 2] = 0
+    attack = Shadow(ShadowParams.model_validate({**Shadow.cheap(), "epochs": 1}))
+    view = View(
+        knowledge=attack.granted(level("query-free")),
+        received=received[:, None],
+        image_shape=SHAPE,
+        model=trained,
+        aux=(toy_part(32), toy_part(16, seed=1)),
+        seed=0,
+        blank=lambda seed: untrained(trained, seed),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(View, "cloud", property(lambda _: seen))
+        attack.reconstruct(view, {})
+    assert sent
+    assert all(bool((z[:, 2] == 0).all()) for z in sent)
+    assert any(bool((z[:, 1] != 0).any()) for z in sent)

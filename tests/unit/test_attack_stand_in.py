@@ -7,6 +7,7 @@ import torch
 from splitaudit.attacks._stand_in import trainable, training
 from splitaudit.attacks.shadow import _distance, _statistics
 from splitaudit.attacks.unsplit import Unsplit
+from splitaudit.defenses.shredder import Shredder, ShredderParams
 from splitaudit.defenses.vib import Vib, VibParams
 from splitaudit.testing.attack_draws import RecordedNoise
 from splitaudit.testing.attacking import TINY, attacked, random_defense
@@ -59,3 +60,10 @@ def test_unsplit_meets_a_random_defense_with_fresh_draws_at_every_step() -> None
     attacked(Unsplit, control_target("orthogonal", noise), params={"rounds": 2, "image_steps": 3}, sizes=TINY)
     draws = [d.state for d in noise.made if d.gradient]
     assert len(set(draws)) == len(draws) == 2 * (3 + 20) * 4
+
+
+def test_unsplit_takes_off_the_pattern_that_a_defense_added() -> None:
+    """On an edge without weights there is no clone to learn: what the guess gets wrong is the pattern, of an error of 1."""
+    defense = Shredder(ShredderParams(tensors=4, start=1.0))
+    run = attacked(Unsplit, control_target("orthogonal", defense), params={"rounds": 40})
+    assert float(run.errors().mean()) < 0.5 * float(run.prior_errors().mean())

@@ -279,3 +279,20 @@ def test_what_a_defense_says_is_a_tensor_or_nothing(what: str) -> None:
         told(1.0, what)
     right = torch.ones(3, *((8, 8, 8) if what == "expectation" else (1, 1, 1)))
     assert torch.equal(told(right, what), right)
+
+
+def test_a_level_with_fewer_images_has_an_eighth_as_many_to_choose_on():
+    """All 400 of aux_val would be an attacker of 416 images at the level of 16."""
+    for count, held_out in ((80, 16), (200, 25), (400, 60), (800, 60)):
+        view = view_of((toy_part(400), toy_part(60)), LABELLED.model_copy(update={"aux_count": count}))
+        assert (len(view.aux_train), len(view.aux_val)) == (min(count, 400), held_out)
+
+
+def test_fewer_images_are_gone_through_more_often():
+    """A level takes images from an attacker, not the time to train with those that are left."""
+    assert view_of((toy_part(400), toy_part(40))).passes(400) == 1
+    assert view_of((toy_part(400), toy_part(40))).passes(800, copies=2) == 1
+    few = view_of((toy_part(400), toy_part(40)), LABELLED.model_copy(update={"aux_count": 50}))
+    assert few.passes(len(few.aux_train)) == 8
+    assert few.passes(2 * len(few.aux_train), copies=2) == 8
+    assert view_of(None).passes(0) == 1
