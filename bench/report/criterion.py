@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ..labels import ignores_defense
@@ -120,7 +121,8 @@ def _others(plan: Plan, targets: pd.DataFrame) -> dict[str, str]:
 def _attackers(cells: pd.DataFrame, dataset: str) -> pd.DataFrame:
     """Returns the rows of a dataset's attacks, but for those that leave the defense out of account."""
     cells = cells[(cells["dataset"] == dataset) & (cells["knowledge"] != TRUTH)]
-    return cells[[not ignores_defense(str(a)) for a in cells["attack"]]]
+    # Of no rows a list says of no columns instead: the dataset of the levels '-other' has no cells of its own.
+    return cells[np.array([not ignores_defense(str(a)) for a in cells["attack"]], dtype=bool)]
 
 
 def incomplete(plan: Plan, targets: pd.DataFrame, cells: pd.DataFrame, dataset: str) -> set[str]:

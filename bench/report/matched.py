@@ -75,8 +75,9 @@ def build_matched(plan: Plan, records: Records, summary: pd.DataFrame) -> pd.Dat
     The settings of a defense are its rows in the suite (a sweep). Of those that lose at most the allowed drop against
     ``none``, the one with the least worst-case leakage stands for it; ``best_measured`` names the least of these over all
     defenses. Between two measured settings that are neighbours in the one number in which they differ, leakage is
-    interpolated linearly over the drop where that is lower, and marked; the measured setting and its test stay beside it. A
-    setting of which something is missing has no part,
+    interpolated linearly over the drop where that is lower, and marked; the measured setting and its test stay beside it. Where
+    no setting of a sweep loses more than is allowed, stronger ones might leak less (``sweep_ends``). A setting of which
+    something is missing has no part,
     and ``incomplete`` counts these; one whose accuracy is at chance stands for nothing and is on no front. Neither is
     interpolated across, nor is 0, where many a strength does nothing.
     """
@@ -86,7 +87,7 @@ def build_matched(plan: Plan, records: Records, summary: pd.DataFrame) -> pd.Dat
         for names in (("leakage", "accuracy_drop"), ("measured_leakage", "leakage_above_best"))
     )
     head = [*PLACE, "knowledge", "defense", "settings", "allowed_drop", "best_measured", "setting", "attack"]
-    figures = ["interpolated", *shown, "measured_setting", *tested, "note"]
+    figures = ["interpolated", *shown, "measured_setting", *tested, "sweep_ends", "note"]
     return make_frame(rows, [*head, *figures, "hypervolume", "hypervolume_within", "on_front", "incomplete"])
 
 
@@ -202,6 +203,7 @@ def _rows(plan: Plan, records: Records, group: _Group) -> list[Row]:
             best = min((s for (_, d), s in chosen.items() if d == drop and s), key=lambda s: s.leakage, default=None)
             row: Row = {**shared, "allowed_drop": drop, "interpolated": False}
             row["best_measured"] = best.label if best else ""
+            row["sweep_ends"] = _ends(some, lacking, drop)
             if mine is not None:
                 row |= {"setting": mine.label, "attack": mine.row["worst_attack"]}
                 row |= _copied(mine.row, "leakage") | {"measured_setting": mine.label}
@@ -218,6 +220,11 @@ def _rows(plan: Plan, records: Records, group: _Group) -> list[Row]:
                 row |= {"interpolated": True, "note": joined([UNTESTED, str(row.get("note", "") if mine else "")])}
             out.append(row)
     return out
+
+
+def _ends(settings: Sequence[Setting], lacking: Sequence[Mapping[str, Any]], drop: float) -> bool:
+    """Says whether a sweep stops before an allowed drop, so that its least leakage there is an upper limit."""
+    return len(settings) > 1 and not lacking and all(s.drop <= drop for s in settings)
 
 
 def _why_none(settings: Sequence[Setting], drop: float) -> str:

@@ -217,6 +217,11 @@ MATCHED = {
         "leakage of measured_setting less that of best_measured, paired over images and seeds; empty for that one itself and "
         "where the note says why",
     ),
+    "sweep_ends": (
+        "",
+        "whether every one of several settings loses no more than is allowed: the figure is an upper limit, as stronger "
+        "settings were not tried",
+    ),
     "note": (
         "",
         _NOTE.format("leakage_above_best")

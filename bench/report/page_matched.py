@@ -28,6 +28,8 @@ MATCHED = (
 
 LEAST = "the least measured"
 
+ENDS = "sweep ends: stronger settings were not tried"
+
 
 def matched_groups(matched: pd.DataFrame) -> list[tuple[str, list[list[Value]]]]:
     """Returns (title, rows) per place and knowledge level: each defense with its best setting at each allowed drop."""
@@ -73,7 +75,7 @@ def _at_drop(row: Mapping[Any, Any]) -> Value:
         # The measured one gives way to what lies beside it: without it the others' n.d. might be from nothing.
         lines = _some(setting, drop, _measured(row), _beside(row))
         return Value(f"≈ {number(row, 'leakage', 3)}", lines=lines, kind="num")
-    lines = _some(setting_words(str(row["setting"])), drop, _beside(row))
+    lines = _some(setting_words(str(row["setting"])), drop, _beside(row), ENDS if row["sweep_ends"] else "")
     return Value(number(row, "leakage", 3), bracket(row, "leakage", 3), lines, "num")
 
 

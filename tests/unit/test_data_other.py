@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
+from splitaudit.api import run
 from splitaudit.config import load_suite
 from splitaudit.data.base import PARTS, DataContext, DataInfo, Dataset, Part, PartName
 from splitaudit.data.imagefolder import ImageFolder, ImageFolderParams
 from splitaudit.errors import ConfigError, DataError
+from splitaudit.options import Options
 from splitaudit.plan import Plan
 from splitaudit.planner import make_plan
 from splitaudit.plugins import DATASETS
@@ -48,6 +51,20 @@ def planned(tiny: dict[str, Any], images: Path) -> Any:
         return make_plan(load_suite(suite), DataContext(root=images))
 
     return plan
+
+
+def test_a_run_with_images_of_another_distribution_ends_with_its_tables(
+    tiny: dict[str, Any], images: Path, tmp_path: Path
+) -> None:
+    """The other dataset is a dataset of the suite without a cell of its own: its empty table ended every such run."""
+    DATASETS.register("toys/drawn")(type("Drawn", (Drawn,), {}))
+    suite = {**tiny, "attacks": ["prior", "linear"], "other": "toys/drawn", "knowledge": ["query", "query-other"]}
+    done = run(suite, out=tmp_path, options=Options(executor="serial", device="cpu", data_root=images))
+    cells = pd.read_csv(tmp_path / "cells.csv")
+    assert done.failed == 0
+    assert set(cells[cells["attack"] == "linear"]["knowledge"]) == {"query", "query-other"}
+    assert set(cells["status"]) == {"done"}
+    assert (tmp_path / "report.html").exists()
 
 
 @pytest.fixture

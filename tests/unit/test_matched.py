@@ -11,7 +11,7 @@ from audited_records import Errors, at_chance, audited
 
 from splitaudit.report.matched import DROPS, build_matched, build_pairs
 from splitaudit.report.meanings import MATCHED, PAIRS
-from splitaudit.report.page_matched import matched_groups
+from splitaudit.report.page_matched import ENDS, matched_groups
 from splitaudit.report.summary import build_summary
 
 PAGE = Path(__file__).parents[2] / "docs" / "results-format.md"
@@ -57,6 +57,20 @@ def test_the_setting_with_the_least_leakage_within_the_allowed_drop_stands_for_a
 def test_a_defense_of_which_something_is_missing_keeps_its_place() -> None:
     errors = of({"none": 0.01, "a": 0.3, "b": 0.2, "c": 0.1}) | {("b", "rmle", 0): None}
     assert list(dict.fromkeys(matched(errors, {})["defense"])) == ["none", "a", "b", "c"]
+
+
+def test_a_sweep_that_stops_before_the_allowed_drop_gives_an_upper_limit() -> None:
+    """Its strongest setting has lost nothing yet: what a stronger one would leak at that drop nobody has tried."""
+    means, accuracy = {"none": 0.01, HALF: 0.1, TWO: 0.6}, {"none": 0.75, HALF: 0.75, TWO: 0.75}
+    short = matched(of(means), accuracy, NOISE)
+    assert at(short, "noise", 0.05)["sweep_ends"]
+    assert not at(short, "none", 0.05)["sweep_ends"], "no sweep"
+    assert any("sweep ends" in line for line in matched_groups(short)[0][1][1][4].lines)
+    whole = matched(of(means), {**accuracy, TWO: 0.5}, NOISE)
+    assert not at(whole, "noise", 0.05)["sweep_ends"]
+    assert not any("sweep ends" in line for line in matched_groups(whole)[0][1][1][4].lines)
+    lacking = of(means) | {(TWO, "decoder", 0): None}
+    assert not at(matched(lacking, accuracy, NOISE), "noise", 0.05)["sweep_ends"], "a stronger one is on its way"
 
 
 def test_a_defense_that_loses_more_in_every_setting_has_no_figure_there() -> None:
@@ -248,7 +262,7 @@ def test_the_page_names_the_exact_setting_with_its_interval() -> None:
     frame = matched(of({"none": 0.01, HALF: 0.1, ONE: 0.3}), {}, NOISE)
     ((_, (none, noise)),) = matched_groups(frame)
     assert noise[2].interval.startswith("[")
-    assert noise[2].lines == ("sigma 1", "drop 0.000 [0.000, 0.000]", "the least measured")
+    assert noise[2].lines == ("sigma 1", "drop 0.000 [0.000, 0.000]", "the least measured", ENDS)
     assert none[2].lines == ("drop 0.000",), "without a parameter there is no setting to name"
 
 
