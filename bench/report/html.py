@@ -85,6 +85,7 @@ def page(
         version=__version__,
         suite=plan.suite,
         datasets=plan.datasets,
+        attacked={str(t["dataset"]) for t in plan.targets},
         counts=gaps.counts(plan, records),
         findings=find(tables),
         verdicts=verdicts(tables.claims),

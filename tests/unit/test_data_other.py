@@ -64,7 +64,9 @@ def test_a_run_with_images_of_another_distribution_ends_with_its_tables(
     assert done.failed == 0
     assert set(cells[cells["attack"] == "linear"]["knowledge"]) == {"query", "query-other"}
     assert set(cells["status"]) == {"done"}
-    assert (tmp_path / "report.html").exists()
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.count("private images attacked.") == 1
+    assert "Dataset toys/drawn: images of 28×28 px, 3 channels, 2 classes; its auxiliary images are" in page
 
 
 @pytest.fixture
