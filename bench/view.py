@@ -26,7 +26,6 @@ from .straight import PROBE, pass_gradients
 VERSION = 6
 """Raised when a View shows the same things in another way, so that attacks give other numbers; part of their keys."""
 
-
 FEWEST = 16
 """Least images of ``aux_val`` where a level grants fewer auxiliary images than there are: of fewer nothing can be chosen."""
 
