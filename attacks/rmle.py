@@ -173,7 +173,8 @@ class Rmle(Attack):
         p = self.params
         adam = 0 if p.optimiser == "lbfgs" else len(RATES) if p.lr is None else 1
         ways = adam + (p.optimiser != "adam")
-        trials = CALIBRATION * (0.5 * min(2, ways) + ways * (len(GRID) if p.gaussian is None else 1))
+        weights = len(GRID if n_aux else BLIND) if p.gaussian is None else 1
+        trials = CALIBRATION * (0.5 * min(2, ways) + ways * weights)
         images = n_private * p.restarts * min(2, ways) + trials
         return Work(edge_passes=2 * n_aux + 3.5 * self.params.steps * images, gflop=150)
 

@@ -147,6 +147,19 @@ def test_a_single_image_of_vector_features_without_auxiliary_images_is_still_att
     assert run.views[-1].curves["loss"][0][1] < 1e3
 
 
+def test_the_estimate_counts_as_many_weights_as_are_tried_without_auxiliary_images() -> None:
+    tried = [
+        attacked(Rmle, "orthogonal", knowledge=k, params={"steps": 2, "optimiser": "lbfgs"}).views[0].notes["grid"]
+        for k in (NO_AUX, AdversaryKnowledge(edge="weights", aux="same"))
+    ]
+    attack = Rmle(Rmle.Params(steps=2, optimiser="lbfgs"))
+    # No private image and no start by ridge regression: what is left are the trials, and as many again at half the budget.
+    blind, aided = (attack.work(0, n, SHAPE, SHAPE).edge_passes - 2 * n for n in (0, 64))
+    per_weight = (blind - aided) / (len(tried[0]) - len(tried[1]))
+    assert len(tried[0]) > len(tried[1])
+    assert blind == pytest.approx(per_weight * (len(tried[0]) + 0.5))
+
+
 def test_the_stored_fit_is_of_the_size_of_some_images() -> None:
     """The ridge map alone took 50 MB for each target at 32 px."""
     fitted = attacked_fit((3, 32, 32))
