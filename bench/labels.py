@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -75,25 +75,31 @@ def sweep_labels(entries: Sequence[Labelled]) -> list[str]:
 
     A label is the bare name where the name occurs once; else it names the parameters in which the entries of that name
     differ: ``noise(sigma=0.5)``. Where they differ in more than two, only those that are not the default are named, so
-    that an ablation reads ``siftfunnel(beta=0)``. What follows from other parameters is never named. Entries that
-    differ still have different labels.
+    that an ablation reads ``siftfunnel(beta=0)``. What follows from other parameters is never named. Numbers have six
+    digits, and all of theirs where labels would else be the same: entries that differ have different labels.
     """
-    out = []
-    for entry in entries:
-        name = entry.name
-        alike = [e.params for e in entries if e.name == name]
-        flat, implied = _flat(entry.params), _flat(entry.implied)
-        usual = _flat(entry.defaults) | implied
-        keys = [k for k in flat if any(_flat(p).get(k, ...) != flat[k] for p in alike)]
-        missing = {k for p in alike for k in _flat(p)} - set(flat)
-        if not keys and missing:
-            text = ",".join(f"no {k}" for k in sorted(missing))
-        else:
-            if len(keys) > SEVERAL:
-                keys = [k for k in keys if flat[k] != usual.get(k, ...)]
-            text = ",".join(f"{k}={_short(flat[k])}" for k in keys if implied.get(k, ...) != flat[k])
-        out.append(f"{name}({text})" if text else name)
-    return out
+    out = [_named_apart(entry, entries, _short) for entry in entries]
+    meant: dict[str, Labelled] = {}
+    alike = {s for s, e in zip(out, entries, strict=True) if meant.setdefault(s, e).params != e.params}
+    exact = {i: _named_apart(entries[i], entries, str) for i, short in enumerate(out) if short in alike}
+    return [exact.get(i, short) for i, short in enumerate(out)]
+
+
+def _named_apart(entry: Labelled, entries: Sequence[Labelled], said: Callable[[Any], str]) -> str:
+    """Returns the label of an entry among others, its values as ``said`` writes them."""
+    name = entry.name
+    alike = [e.params for e in entries if e.name == name]
+    flat, implied = _flat(entry.params), _flat(entry.implied)
+    usual = _flat(entry.defaults) | implied
+    keys = [k for k in flat if any(_flat(p).get(k, ...) != flat[k] for p in alike)]
+    missing = {k for p in alike for k in _flat(p)} - set(flat)
+    if not keys and missing:
+        text = ",".join(f"no {k}" for k in sorted(missing))
+    else:
+        if len(keys) > SEVERAL:
+            keys = [k for k in keys if flat[k] != usual.get(k, ...)]
+        text = ",".join(f"{k}={said(flat[k])}" for k in keys if implied.get(k, ...) != flat[k])
+    return f"{name}({text})" if text else name
 
 
 def label(name: str, params: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .canonical import key_of
@@ -57,6 +58,7 @@ def make_plan(suite: Suite, context: DataContext | None = None) -> Plan:
         name: _dataset_identity(spec.name, dataset)
         for (name, (dataset, _)), spec in zip(opened.items(), specs, strict=False)
     }
+    _check_measured(plan, names[: len(suite.dataset)], identities)
     other = names[-1] if suite.other else None
     if other is not None:
         _check_other(suite, opened, other)
@@ -65,6 +67,19 @@ def make_plan(suite: Suite, context: DataContext | None = None) -> Plan:
         builder.dataset(name)
     plan.twins = twins_of(plan.nodes)
     return plan
+
+
+def _check_measured(plan: Plan, names: Sequence[str], identities: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuses one dataset with two counts of measured images: what is measured on a target is found by its dataset."""
+    for one, other in itertools.combinations(names, 2):
+        counts = [plan.datasets[name]["sizes"]["measure"] for name in (one, other)]
+        if identities[one] == identities[other] and counts[0] != counts[1]:
+            raise ConfigError(
+                [
+                    f"dataset: {one} and {other} are one dataset, of which {counts[0]} and {counts[1]} images would be "
+                    "measured; give both the same sizes: {measure: …}"
+                ]
+            )
 
 
 def _check_other(suite: Suite, opened: Mapping[str, tuple[Dataset, DataInfo]], other: str) -> None:

@@ -3,7 +3,10 @@
 Values are (N,), one per image, or (S, N), a row per seed over the same images. Images are resampled with replacement;
 where there are groups (crops of one tile) whole groups are, because their images are not independent. The ends are
 percentiles of 1,000 resamples from a fixed seed: equal arguments give equal intervals, and figures of the same images
-share their resamples. Every interval is 95 %.
+share their resamples. Percentiles are too narrow for few images, as a normal distribution with the plain variance is:
+their distance from the figure is widened by Student's factor, t / z · √(n / (n − 1)) of n images or groups. (Hesterberg
+2015, "What teachers should know about the bootstrap", moves the percentiles instead, which never leave the range of the
+resamples.) Of one image, or images of one group, nothing is known: its interval is unbounded. Every interval is 95 %.
 
 Seeds are too few to resample (two of them give a 95 % interval that covers in 65 % of cases): their part is Student's,
 t · s / √S with S − 1 degrees of freedom, s the standard deviation of the seeds' figures. Both parts are added as squares,
@@ -69,6 +72,8 @@ class Resampler:
     def __init__(self, images: int, groups: ArrayLike | None = None, resamples: int = RESAMPLES, seed: int = 0) -> None:
         if groups is not None and len(np.asarray(groups)) != images:
             raise ValueError(f"got {len(np.asarray(groups))} groups for {images} images, expected one label per image")
+        independent = images if groups is None else len(np.unique(np.asarray(groups)))
+        self._widening = _widening(independent)
         self._images = bootstrap_weights(images if groups is None else groups, resamples, seed)
         # Unequal groups make resamples of unequal size: every mean is divided by its own total.
         self._images /= self._images.sum(1, keepdims=True)
@@ -106,14 +111,28 @@ class Resampler:
         ordered = np.sort(resampled)
         out = int(np.floor((1 - LEVEL) / 2 * (len(ordered) - 1)))
         low, high = ordered[out], ordered[-1 - out]
+        if np.isinf(self._widening):
+            low, high = -np.inf, np.inf
+        elif np.isfinite(value):
+            low = value - self._widening * max(0.0, value - low)
+            high = value + self._widening * max(0.0, high - value)
         if seeds is not None and seeds_resampled is not None and len(seeds) > 1 and np.isfinite(seeds).all():
-            more = _seed_part(seeds, seeds_resampled)
+            more = _seed_part(seeds, seeds_resampled, self._widening)
             low = value - np.hypot(value - low, more)
             high = value + np.hypot(high - value, more)
         return Interval(float(value), float(max(low, bounds[0])), float(min(high, bounds[1])))
 
 
-def _seed_part(seeds: Array, resampled: Array) -> float:
+def _widening(independent: int) -> float:
+    """Returns by how much the percentiles of so many independent images are too near to the figure, as a factor."""
+    if independent < 2:
+        return np.inf
+    normal = stdtrit(np.inf, (1 + LEVEL) / 2)
+    student = stdtrit(independent - 1, (1 + LEVEL) / 2)
+    return float(student / normal * np.sqrt(independent / (independent - 1)))
+
+
+def _seed_part(seeds: Array, resampled: Array, widening: float) -> float:
     """Returns by how much the spread of seeds widens half an interval over images, to be added as a square.
 
     Student's half-width contains the images' effect on single seeds (an image that is hard for one training only), and
@@ -122,11 +141,14 @@ def _seed_part(seeds: Array, resampled: Array) -> float:
     Args:
         seeds: a figure per seed, (S,).
         resampled: the same in every resample of the images, (R, S).
+        widening: of the interval over images.
     """
     n = len(seeds)
+    if np.isinf(widening):
+        return 0.0  # the whole is unbounded
     student = stdtrit(n - 1, (1 + LEVEL) / 2) * seeds.std(ddof=1) / np.sqrt(n)
     own = resampled - resampled.mean(1, keepdims=True)
-    twice = stdtrit(np.inf, (1 + LEVEL) / 2) * np.sqrt(own.var(0).sum() / (n - 1) / n)
+    twice = widening * stdtrit(np.inf, (1 + LEVEL) / 2) * np.sqrt(own.var(0).sum() / (n - 1) / n)
     return float(np.sqrt(max(0.0, student**2 - twice**2)))
 
 

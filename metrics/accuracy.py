@@ -33,7 +33,7 @@ class Accuracy(Measure):
     """
 
     Params = AccuracyParams
-    version = 2
+    version = 3
     source = "definition; top-1, on part measure"
     columns: ClassVar[dict[str, Column]] = {
         "accuracy": Column("share", "more utility", "share of images classified rightly through the defended wire"),

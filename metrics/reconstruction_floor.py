@@ -17,7 +17,8 @@ from splitaudit.metrics._sandwich import upper
 class ReconstructionFloor(Measure):
     """Computes the least mean squared error that so much information allows, for the Gaussian twin of the images.
 
-    Information is the *upper* bound (one-sided 95 %) for the wire as it is sent: of the 8-bit wire by its code length
+    Information is an *upper* bound (one-sided 95 %; where two are compared the smaller one, so at least 90 %, and what the
+    estimate of the defense's own bits errs by is in neither) for the wire as it is sent: of the 8-bit wire by its code length
     (``mi_upper_nats_8bit``), or of a wire with Gaussian noise of its own by held-out cross-entropy, whichever is lower. No
     lower bound or estimate can take its place: what MINE misses an attacker may use. The error is the rate–distortion
     function of independent Gaussian cosine coefficients with the images' variances.

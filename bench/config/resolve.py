@@ -66,6 +66,11 @@ def resolve(suite: Suite) -> tuple[Suite, list[str]]:
             if text in seen:
                 problems.append(f"{what}: '{spec.name}' is listed twice with the same parameters")
             seen.add(text)
+    named = [spec.name for spec in resolved.metrics]
+    for name in dict.fromkeys(n for n in named if named.count(n) > 1):
+        if not any(f"metrics: '{name}' is listed twice" in p for p in problems):
+            # Values are stored and shown by the metric's name: of two settings one would be computed and lost.
+            problems.append(f"metrics: '{name}' is listed with several settings; a suite has one: use a suite for each")
     for field in ("seeds", "attack_seeds", "knowledge"):
         values = getattr(suite, field)
         if len(set(values)) < len(values):

@@ -14,6 +14,7 @@ from ..data.base import LABEL
 from ..labels import ignores_defense
 from ..plan import Plan
 from ..stats import Interval
+from . import lacks
 from .columns import HIGH, LOW, PLACE, metric_names
 from .frames import Row, joined, make_frame, spread
 from .headline import values_over_seeds
@@ -70,7 +71,8 @@ def build_attributes(plan: Plan, records: Records) -> pd.DataFrame:
     """Returns a row per defense, knowledge level and attribute that is read: the attack with the greatest advantage.
 
     Attributes are never compared with each other: one defense may hide the class and not another attribute. The attack is
-    selected with the truth in hand; one that lacks a seed has no part, and ``incomplete`` names it.
+    selected with the truth in hand; one that lacks a seed has no part, and ``incomplete`` names it, and one that is not made
+    here though it reads most on another defense.
     """
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for cell in plan.cells:
@@ -78,8 +80,32 @@ def build_attributes(plan: Plan, records: Records) -> pd.DataFrame:
             place = tuple(cell[n] for n in (*PLACE, "defense", "knowledge"))
             groups.setdefault((*place, read_attribute(plan, cell["key"])), []).append(cell)
     rows = [_best(records, cells, at[-1]) for at, cells in groups.items()] if ACCURACY in plan.metrics else []
+    tried = {at: _tried(records, cells) for at, cells in groups.items()} if rows else {}
+    for row, (at, here) in zip(rows, tried.items(), strict=True):
+        others = [t for other, t in tried.items() if _beside(other) == _beside(at) and other != at]
+        found = (
+            lacks.decided_elsewhere(here, others, records.reference(row["dataset"]).groups) if "attack" in row else []
+        )
+        cells = [c for c in plan.cells if tuple(c[n] for n in (*PLACE, "defense", "knowledge")) == at[:-1]]
+        row["incomplete"] = joined([row["incomplete"], *lacks.in_words(found, cells)])
     figures = [p for n in (ACCURACY, "label_advantage") for p in (n, n + LOW, n + HIGH)]
     return make_frame(rows, [*PLACE, "defense", "knowledge", "attribute", "attack", *figures, "constant", "incomplete"])
+
+
+def _beside(at: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns what rows of several defenses share: place, knowledge level and attribute."""
+    *place, _, knowledge, attribute = at
+    return (*place, knowledge, attribute)
+
+
+def _tried(records: Records, cells: Sequence[Mapping[str, Any]]) -> lacks.Tried:
+    """Returns the readers that are made, and which images each reads wrongly."""
+    seeds, errors = {c["seed"] for c in cells}, {}
+    for attack in dict.fromkeys(str(c["attack"]) for c in cells):
+        right = values_over_seeds(records, [c for c in cells if c["attack"] == attack], ACCURACY, seeds)
+        if right is not None:
+            errors[attack] = 1 - right
+    return lacks.Tried(lacks.made_in(cells), errors)
 
 
 def _best(records: Records, cells: Sequence[Mapping[str, Any]], attribute: str) -> Row:

@@ -187,14 +187,13 @@ class Sides:
             bool(k) and not ignores_defense(str(a)) and not self._reads_labels(k)
             for a, k in zip(cells["attack"], cells["key"], strict=True)
         ]
-        by, errors, whole = self._by_level(select(cells, np.array(counts, dtype=bool))), dict[str, Array](), True
+        by, errors = self._by_level(select(cells, np.array(counts, dtype=bool))), dict[str, Array]()
         for who, of in by.items():
             # A wire without randomness has one level where another has several: attacks are compared by their names.
             name, rows = who.partition(AT)[0], self._scores(of, "mse", set(self._of(defense)["seed"]))
-            whole = whole and bool(rows)
             if rows and (name not in errors or np.mean(rows) < errors[name].mean()):
                 errors[name] = np.stack(rows)
-        return Tried(frozenset(who.partition(AT)[0] for who in by), errors, whole)
+        return Tried(frozenset(who.partition(AT)[0] for who in by), errors)
 
     def _by_level(self, cells: pd.DataFrame) -> dict[str, pd.DataFrame]:
         """Returns the cells of each attack, apart where its levels of knowledge have cells of their own.

@@ -12,7 +12,7 @@ targets. The correlation within places (backbone and cut) leaves that out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from .cells import beats_prior
 from .columns import HIGH, LABELS, LOW, PLACE, TRUTH, USABLE, measure_columns, measure_names
 from .frames import Row, make_frame
 from .ranks import Correlation, correlation
+from .spared import of_one_draw
 
 LEAST = 6
 """Independent targets below which no correlation is given: with 5 unrelated ones every eighth interval leaves out 0."""
@@ -89,9 +90,19 @@ def main_quantities(plan: Plan) -> list[str]:
     return [q for q in quantities(plan) if q not in details]
 
 
-def points(plan: Plan, targets: pd.DataFrame, cells: pd.DataFrame, dataset: str) -> list[Point]:
-    """Returns the done targets of a dataset with the error of the strongest attack on each, but for incomplete ones."""
-    statuses, lacking = _statuses(plan), incomplete(plan, targets, cells, dataset)
+def points(
+    plan: Plan, targets: pd.DataFrame, cells: pd.DataFrame, dataset: str, spared: Collection[str] = ()
+) -> list[Point]:
+    """Returns the done targets of a dataset with the error of the strongest attack on each, but for incomplete ones.
+
+    Args:
+        plan: of the suite.
+        targets: the table of targets.
+        cells: the table of cells.
+        dataset: its label.
+        spared: keys of targets on which an attack that decides elsewhere was not made.
+    """
+    statuses, lacking = _statuses(plan), incomplete(plan, targets, cells, dataset, spared)
     others = _others(plan, targets)
     names = [q for q in quantities(plan) if q in targets or q == USABLE]
     attacked = _attackers(cells, dataset)
@@ -119,26 +130,34 @@ def _others(plan: Plan, targets: pd.DataFrame) -> dict[str, str]:
 
 
 def _attackers(cells: pd.DataFrame, dataset: str) -> pd.DataFrame:
-    """Returns the rows of a dataset's attacks, but for those that leave the defense out of account."""
+    """Returns the rows of a dataset's attacks, but for those that leave the defense out of account, or receive several draws.
+
+    What is measured is measured of one draw of the wire; the mean of several says more, of a random defense alone.
+    """
     cells = cells[(cells["dataset"] == dataset) & (cells["knowledge"] != TRUTH)]
     # Of no rows a list says of no columns instead: the dataset of the levels '-other' has no cells of its own.
-    return cells[np.array([not ignores_defense(str(a)) for a in cells["attack"]], dtype=bool)]
+    rows = zip(cells["attack"], cells["knowledge"], strict=True)
+    return cells[np.array([not ignores_defense(str(a)) and of_one_draw(str(k)) for a, k in rows], dtype=bool)]
 
 
-def incomplete(plan: Plan, targets: pd.DataFrame, cells: pd.DataFrame, dataset: str) -> set[str]:
-    """Returns the keys of done targets at which a result is missing that ought to be there.
+def incomplete(
+    plan: Plan, targets: pd.DataFrame, cells: pd.DataFrame, dataset: str, spared: Collection[str] = ()
+) -> set[str]:
+    """Returns the keys of done targets at which a result is missing that ought to be there, or that were spared one.
 
-    The strongest attack on them is not known: one that failed may have been it.
+    The strongest attack on them is not known: one that failed, or that is strongest elsewhere, may have been it.
     """
     owed = _attackers(cells, dataset)
     owed = owed[owed["status"] != "done"]
     # What cannot be has no key.
     keys = {t for t, key in zip(owed["target"], owed["key"], strict=True) if key and _of_images(plan, key)}
     done = targets[(targets["dataset"] == dataset) & (targets["status"] == "done")]
-    return keys & set(done["key"])
+    return (keys | set(spared)) & set(done["key"])
 
 
-def build_criterion(plan: Plan, targets: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+def build_criterion(
+    plan: Plan, targets: pd.DataFrame, cells: pd.DataFrame, spared: Collection[str] = ()
+) -> pd.DataFrame:
     """Returns a row per dataset and quantity: Spearman's rank correlation with the strongest attack's error.
 
     Every quantity is meant to fall as the error rises. ``verdict`` is *predicts* if both correlations, over all targets
@@ -147,14 +166,15 @@ def build_criterion(plan: Plan, targets: pd.DataFrame, cells: pd.DataFrame) -> p
     more than a quarter of the targets are censored; else *not shown to predict*. With a single place both are the same.
     Intervals resample targets (within their place for the second); seeds of one target, and twins that differ in the cloud
     alone, stay together: they are one independent target, in permutations too. A target at which
-    an attack failed or was not run yet has no part and is counted in ``incomplete``.
+    an attack failed or was not run yet, or was not made though it decides on another target, has no part and is counted in
+    ``incomplete``. Levels of several received draws have no part: what is measured is of one.
     """
     rows: list[Row] = []
     if "mse" not in cells:
         return make_frame(rows, COLUMNS)  # without errors there is nothing to predict
     for dataset in plan.datasets:
-        some = points(plan, targets, cells, dataset) if dataset in set(targets["dataset"]) else []
-        lacking = incomplete(plan, targets, cells, dataset)
+        some = points(plan, targets, cells, dataset, spared) if dataset in set(targets["dataset"]) else []
+        lacking = incomplete(plan, targets, cells, dataset, spared)
         if not some and not lacking:
             continue
         for name in quantities(plan):

@@ -139,7 +139,7 @@ def _criteria(plan: Plan, tables: Results) -> Iterator[Drawn]:
             f"criterion{'-' + _file(dataset) if several else ''}", "", "main",
             f"What predicts the strongest attack{' on ' + dataset if several else ''}",
             _criterion_caption(tables.criterion, dataset),
-            criterion(points(plan, tables.targets, tables.cells, dataset), rows, axes, defenses),
+            criterion(points(plan, tables.targets, tables.cells, dataset, tables.spared), rows, axes, defenses),
         )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -77,6 +78,11 @@ def complete(rows: Rows) -> Rows:
     return [r for r in rows if said(r, "incomplete") == "-"]
 
 
+def uncosted(rows: Rows) -> Rows:
+    """Returns the defenses of which nobody knows what accuracy they lose: ``none``, or theirs, is not there for every seed."""
+    return [r for r in rows if r["defense"] != "none" and not present(r.get("accuracy_drop"))]
+
+
 def grants(level: str) -> str:
     """Returns what an attacker has at a knowledge level, in words."""
     given = level_of(level)
@@ -116,8 +122,10 @@ def _text(rows: Rows, pairs: Rows, *, whole: bool) -> str:
         return f"No defense is named the least: {each} is at chance or loses more than {POINTS}.{undefended}"
     best = min(useful, key=lambda r: r["leakage"])
     limits = ["are complete"] if len(ranked) < len(rows) else []
-    limits += [f"lose at most {POINTS}"] if len(useful) < len(ranked) else []
+    blind = best in uncosted(ranked)
+    limits += [("are not at chance" if blind else f"lose at most {POINTS}")] if len(useful) < len(ranked) else []
     among = f" of those that {' and '.join(limits)}" if limits else ""
+    among += ", at a cost that is not known" if blind else ""
     text = f"Least leakage{among}: {best['defense']} with {_figures(best)}"
     # The least of many figures is small by chance too.
     text += ", not distinguishable from the undefended target." if undistinguished(best, "leakage_change") else "."
@@ -157,6 +165,11 @@ def _cautions(rows: Rows) -> tuple[str, ...]:
     if partial:
         names = _list(partial, len(rows), "marked in the table")
         out.append(f"Incomplete, so that the true worst case may be higher, and not ranked: {names}.")
+    if any(present(r["leakage_lo"]) and math.isinf(r["leakage_lo"]) for r in scored):
+        out.append(
+            "A single private image, or crops of one image alone: the figures are of it, nothing is known of others, and "
+            "nothing can be told apart."
+        )
     if one_seed(rows):
         out.append(
             "One seed: intervals are over images and leave out the training's own chance, so a difference may belong to "
@@ -167,9 +180,16 @@ def _cautions(rows: Rows) -> tuple[str, ...]:
 
 def _left_out(rows: Rows) -> list[str]:
     """Returns which defenses are not named the best, however little they leak, and why."""
+    unknown = [str(r["defense"]) for r in uncosted(rows) if not useless(r)]
     chance = [str(r["defense"]) for r in rows if useless(r) == CHANCE]
     costly = [f"{r['defense']} ({fixed(100 * r['accuracy_drop'], 1)})" for r in rows if useless(r) not in ("", CHANCE)]
     out = []
+    if unknown:
+        names = _list(unknown, len(rows), "without a drop in the table")
+        out.append(
+            f"What accuracy it loses against none is not known: {names}. A defense that gives up its task leaks little for "
+            "nothing, and such a one would not be told apart here."
+        )
     if chance:
         names = _list(chance, len(rows), "flagged in the table")
         out.append(f"Not named the least, since the task is not done any more (accuracy at chance): {names}.")

@@ -20,12 +20,10 @@ class Tried:
     Attributes:
         made: the attacks that are made there, whatever came of them.
         errors: attack to values (S, N), the less the stronger, of those that have them for every seed.
-        whole: nothing is missing.
     """
 
     made: frozenset[str]
     errors: Mapping[str, Array]
-    whole: bool
 
     @property
     def strongest(self) -> str | None:
@@ -63,18 +61,20 @@ def decided_elsewhere(here: Tried, others: Sequence[Tried], groups: Sequence[int
     """Returns which attacks are not made here though they are made on most other defenses and decide the worst case of one.
 
     A defense that an attack refuses, or that the suite excludes from it, would look the safer for it. An attack for few
-    defenses alone is no such attack, nor is one that beats those that are made here, too, by no more than its interval.
+    defenses alone is no such attack, nor is one that beats those that are made here, too, by no more than its interval. What is
+    missing on another defense does not hide that an attack beats there what was made here; where nothing of that is known
+    there, it is no such attack.
 
     Args:
         here: what was tried on the defense.
         others: the same of each other defense at that place and level.
         groups: a label per image, or None.
     """
-    found = dict.fromkeys(o.strongest for o in others if o.whole and o.strongest)
+    found = dict.fromkeys(o.strongest for o in others if o.strongest)
     out = []
     for attack in found:
         usual = 2 * sum(attack in o.made for o in others) >= len(others)
-        won = (o for o in others if o.whole and o.strongest == attack)
+        won = (o for o in others if o.strongest == attack)
         if attack not in here.made and usual and any(_beats(attack, here, o, groups) for o in won):
             out.append(attack)
     return out
@@ -97,6 +97,6 @@ def _beats(attack: str, here: Tried, other: Tried, groups: Sequence[int] | None)
     """Says whether on another defense an attack is stronger than all that are made here too, beyond the interval."""
     rivals = [values for name, values in other.errors.items() if name in here.made]
     if not rivals:
-        return True
+        return not here.made & other.made
     rival = min(rivals, key=lambda v: float(v.mean()))
     return stats.paired_difference(rival, other.errors[attack], groups).low > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,9 @@ from .texts import NOT_DISTINGUISHABLE, present, said
 from .usefulness import DROPS, at_chance
 
 UNTESTED = "interpolated, not tested"
+
+NO_DROP = "what it loses is not known"
+"""That no setting can stand at any drop: its accuracy, or that of none, is not there for every seed."""
 
 LOSES = "loses more"
 """That no setting loses so little; with :data:`NOT_DISTINGUISHABLE` where the interval of the least loss reaches it."""
@@ -56,8 +60,13 @@ class Setting:
 
     @property
     def drop(self) -> float:
-        """Accuracy of none less this one's, in shares of images."""
-        return 0.0 if self.label == "none" else float(self.row["accuracy_drop"])
+        """Accuracy of none less this one's, in shares of images; no number where it is not known."""
+        return 0.0 if self.label == "none" else float(self.row["accuracy_drop"]) if self.costed else math.nan
+
+    @property
+    def costed(self) -> bool:
+        """Whether it is known what it loses against none."""
+        return self.label == "none" or present(self.row["accuracy_drop"])
 
     @property
     def useful(self) -> bool:
@@ -78,7 +87,8 @@ def build_matched(plan: Plan, records: Records, summary: pd.DataFrame) -> pd.Dat
     interpolated linearly over the drop where that is lower, and marked; the measured setting and its test stay beside it. Where
     no setting of a sweep loses more than is allowed, stronger ones might leak less (``sweep_ends``). A setting of which
     something is missing has no part,
-    and ``incomplete`` counts these; one whose accuracy is at chance stands for nothing and is on no front. Neither is
+    and ``incomplete`` counts these; one whose accuracy is at chance stands for nothing and is on no front, and one of
+    which nobody knows what it loses (no ``none`` or no accuracy of every seed) stands for nothing either. None of them is
     interpolated across, nor is 0, where many a strength does nothing.
     """
     rows = [row for group in _groups(plan, records, summary) for row in _rows(plan, records, group)]
@@ -172,8 +182,7 @@ def _setting(
     cells: Sequence[Mapping[str, Any]],
     params: Mapping[str, Mapping[str, Any]],
 ) -> Setting | None:
-    known = present(row["leakage"]) and (row["defense"] == "none" or present(row["accuracy_drop"]))
-    if not known or said(row, "incomplete") != "-":
+    if not present(row["leakage"]) or said(row, "incomplete") != "-":
         return None
     errors = values_over_seeds(records, cells, "mse", {c["seed"] for c in cells})
     return None if errors is None else Setting(row, errors, params[str(row["defense"])])
@@ -183,6 +192,7 @@ def _rows(plan: Plan, records: Records, group: _Group) -> list[Row]:
     families: dict[str, list[Setting]] = {name: [] for name in group.names}
     for setting in group.settings:
         families[defense_of(setting.label)].append(setting)
+    uncosted = {n: [s.params for s in some if not s.costed] for n, some in families.items()}
     front = set(pareto([(s.leakage, _accuracy(s)) for s in group.settings if s.useful and present(s.row["accuracy"])]))
     base = next((s for s in group.settings if s.label == "none"), None)
     chosen = {
@@ -204,6 +214,7 @@ def _rows(plan: Plan, records: Records, group: _Group) -> list[Row]:
             row: Row = {**shared, "allowed_drop": drop, "interpolated": False}
             row["best_measured"] = best.label if best else ""
             row["sweep_ends"] = _ends(some, lacking, drop)
+            unknown = [*lacking, *uncosted[name]]
             if mine is not None:
                 row |= {"setting": mine.label, "attack": mine.row["worst_attack"]}
                 row |= _copied(mine.row, "leakage") | {"measured_setting": mine.label}
@@ -213,7 +224,7 @@ def _rows(plan: Plan, records: Records, group: _Group) -> list[Row]:
                 row |= _compared(records, mine, best, "leakage_above_best")
             elif mine is None:
                 row["note"] = _why_none(some, drop)
-            between = _between(some, lacking, drop)
+            between = _between([s for s in some if s.costed], unknown, drop)
             if between is not None and (mine is None or between[0] < mine.leakage):
                 row |= dict.fromkeys(n + end for n in ("leakage", "accuracy_drop") for end in (LOW, HIGH))
                 row |= {"leakage": between[0], "accuracy_drop": drop, "setting": between[1], "attack": ""}
@@ -231,9 +242,11 @@ def _why_none(settings: Sequence[Setting], drop: float) -> str:
     """Returns why no setting stands for a defense at a drop of accuracy."""
     if not settings:
         return ""  # what is incomplete is counted
+    if not any(s.costed for s in settings):
+        return NO_DROP
     if any(s.drop <= drop for s in settings):
         return CHANCE
-    least = min(settings, key=lambda s: s.drop)
+    least = min((s for s in settings if s.costed), key=lambda s: s.drop)
     low = least.row["accuracy_drop" + LOW]
     return f"{LOSES}, {NOT_DISTINGUISHABLE}" if present(low) and float(low) <= drop else LOSES
 
@@ -264,7 +277,7 @@ def _between(
 
     Args:
         settings: of one defense. Those at chance are no ends, and still lie between others.
-        lacking: parameters of its incomplete settings, which lie between others too.
+        lacking: parameters of its settings that are incomplete or of unknown drop, which lie between others too.
         drop: the drop of accuracy.
     """
     best: tuple[float, str] | None = None
@@ -301,7 +314,7 @@ def _hypervolume(settings: Sequence[Setting], base: Setting | None, classes: int
     less the leakage score; both are clipped to [0, 1], the corner is (0, 0). None without ``none``, or where ``none`` is at
     chance. Settings at chance are left out before.
     """
-    if base is None or not present(base.row["accuracy"]):
+    if base is None or not base.useful or not present(base.row["accuracy"]):
         return None
     counted = base.row.get("accuracy_chance")
     chance = float(counted) if counted is not None and present(counted) else 1 / classes

@@ -156,7 +156,11 @@ ATTRIBUTES = {
     **interval("label_accuracy", "share", "share of private images whose value that attack reads rightly"),
     **_ADVANTAGE,
     "constant": ("share", "share of the most frequent value among the private images: the best constant guess"),
-    "incomplete": ("", "attacks that are missing and ought not to be; empty where none is"),
+    "incomplete": (
+        "",
+        "attacks that are missing and ought not to be, and such as are not made here but read most on another defense; empty "
+        "where none is",
+    ),
 }
 
 WORST_CASE = {
@@ -226,14 +230,14 @@ MATCHED = {
         "",
         _NOTE.format("leakage_above_best")
         + "; 'interpolated, not tested' of a figure that is; 'loses more' or 'accuracy at chance' where no setting is left, "
-        "'loses more, not distinguishable' where the interval of the least loss reaches the allowed drop; why there is no "
-        "comparison",
+        "'loses more, not distinguishable' where the interval of the least loss reaches the allowed drop, 'what it loses is "
+        "not known' where none or the defense has no accuracy of every seed; why there is no comparison",
     ),
     "hypervolume": (
         "",
         "area that the settings dominate, in [0, 1]²: kept accuracy (a - c)/(a of none - c), with c the accuracy_chance "
         "(1/classes where an earlier version did not count it), by privacy, 1 less the leakage score; both clipped; those at "
-        "chance have no part. A sweep that was pushed further has more of it",
+        "chance have no part, and there is none where none is at chance. A sweep that was pushed further has more of it",
     ),
     "hypervolume_within": ("", "the same of the settings that lose at most the largest allowed drop"),
     "on_front": (
@@ -278,7 +282,8 @@ CRITERION = {
     "missing": ("targets", "targets without any value"),
     "incomplete": (
         "targets",
-        "targets at which an attack failed or is still to come: the strongest is not known, they have no part",
+        "targets at which an attack failed, is still to come, or was not made though it decides on another target: the "
+        "strongest is not known, they have no part",
     ),
     **interval(
         "spearman",

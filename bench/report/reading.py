@@ -99,7 +99,7 @@ class Records:
 
     def __init__(self, plan: Plan, read: Read) -> None:
         self.plan = plan
-        self._read = read
+        self.read = read
         self._records: dict[tuple[str, str], dict[str, Any] | None] = {}
         self._scores: dict[tuple[str, str], Scores] = {}
         self._references: dict[str, Reference] = {}
@@ -108,7 +108,7 @@ class Records:
         """Returns a record, or None. Scores of cells are taken out of it: :meth:`scores` has them in less memory."""
         name = (kind, key)
         if name not in self._records:
-            record = self._read(kind, key)
+            record = self.read(kind, key)
             if record is not None and kind == "cell":
                 for metric, wanted in self.plan.metrics.items():
                     fits = judges(metric) == self.plan.nodes["cell", key].infers

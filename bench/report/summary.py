@@ -52,7 +52,7 @@ class _Group:
 
     @property
     def tried(self) -> lacks.Tried:
-        return lacks.Tried(lacks.made_in(self.cells), self.errors, not self.lacking)
+        return lacks.Tried(lacks.made_in(self.cells), self.errors)
 
     @property
     def worst(self) -> str | None:

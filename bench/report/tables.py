@@ -17,6 +17,7 @@ from .criterion import build_criterion
 from .frames import make_frame
 from .matched import build_matched, build_pairs
 from .reading import Read, Records
+from .spared import spared_targets
 from .summary import build_summary
 from .targets import build_targets
 from .tuning import build_tuned
@@ -40,6 +41,7 @@ class Results:
         claims: a row per claim of the suite and figure that decides it.
         tuned: a row per cell of a tuned attack: what its choice of settings gained on the attacker's own images.
         adaptive: a row per defense, level and attack that ran with and without account of the defense: what the latter hides.
+        spared: keys of targets on which an attack that decides elsewhere was not made; they have no part in the criterion.
         suite: the resolved suite as plain values.
     """
 
@@ -55,6 +57,7 @@ class Results:
     claims: pd.DataFrame
     tuned: pd.DataFrame
     adaptive: pd.DataFrame
+    spared: frozenset[str]
     suite: dict[str, Any]
 
 
@@ -62,7 +65,7 @@ def build_tables(plan: Plan, read: Read) -> tuple[Results, Records]:
     """Returns every table, and the records that they were made from."""
     records = Records(plan, read)
     targets, cells = build_targets(plan, records), build_cells(plan, records)
-    summary = build_summary(plan, records)
+    summary, spared = build_summary(plan, records), spared_targets(plan, records)
     results = Results(
         targets=targets,
         cells=cells,
@@ -72,7 +75,8 @@ def build_tables(plan: Plan, read: Read) -> tuple[Results, Records]:
         pairs=build_pairs(plan, records, summary),
         attributes=build_attributes(plan, records),
         per_image=build_per_image(plan, records),
-        criterion=build_criterion(plan, targets, cells),
+        criterion=build_criterion(plan, targets, cells, spared),
+        spared=spared,
         claims=build_claims(plan, records, targets, cells),
         tuned=build_tuned(plan, records),
         adaptive=build_adaptive(plan, records),

@@ -72,7 +72,7 @@ def _row(plan: Plan, records: Records, cells: Sequence[Mapping[str, Any]], metri
     row: Row = {**{n: first[n] for n in (*PLACE, "defense", "knowledge")}, "metric": metric}
     row["incomplete"] = joined(lacks.missing(plan, records, cells, metric, found))
     sign = 1 if read.higher_means == "more leakage" else -1
-    row["tried"] = lacks.Tried(lacks.made_in(cells), {a: -sign * v for a, v in found.items()}, not row["incomplete"])
+    row["tried"] = lacks.Tried(lacks.made_in(cells), {a: -sign * v for a, v in found.items()})
     if not found:
         return row if row["incomplete"] else None
     every = sign * np.stack(list(found.values()))

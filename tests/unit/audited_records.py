@@ -88,6 +88,13 @@ def at_chance(records: Records, target: str) -> None:
     record["measurements"]["accuracy"]["flags"] = ["accuracy at chance (0.5)"]
 
 
+def failed(plan: Plan, records: Records, target: str) -> Records:
+    """Returns the records of a run in which the training of one target failed: ``DEFENSE-SEED``."""
+    gone = {("target", target), *(("cell", str(c["key"])) for c in plan.cells if c["target"] == target)}
+    record = {"status": "failed", "error": {"type": "E", "message": "no memory"}, "scores": {}}
+    return Records(plan, lambda kind, key: record if (kind, key) in gone else records.read(kind, key))
+
+
 def reference() -> dict[str, Any]:
     return {
         "status": "done",

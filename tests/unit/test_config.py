@@ -138,6 +138,11 @@ def test_all_mistakes_come_in_one_message() -> None:
         ({"defenses": ["none+noise"]}, "'none' changes nothing"),
         ({"defenses": [{"name": "nopeek+noise", "params": {"nois": {}}}]}, "'nois' is no part"),
         ({"defenses": ["noise", "noise"]}, "'noise' is listed twice"),
+        (
+            {"metrics": ["mse", "accuracy", {"name": "accuracy", "params": {"draws": 7}}]},
+            "metrics: 'accuracy' is listed with several settings; a suite has one",
+        ),
+        ({"metrics": ["mse", "mse"]}, "metrics: 'mse' is listed twice with the same parameters"),
         ({"defenses": [{"name": "noise", "params": {"sigma": []}}]}, "empty list"),
         ({"seeds": [1, 1]}, "a value twice"),
         ({"exclude": [{}]}, "is empty"),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from audited_records import Errors, audited
 from scipy.stats import spearmanr
 
 from splitaudit.plan import Node, Plan
@@ -17,6 +18,7 @@ from splitaudit.report.criterion import LEAST, Point, build_criterion, main_quan
 from splitaudit.report.meanings import CRITERION
 from splitaudit.report.plot_criterion import criterion as draw
 from splitaudit.report.ranks import correlation, spearman
+from splitaudit.report.spared import spared_targets
 from splitaudit.stats import bootstrap_weights
 
 METRICS = [{"name": n, "params": {}} for n in ("mse", "entropy", "mutual_information")]
@@ -134,6 +136,35 @@ def test_twins_do_not_make_up_for_too_few_targets() -> None:
     found = row(build_criterion(*twinned(LEAST - 1, **how)), "entropy_bits")
     assert found["verdict"] == f"{LEAST - 1} independent targets, at least {LEAST} are needed"
     assert found["targets"] == 2 * (LEAST - 1)
+
+
+def test_targets_that_were_spared_the_strongest_attack_have_no_part() -> None:
+    """The three leakiest refused it and entered with the weak one's error, as the safest: −1 became 0.16."""
+    targets, cells = frames(12)
+    refused = cells["target"].isin([f"t{i}-0" for i in (9, 10, 11)]) & (cells["attack"] == "strong")
+    some = (plan(), targets, cells[~refused])
+    assert row(build_criterion(*some), "entropy_bits")["spearman"] > -0.5
+    found = row(build_criterion(*some, {f"t{i}-0" for i in (9, 10, 11)}), "entropy_bits")
+    assert (found["spearman"], found["targets"], found["incomplete"]) == (pytest.approx(-1), 9, 3)
+
+
+def test_the_spared_are_those_on_which_what_decides_elsewhere_was_not_made() -> None:
+    errors: Errors = {(f"x{i}", a, s): e for i in range(4) for a, e in (("strong", 0.1), ("weak", 0.5)) for s in (0, 1)}
+    del errors["x3", "strong", 0], errors["x3", "strong", 1]
+    made, records = audited(errors)
+    assert spared_targets(made, records) == {"x3-0", "x3-1"}
+    for cell in made.cells:
+        if cell["attack"] == "strong" and cell["defense"] != "x0":
+            cell["knowledge"] = "query:16"
+    assert spared_targets(made, records) == set()  # at one draw it is an attack on one target alone
+
+
+def test_an_error_of_several_received_draws_is_not_set_beside_what_is_measured_of_one() -> None:
+    targets, cells = frames(12)
+    averaged = cells[(cells["attack"] == "strong") & cells["target"].isin([f"t{i}-0" for i in range(5)])]
+    averaged = averaged.assign(knowledge="query:16", mse=0.001, key=averaged["key"] + "-16")
+    found = row(build_criterion(plan(), targets, pd.concat([cells, averaged])), "entropy_bits")
+    assert (found["spearman"], found["targets"]) == (pytest.approx(-1), 12)
 
 
 def test_a_quantity_that_rises_with_the_error_predicts_the_opposite() -> None:

@@ -12,6 +12,7 @@ from test_summary import row, told
 
 from splitaudit.plan import Plan
 from splitaudit.report import gaps
+from splitaudit.report.advantage import ACCURACY, build_attributes
 from splitaudit.report.cells import build_cells
 from splitaudit.report.flags import collect
 from splitaudit.report.matched import build_matched, build_pairs
@@ -100,12 +101,41 @@ def test_the_next_best_attack_of_an_incomplete_row_decides_nothing_elsewhere() -
     assert [bool(t) for t in frame.set_index("defense")["incomplete"].fillna("")] == [False, True, False, False]
 
 
+def test_an_unrelated_failure_elsewhere_does_not_hide_that_the_strongest_was_not_made_here() -> None:
+    """The defense that was spared the strongest attack became the only complete row, and was named the least."""
+    others: Errors = {(d, a, 0): e for d in ("none", "x") for a, e in (("strong", 0.01), ("weak", 0.3))}
+    failing: Errors = {("none", "third", 0): None, ("x", "third", 0): None}
+    frame = build_summary(*audited(others | failing | {("y", "weak", 0): 0.3, ("y", "third", 0): 0.5}))
+    assert row(frame, "y")["incomplete"].startswith("strong: strongest on another defense, not made here")
+
+
 def test_what_is_the_strongest_at_another_level_alone_is_no_lack() -> None:
     plan, records = excluded(STRONG)
     for cell in plan.cells:
         if cell["defense"] == "b":
             cell["knowledge"] = "query-free"
     assert set(build_summary(plan, records)["incomplete"].fillna("")) == {""}
+
+
+def test_a_defense_is_not_hard_to_read_by_a_reader_that_was_not_made_there() -> None:
+    """The best of the weak readers stood for it, and nothing was said."""
+    plan, records = audited(STRONG)
+    plan.metrics = {ACCURACY: "k"}
+    for node in plan.nodes.values():
+        if node.kind == "cell":
+            node.identity["attribute"] = "label"
+
+    def read(kind: str, key: str) -> dict[str, Any] | None:
+        record = records.read(kind, key)
+        if record is None or kind != "cell":
+            return {**record, "private": {"groups": None, "labels": [0, 1] * (N // 2)}} if record else None
+        right = [float("strong" in key or i % 2) for i in range(N)]
+        return {**record, "scores": {ACCURACY: {**record["scores"]["mse"], "key": "k", "values": right}}}
+
+    found = build_attributes(plan, Records(plan, read)).set_index("defense")
+    assert found["attack"].to_dict() == {"none": "strong", "a": "strong", "b": "weak"}
+    assert found.loc["b", "incomplete"] == "strong: strongest on another defense, not made here (excluded by the suite)"
+    assert set(found.loc[["none", "a"], "incomplete"]) == {""}
 
 
 def test_a_done_attack_without_errors_is_named_and_its_defense_not_ranked() -> None:

@@ -196,14 +196,17 @@ def test_pairs_say_which_cannot_be_told_apart() -> None:
 
 
 def test_pairs_say_whose_accuracy_cannot_be_told_apart() -> None:
-    """12 measured images: 9 against 9 of the same are alike, 9 against 3 are not."""
+    """12 images of four groups: 9 against 9 of the same are alike, 9 against 3 too few groups to tell, 12 and 0 are not."""
     errors = of({"none": 0.01, "a": 0.3, "b": 0.5}, seeds=3)
     plan, records = audited(errors, {"none": 0.75, "a": 0.75, "b": 0.25})
     pairs = build_pairs(plan, records, build_summary(plan, records)).set_index(["defense", "other"])
     assert pairs.loc[("none", "a"), "accuracy_difference"] == 0
     assert pairs.loc[("none", "a"), "accuracy_note"] == "not distinguishable"
     assert pairs.loc[("none", "b"), "accuracy_difference"] == pytest.approx(6 / 12)
-    assert pairs.loc[("none", "b"), "accuracy_difference_lo"] > 0
+    assert pairs.loc[("none", "b"), "accuracy_note"] == "not distinguishable"
+    plan, records = audited(errors, {"none": 1.0, "a": 0.75, "b": 0.0})
+    pairs = build_pairs(plan, records, build_summary(plan, records)).set_index(["defense", "other"])
+    assert pairs.loc[("none", "b"), "accuracy_difference_lo"] == 1
     assert pairs.loc[("none", "b"), "accuracy_note"] == ""
 
 

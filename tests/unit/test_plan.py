@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from splitaudit.canonical import canonical, key_of
 from splitaudit.config import load_suite
 from splitaudit.config.suite import DefenseSpec
+from splitaudit.errors import ConfigError
 from splitaudit.knowledge import PRESETS, AdversaryKnowledge
 from splitaudit.labels import Labelled, plugin_labels, sweep_labels
 from splitaudit.plan import Plan
@@ -232,6 +233,30 @@ def test_labels_name_only_what_differs() -> None:
         Labelled("none", {}),
     ]
     assert sweep_labels(specs) == ["noise(sigma=0.5)", "noise(sigma=1)", "none"]
+
+
+def test_settings_that_differ_in_the_seventh_digit_have_labels_of_their_own() -> None:
+    """Under one label their cells were averaged as if they were repetitions of one."""
+    specs = [Labelled("noise", {"sigma": s}, {"sigma": 1.0}) for s in (0.12345671, 0.12345674, 0.5)]
+    assert sweep_labels(specs) == ["noise(sigma=0.12345671)", "noise(sigma=0.12345674)", "noise(sigma=0.5)"]
+
+
+def test_one_dataset_is_measured_on_one_number_of_images() -> None:
+    """What was measured on the second was read, and its intervals made, with the images of the first."""
+    sizes = {"client_train": 64, "client_val": 16, "private": 12, "aux_train": 64, "aux_val": 16}
+    entries = [{"name": "photos", "sizes": {**sizes, "measure": m, "client_train": c}} for m, c in ((48, 64), (64, 96))]
+    base = {"name": "x", "defenses": ["none"], "attacks": ["prior"], "metrics": ["mse", "accuracy"]}
+    with pytest.raises(ConfigError, match="are one dataset, of which 48 and 64 images would be measured"):
+        make_plan(load_suite({**base, "dataset": entries, "backbone": {"name": "cnn4", "cut": "block2"}}))
+    entries[1]["sizes"]["measure"] = 48
+    assert (
+        len(
+            make_plan(
+                load_suite({**base, "dataset": entries, "backbone": {"name": "cnn4", "cut": "block2"}})
+            ).references
+        )
+        == 2
+    )
 
 
 def test_entries_that_differ_in_many_parameters_are_named_by_what_is_not_the_default() -> None:

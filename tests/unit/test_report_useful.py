@@ -8,13 +8,14 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from audited_records import Errors, at_chance, audited
+from audited_records import Errors, N, at_chance, audited, failed
 
 from splitaudit.report.figures import _trade_off_caption
 from splitaudit.report.findings import Finding, find
-from splitaudit.report.matched import build_matched
+from splitaudit.report.matched import build_matched, build_pairs
 from splitaudit.report.page_matched import matched_groups
 from splitaudit.report.plot_trade_off import front_of
+from splitaudit.report.reading import Records
 from splitaudit.report.summary import build_summary
 from splitaudit.report.tables import Results
 from splitaudit.report.usefulness import DROPS, LIMIT, useless
@@ -95,9 +96,54 @@ def test_where_all_are_useful_nothing_is_left_out() -> None:
     assert not any("Not named" in c for c in finding.cautions)
 
 
-def test_a_suite_without_accuracies_still_names_the_least() -> None:
+def test_a_suite_without_accuracies_names_the_least_and_says_that_its_cost_is_not_known() -> None:
+    """It named one that had given up the task, and said nothing."""
     summary = build_summary(*audited({("none", "a", 0): 0.1, ("x", "a", 0): 0.3})).assign(accuracy_drop=float("nan"))
-    assert told(summary).text.startswith("Least leakage: x with")
+    finding = told(summary)
+    assert finding.text.startswith("Least leakage, at a cost that is not known: x with")
+    assert any(c.startswith("What accuracy it loses against none is not known: x.") for c in finding.cautions)
+
+
+def test_one_failed_training_of_none_does_not_hide_what_a_defense_costs() -> None:
+    errors: Errors = {(d, "a", s): e for d, e in (("none", 0.1), ("wreck", 0.9), ("good", 0.3)) for s in range(3)}
+    plan, records = audited(errors, {"none": 1.0, "wreck": 0.6, "good": 1.0})
+    assert told(build_summary(plan, records)).text.startswith("Least leakage of those that lose at most 5 points")
+    failing = failed(plan, records, "none-2")
+    summary = build_summary(plan, failing)
+    finding = told(summary)
+    assert ", at a cost that is not known: wreck with" in finding.text
+    assert "not known: wreck, good. A defense that gives up its task" in " ".join(finding.cautions)
+    pairs = build_pairs(plan, failing, summary)
+    assert set(zip(pairs["defense"], pairs["other"], strict=True)) == {("wreck", "good")}
+    assert pairs["leakage_difference"].notna().all()
+    matched = build_matched(plan, failing, summary).set_index("defense").loc["wreck"]
+    assert set(matched["note"]) == {"what it loses is not known"}
+    assert (matched["incomplete"] == 0).all()
+    assert (matched["settings"] == 1).all()
+
+
+def test_of_a_single_private_image_the_finding_says_that_nothing_is_known_of_others() -> None:
+    some: Errors = {("none", "a", 0): 0.1, ("good", "a", 0): 0.3}
+    plan, records = audited(some)
+    assert not any("single private image" in c for c in told(build_summary(plan, records)).cautions)
+
+    def read(kind: str, key: str) -> Any:
+        record = records.read(kind, key)
+        return (
+            {**record, "private": {"groups": [0] * N, "labels": [0] * N}} if kind == "reference" and record else record
+        )
+
+    finding = told(build_summary(plan, Records(plan, read)))
+    assert any("single private image, or crops of one image alone" in c for c in finding.cautions)
+    assert any("not distinguishable from that of the undefended target: good" in c for c in finding.cautions)
+
+
+def test_no_volume_is_measured_against_an_undefended_target_at_chance() -> None:
+    """What is kept of an accuracy at chance is noise divided by noise."""
+    plan, records = audited({("none", "a", 0): 0.1, ("x", "a", 0): 0.3}, {"none": 0.58, "x": 0.66})
+    assert build_matched(plan, records, build_summary(plan, records))["hypervolume"].notna().all()
+    at_chance(records, "none-0")
+    assert build_matched(plan, records, build_summary(plan, records))["hypervolume"].isna().all()
 
 
 @pytest.mark.parametrize(("drop", "why"), [(0.05, ""), (0.0501, "5.0 points of accuracy lost"), (None, ""), (-0.1, "")])

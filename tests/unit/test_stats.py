@@ -85,6 +85,43 @@ def test_groups_that_repeat_their_image_leave_every_figure_its_interval() -> Non
     )
 
 
+# -- few images -------------------------------------------------------------------------------------------------------
+
+
+def test_of_one_image_or_one_group_of_them_nothing_is_known() -> None:
+    """Its interval was the figure alone, and every difference between two of them was distinguishable."""
+    assert mean_interval([3.0]) == (3, -np.inf, np.inf)
+    assert mean_interval(values(16), np.zeros(16)).high == np.inf
+    assert mean_interval([[3.0], [3.1], [2.9]]) == pytest.approx((3, -np.inf, np.inf))
+    assert mean_interval([0.5], bounds=(0.0, 1.0)) == (0.5, 0, 1)
+    assert ratio_interval([0.5], [1.0]) == (0.5, -np.inf, 1)
+    assert paired_difference([1.0], [2.0]) == (-1, -np.inf, np.inf)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 8])
+def test_intervals_of_few_normal_differences_cover_about_as_often_as_they_say(n: int) -> None:
+    """Percentiles alone cover in 0.50, 0.74, 0.83 and 0.89 of cases."""
+    rng = np.random.default_rng(n)
+    found = [paired_difference(rng.normal(size=n), np.zeros(n)) for _ in range(1000)]
+    assert 0.9 <= np.mean([i.low <= 0 <= i.high for i in found]) <= 0.98
+
+
+@pytest.mark.parametrize(("groups", "least"), [(8, 0.83), (16, 0.87), (64, 0.91)])
+def test_intervals_of_few_groups_with_skewed_errors_cover_nearly_as_often_as_they_say(
+    groups: int, least: float
+) -> None:
+    """Errors as attacks leave them: a few groups with many times the others' error, images of a group alike."""
+    rng, trials, hits = np.random.default_rng(groups), 600, 0
+    labels = np.repeat(np.arange(groups), 2)
+    for _ in range(trials):
+        mse = np.repeat(rng.lognormal(-0.5, 1.0, groups), 2) * rng.lognormal(-0.02, 0.2, 2 * groups)
+        prior = np.repeat(rng.gamma(4.0, 2.5, groups), 2)
+        found = ratio_interval(mse, prior, labels)
+        hits += found.low <= 0.9 <= found.high
+    print(f"{groups} groups: {hits / trials:.3f}")
+    assert hits / trials >= least
+
+
 # -- seeds ------------------------------------------------------------------------------------------------------------
 
 
