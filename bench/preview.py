@@ -8,11 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .cautions import cautions
 from .errors import ConfigError, did_you_mean
 from .estimate import Estimator
+from .knowledge import level
 from .labels import names_of_label
 from .options import Options
 from .plan import Plan
+from .plugins import ATTACKS, DEFENSES
 from .state import Todo, chosen_nodes, find_todo
 from .store import Name, Store
 from .store.schema import Kind
@@ -105,6 +108,24 @@ def _forced(made: Plan, patterns: Sequence[str]) -> set[Name]:
     return forced
 
 
+def _how_to_add(name: str, value: str, made: Plan) -> str:
+    """Returns what to write to add what a filter names and the suite does not have; empty where it is nowhere."""
+    if name == "knowledge":
+        try:
+            level(value)
+        except ConfigError:
+            return ""
+        field, there = "knowledge", "white-box"
+    elif name in ("defense", "attack"):
+        registry = DEFENSES if name == "defense" else ATTACKS
+        if not all(part in registry for part in value.split("+")):
+            return ""
+        field, there = f"{name}s", "none" if name == "defense" else "prior"
+    else:
+        return ""
+    return f" --{name} only selects from those. To have it in the suite: -s '{field}=[{there}, {value}]'."
+
+
 def _check_filters(made: Plan, options: Options) -> None:
     """Refuses a filter or a pattern that no row of the plan answers to: it would silently do nothing."""
     known: dict[str, dict[str, None]] = {"defense": {}, "attack": {}, "knowledge": {}, "seed": {}}
@@ -113,7 +134,7 @@ def _check_filters(made: Plan, options: Options) -> None:
             names |= dict.fromkeys(names_of_label(label))
     problems = [
         f"--{name} {value}: the suite '{made.suite['name']}' has no such {name}."
-        f"{did_you_mean(str(value), known[name])} It has {', '.join(known[name])}."
+        f"{did_you_mean(str(value), known[name])} It has {', '.join(known[name])}.{_how_to_add(name, str(value), made)}"
         for name, values in (options.filters or {}).items()
         for value in values
         if str(value) not in known.get(name, {str(value): None})
@@ -171,4 +192,5 @@ def facts(preview: Preview) -> dict[str, Any]:
         "seconds": preview.seconds,
         "bytes": preview.bytes,
         "outdated": preview.outdated,
+        "cautions": cautions(preview.plan, preview.chosen),
     }

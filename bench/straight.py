@@ -33,7 +33,7 @@ EXPLAINED = 0.2
 """Share of the variance of what is sent that a straight line must explain to stand in for ``protect``."""
 
 
-class _NoLineError(ValueError):
+class NoStraightLineError(ValueError):
     """No straight line stands in for what a defense does."""
 
 
@@ -103,7 +103,7 @@ class StraightThrough:
         try:
             sent, useless = self._judged(z, generator, state)
             self._line = self._fitted(z, sent) if useless else None
-        except _NoLineError:
+        except NoStraightLineError:
             if self._asked == 0:
                 raise
             # An edge in training passes through states that no line fits: what was seen last is better than no attack.
@@ -165,7 +165,7 @@ class StraightThrough:
                     left, line = unexplained, mixed.to(z.dtype)
             if line is not None and left < (1 - EXPLAINED) * total:
                 return line
-        raise _NoLineError(
+        raise NoStraightLineError(
             f"the gradient of protect of defense '{self._part.name}' says nothing of what it does (as of rounding), and no "
             f"line between channels stands in for it (from {tuple(z.shape[1:])} to {tuple(sent.shape[1:])}): let protect "
             "return a straight-through gradient of its own, for attacks that descend"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -98,6 +98,10 @@ def stored_state(model: SplitModel) -> dict[str, torch.Tensor]:
     }
 
 
+ROUNDING = 1e-6
+"""Share of the features' size below which a difference is rounding, as it may be on a GPU."""
+
+
 def restore(model: SplitModel, state: Mapping[str, torch.Tensor]) -> None:
     """Loads stored tensors into a freshly built target.
 
@@ -127,16 +131,44 @@ def halves(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {k: v for k, v in weights.items() if k.startswith(("edge.", "cloud."))}
 
 
-def check_wire(model: SplitModel, part: Part, generator: torch.Generator, device: torch.device) -> None:
-    """Runs a batch through the trained target and refuses features that are not finite.
+def check_wire(
+    model: SplitModel, part: Part, generator: Callable[[str], torch.Generator], device: torch.device
+) -> None:
+    """Runs a batch through the trained target; refuses what no attack could be trusted on.
+
+    Args:
+        model: the target.
+        part: of which the first images are sent.
+        generator: role to a fresh generator; equal roles give equal ones.
+        device: of the target.
 
     Raises:
         FloatingPointError: naming what is not finite.
+        ValueError: of a defense that draws otherwise than it says.
     """
     model.eval()
+    name = model.defense.name
     with torch.no_grad():
         x = to_float(part.images[:64].to(device))
         z = model.clean(x)
-        for what, value in (("the edge's features", z), ("the features on the wire", model.protect(z, generator))):
-            if not bool(torch.isfinite(value).all()):
-                raise FloatingPointError(f"{what} are not finite (defense '{model.defense.name}')")
+        sent, again, fresh = (model.protect(z.clone(), generator(role)) for role in ("one", "one", "another"))
+    for what, value in (("the edge's features", z), ("the features on the wire", sent)):
+        if not bool(torch.isfinite(value).all()):
+            raise FloatingPointError(f"{what} are not finite (defense '{name}')")
+    if _differ(sent, again):
+        raise ValueError(
+            f"defense '{name}' sends other features of the same images with an equal generator, expected the same ones: draw "
+            "with the generator that protect is given (torch.randn(z.shape, generator=generator, device=z.device)), and keep "
+            "no state between calls"
+        )
+    if _differ(sent, fresh) and not model.defense.stochastic:
+        raise ValueError(
+            f"defense '{name}' draws at random and does not say so; set stochastic = True (a property, if it depends on the "
+            "parameters). Attacks would take one draw for all that is sent, and its leakage would look lower than it is"
+        )
+
+
+def _differ(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Says whether features differ by more than the rounding of sums in another order."""
+    a, b = a.float(), b.float()
+    return a.shape != b.shape or float((a - b).abs().mean()) > ROUNDING * float(a.abs().mean())

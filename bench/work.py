@@ -148,7 +148,7 @@ class Worker:
             params = TrainingParams(**identity["training"])
             history = train(model, data, val, params, seed, names_of(identity), self.device, frozen)
             calibrate(model, data, self.device)
-        check_wire(model, val, generator("check", seed, self.device), self.device)
+        check_wire(model, val, lambda draw: generator("check", seed, self.device, draw=draw), self.device)
         state = stored_state(model)
         if "base" in identity:
             state = {k: v for k, v in state.items() if k.startswith(own_tensors(identity))}

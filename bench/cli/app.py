@@ -151,7 +151,10 @@ def plan(
     limit: LimitOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
-    """Show the matrix: the state of each node, why something is skipped, about how long the rest takes."""
+    """Show the matrix: the state of each node, why something is skipped, about how long the rest takes.
+
+    Datasets are prepared for it, and fetched where they are not there (unless --offline).
+    """
     from .plan import plan_command
 
     options = _options(

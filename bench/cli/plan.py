@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from .. import api
+from ..cautions import cautions
 from ..events import Event
 from .output import Output
 from .progress import duration, size
@@ -38,6 +39,7 @@ def plan_command(
                     "workers": preview.workers,
                     "device": preview.device,
                     "outdated": preview.outdated,
+                    "cautions": cautions(preview.plan, preview.chosen),
                 },
                 indent=1,
             )
@@ -98,9 +100,15 @@ def _print(preview: api.Preview, targets: list[dict[str, Any]], cells: list[dict
     )
     for reason in reasons:
         console.print(f"skipped: {reason}", markup=False, soft_wrap=True)
+    for caution in cautions(preview.plan, preview.chosen):
+        console.print(f"note: {caution}", markup=False, soft_wrap=True)
     todo = preview.todo
     if preview.outdated:
-        console.print(f"{preview.outdated} stored records belong to no row of this suite (outdated).")
+        console.print(
+            f"{preview.outdated} stored records are of no row of this suite (of another suite or selection, or of earlier "
+            "versions); a run leaves them alone.",
+            soft_wrap=True,
+        )
     if todo.jobs:
         console.print(
             f"{todo.done} nodes done, {todo.retried} failed (retry), {len(todo.jobs)} jobs to do on {preview.device} with "

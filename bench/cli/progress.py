@@ -55,10 +55,15 @@ class Display:
             f"Planned: {f['targets']} targets and {f['cells']} attacks on them (cells); {f['skipped_rows']} rows of the tables "
             "cannot be and are skipped (splitaudit plan says why)."
         )
+        for caution in f["cautions"]:
+            self._say(f"Note: {caution}")
         again = f", {f['retried']} failed then and are tried again" if f["retried"] else ""
         self._say(f"{f['done']} results are stored from before{again}; {counts.total} jobs to do.")
         if f["outdated"]:
-            self._say(f"{f['outdated']} stored records belong to no row of this suite (outdated); they are left alone.")
+            self._say(
+                f"{f['outdated']} stored records are of no row of this suite (of another suite or selection, or of earlier "
+                "versions); they are left alone."
+            )
         if counts.total:
             workers = f"{f['workers']} worker{'s' if f['workers'] > 1 else ''}"
             self._say(

@@ -38,7 +38,7 @@ class Claim(_Model):
     refutes it.
     """
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="short name")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="short name: small letters, digits and -")
     says: str = Field(description="the statement, in one sentence")
     published: str = Field(description="the figure as published, in words")
     defense: str = Field(description="label of the defense that the claim is about")

@@ -64,6 +64,9 @@ def crossed_params(
         if key in params:
             problems.append(f"{place}: is given in params too. Leave it out there.")
             return []
+        if any(value.count(v) > 1 for v in value):
+            problems.append(f"{place}: {told(value)} has a value twice. Keep one of the two.")
+            return []
         swept[key] = value
     if cross and name in registry:
         try:

@@ -21,6 +21,9 @@ from .yaml_text import parse
 
 _PRESETS = "splitaudit.config"
 
+_CHANGED = " Changed: "
+"""Between a description and the fields that are not as it was written for."""
+
 
 def presets() -> list[str]:
     """Returns the names of the suites that come with the package."""
@@ -55,10 +58,12 @@ def load_suite(
         ConfigError: with every problem at once.
     """
     raw, origin, problems = _read(source)
+    before = copy.deepcopy(raw)
     for text in overrides:
         problems += override(raw, text)
     if seeds:
         raw["seeds"] = list(seeds)
+    _tell_of_changes(raw, before)
     try:
         suite = Suite.model_validate(raw)
     except ValidationError as exc:
@@ -106,7 +111,22 @@ def _based(raw: dict[str, Any], origin: str) -> dict[str, Any]:
     if base not in presets() or base == raw.get("name"):
         hint = did_you_mean(str(base), presets())
         raise ConfigError([f"preset: got '{base}'.{hint} Expected one of {', '.join(presets())}."], origin)
-    return _read(str(base))[0] | raw
+    before = _read(str(base))[0]
+    made = before | raw
+    _tell_of_changes(made, before)
+    return made
+
+
+def _tell_of_changes(raw: dict[str, Any], before: Mapping[str, Any]) -> None:
+    """Adds to a description that was not written for a changed suite in what it is changed, in place."""
+    said = raw.get("description")
+    if not isinstance(said, str) or not said or said != before.get("description"):
+        return
+    changed = {f for f in raw if f not in ("name", "description") and raw[f] != before.get(f)}
+    if changed:
+        said, told = said.partition(_CHANGED)[::2]
+        every = changed | set(told.removesuffix(".").split(", "))
+        raw["description"] = f"{said}{_CHANGED}{', '.join(f for f in Suite.model_fields if f in every)}."
 
 
 def _text(path: Path, source: str) -> str:

@@ -18,6 +18,7 @@ _EXPECTED = {
     "int": "a whole number",
     "list": "a list",
     "tuple": "a list",
+    "string_pattern_mismatch": "text of the form {pattern}",
     "string": "text",
     "dict": "keys and values: {{key: value}}",
     "model": "keys and values: {{key: value}}",
@@ -30,7 +31,6 @@ _EXPECTED = {
     "finite_number": "a finite number",
     "too_short": "at least {min_length} of them",
     "too_long": "at most {max_length} of them",
-    "string_pattern_mismatch": "text of the form {pattern}",
 }
 """Start of pydantic's error type to what was expected."""
 
@@ -63,6 +63,14 @@ def told(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}…"
 
 
+COLON = "YAML wants a space after a colon: {name: noise}."
+
+
+def colon_without_space(value: Any) -> bool:
+    """Says whether a value looks like keys and values of which YAML has read a key and its value as one word."""
+    return isinstance(value, Mapping) and any(":" in str(k) and v is None for k, v in value.items())
+
+
 def _problem(e: Any, where: str, model: type[BaseModel]) -> str:
     loc = tuple(p for p in e["loc"] if not _BRANCH.fullmatch(str(p)) or isinstance(p, int))
     path = ".".join(str(p) for p in loc)
@@ -79,6 +87,8 @@ def _problem(e: Any, where: str, model: type[BaseModel]) -> str:
     if expected is None:
         return f"{place}: got {told(given)}. {e['msg']}"
     expected = expected.format_map(e.get("ctx", {}))
+    about = _field_of(model, loc) if kind == "string_pattern_mismatch" else ""
+    expected += f" ({about})" if about else ""
     return f"{place}: got {told(given)}, expected {expected}.{_hint(kind, given, e.get('ctx', {}))}"
 
 
@@ -92,6 +102,8 @@ def _hint(kind: str, given: Any, context: Mapping[str, Any]) -> str:
         return " A list is written in brackets: [1, 2]."
     if kind.startswith("string") and isinstance(given, int | float):
         return " Put it in quotes."
+    if colon_without_space(given):
+        return f" {COLON}"
     return ""
 
 
@@ -100,7 +112,11 @@ def _known(model: type[BaseModel], loc: tuple[Any, ...], given: Any) -> str:
     if owner is None:
         return ""
     key, fields = str(loc[-1]), list(owner.model_fields)
+    fields += ["preset"] if owner.__name__ == "Suite" else []  # a suite is written with it, and read without
     text = did_you_mean(key, fields)
+    within = [f for f in owner.model_fields if key in getattr(_model_at(owner, (f,)), "model_fields", {})]
+    if len(within) == 1 and owner.__name__ == "Suite":
+        text = f" Did you mean '{within[0]}.{key}'?"
     if not text and "params" in fields:
         text = f" A parameter of the plugin belongs into params: {{{key}: {given}}}."
     return f"{text} Known: {', '.join(sorted(fields)) or 'none'}."

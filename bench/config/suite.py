@@ -12,7 +12,7 @@ from ..defense import When
 from ..params import no_switch
 from ..training import TrainingParams
 from .claims import Claim
-from .problems import told
+from .problems import COLON, colon_without_space, told
 
 
 def _as_list(value: Any) -> Any:
@@ -35,10 +35,12 @@ def _as_spec(value: Any) -> Any:
             inner = ", ".join(f"{k}: {v}" for k, v in (params or {}).items())
             written = f"{{name: {name}, params: {{{inner}}}}}" if inner else name
             raise ValueError(f"got {{{name}: …}}, expected a name or {{name: …, params: {{…}}}}. Write {written}.")
-    words = " An unquoted no or off is false in YAML; the undefended baseline is called none."
-    raise ValueError(
-        f"got {told(value)}, expected a name or {{name: …, params: {{…}}}}.{words if isinstance(value, bool) else ''}"
-    )
+    words = ""
+    if isinstance(value, bool):
+        words = " An unquoted no or off is false in YAML; the undefended baseline is called none."
+    elif colon_without_space(value):
+        words = f" {COLON}"
+    raise ValueError(f"got {told(value)}, expected a name or {{name: …, params: {{…}}}}.{words}")
 
 
 def _switches(value: Any) -> Any:

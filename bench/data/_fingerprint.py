@@ -12,7 +12,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ..errors import DataError
 from ._files import ImageFile
@@ -147,7 +147,9 @@ def _place(cache: Path, what: str, root: Path, more: str = "") -> Path:
 
 def unreadable(path: Path, exc: Exception) -> str:
     """Returns the message for a file that is no readable image."""
-    return f"imagefolder: {path} is not a readable image ({type(exc).__name__}: {exc}). Replace or remove it."
+    # Pillow names the buffer that it was given, an address in memory.
+    why = "Pillow knows no such format" if isinstance(exc, UnidentifiedImageError) else f"{type(exc).__name__}: {exc}"
+    return f"imagefolder: {path} is not a readable image ({why}). Replace or remove it."
 
 
 def _read(place: Path) -> dict[str, tuple[list[int], FileFacts]]:

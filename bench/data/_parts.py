@@ -31,6 +31,13 @@ def resolve_sizes(
                 f"{dataset}: '{part}' is not a part of a dataset.{did_you_mean(part, PARTS)} Known: {', '.join(PARTS)}."
             )
     sizes = {part: int(asked.get(part, own[part])) for part in PARTS}
+    over = {p: size for p, size in sizes.items() if limits is not None and 0 < limits[p] < size}
+    if limits is not None and len(over) > 1:
+        parts = ", ".join(f"'{p}' {size} (it has {limits[p]})" for p, size in over.items())
+        raise DataError(
+            f"{dataset}: more images are asked for than parts have: {parts}. Ask for fewer or add images; without sizes the "
+            f"parts are as large as they can be (where a preset gives them: -s 'dataset={{name: {dataset.split(':')[0]}}}')."
+        )
     for part, size in sizes.items():
         limit = None if limits is None else limits[part]
         if limit == 0:

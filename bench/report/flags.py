@@ -63,6 +63,10 @@ EXPLAINED: dict[str, str] = {
     ),
     "reduced features": "Counted on a projection of the features: not comparable with a count on all of them.",
     "entropy": "The estimate is of fewer images than there are, or there is none and its reason stands beside it.",
+    "Fisher information": (
+        "There is no figure, for the reason named: the wire has no gradient that says what it does (as of rounding), there are "
+        "too few images, or features have no scale."
+    ),
     "reconstruction floor": "There is no floor, for the reason named: nothing is known of how small an error could be.",
     "effective information volume": "Every element is non-zero, as with noise: the count says nothing about leakage.",
     "constant features": "The wire carries the same features for every image.",

@@ -92,7 +92,10 @@ def home_of(cls: type[Defense]) -> Home:
 
 def make(cls: type[Any], params: dict[str, Any] | None = None) -> Any:
     """Returns a plugin with its cheap parameters, or the given ones."""
-    return cls(cls.Params(**(cls.cheap() if params is None else params)))
+    made = cls(cls.Params(**(cls.cheap() if params is None else params)))
+    if issubclass(cls, Defense) and cls is not Defense:
+        made.name = cls.__name__  # the framework's messages are to blame the plugin, not what it is derived from
+    return made
 
 
 def parameter_sets(cls: type[Defense]) -> list[dict[str, Any]]:

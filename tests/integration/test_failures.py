@@ -49,6 +49,21 @@ class Nan(Defense):
         return z * float("nan")
 
 
+class Unsaid(Defense):
+    acts_on_wire = True
+
+    def protect(self, z, generator):
+        return z + torch.randn(z.shape, generator=generator, device=z.device)
+
+
+class Globally(Defense):
+    acts_on_wire = True
+    stochastic = True
+
+    def protect(self, z, generator):
+        return z + torch.randn_like(z)
+
+
 class Shape(Defense):
     acts_on_wire = True
 
@@ -134,6 +149,8 @@ DEFENSES = {
     "Protects": "RuntimeError: protect is out of cheese",
     "Losses": "RuntimeError: extra_loss is out of cheese",
     "Nan": "nan",
+    "Unsaid": "draws at random and does not say so; set stochastic = True",
+    "Globally": "with an equal generator, expected the same ones: draw with the generator that protect is given",
     "Shape": "expected (",
     "Notes": "level.float: got nan",
     "Exits": "SystemExit: I quit",

@@ -304,7 +304,10 @@ NOTHING = [
     (("-d", "nois"), "--defense nois: the suite 'tiny' has no such defense. Did you mean 'noise'? It has none, noise."),
     (("-d", "noise(sigma=9)"), "--defense noise(sigma=9): the suite 'tiny' has no such defense."),
     (("-a", "decoder"), "--attack decoder: the suite 'tiny' has no such attack. It has prior, rmle."),
+    (("-a", "decoder"), "--attack only selects from those. To have it in the suite: -s 'attacks=[prior, decoder]'."),
+    (("-d", "vib+noise"), "To have it in the suite: -s 'defenses=[none, vib+noise]'."),
     (("--knowledge", "query-free"), "--knowledge query-free: the suite 'tiny' has no such knowledge."),
+    (("--knowledge", "query:4"), "To have it in the suite: -s 'knowledge=[white-box, query:4]'."),
     (("--force", "nois"), "--force nois: matches no defense or attack. Did you mean 'noise'?"),
 ]
 
@@ -316,6 +319,16 @@ def test_a_filter_that_would_silently_do_nothing_is_a_mistake(
     called = call("run", *written, "--dry-run", *argv) if "--force" not in argv else call("run", *written, *argv)
     assert (called.code, called.out) == (2, "")
     assert expected in called.err
+
+
+def test_what_the_figures_will_lack_is_told_before_the_work(call: Call, written: tuple[str, ...]) -> None:
+    plain = json.loads(call("plan", *written, "-s", "metrics=[mse, accuracy]", "--json").out)["cautions"]
+    assert [c.split(" private image")[0].split(": ")[1] for c in plain] == ["only 8"]
+    few = call("plan", *written, "-s", "metrics=[accuracy]", "-d", "noise").out
+    assert "note: No leakage score will be given: it needs the metric mse" in few
+    assert "Nothing will be compared with the undefended network, and no drop of accuracy known: add -d none" in few
+    assert "What a defense costs will not be known" in call("plan", *written, "-s", "metrics=[mse]").out
+    assert "Note: No leakage score" in call("run", *written, "-s", "metrics=[accuracy]", "--limit", "1").err
 
 
 def test_a_filter_by_registry_name_means_every_variant_of_it(call: Call, written: tuple[str, ...]) -> None:

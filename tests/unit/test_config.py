@@ -143,6 +143,10 @@ def test_all_mistakes_come_in_one_message() -> None:
             "metrics: 'accuracy' is listed with several settings; a suite has one",
         ),
         ({"metrics": ["mse", "mse"]}, "metrics: 'mse' is listed twice with the same parameters"),
+        ({"presets": "smoke"}, "presets: is not a known key. Did you mean 'preset'?"),
+        ({"epochs": 3}, "epochs: is not a known key. Did you mean 'training.epochs'?"),
+        ({"defenses": [{"name": "noise", "sweep": {"sigma": [1, 1]}}]}, "sweep: sigma: [1, 1] has a value twice"),
+        ({"claims": [{"name": "Noise-1"}]}, "(short name: small letters, digits and -)"),
         ({"defenses": [{"name": "noise", "params": {"sigma": []}}]}, "empty list"),
         ({"seeds": [1, 1]}, "a value twice"),
         ({"exclude": [{}]}, "is empty"),
@@ -154,6 +158,21 @@ def test_all_mistakes_come_in_one_message() -> None:
 )
 def test_a_mistake_is_named(change: dict[str, Any], expected: str) -> None:
     assert expected in "\n".join(problems({**BASE, **change}))
+
+
+def test_yaml_without_a_space_after_a_colon_is_told_so() -> None:
+    with pytest.raises(ConfigError, match="YAML wants a space after a colon"):
+        load_suite(BASE, ["defenses=[none,{name:noise,params:{sigma:1}}]"])
+
+
+def test_a_description_says_what_was_changed_since_it_was_written() -> None:
+    """The first line of the report spoke of photographs that were the user's own images."""
+    quick = load_suite("quick").description
+    assert load_suite({"preset": "quick", "attacks": ["prior"]}).description == f"{quick} Changed: attacks."
+    changed = load_suite({"preset": "quick", "attacks": ["prior"]}, ["training.epochs=3"], [4])
+    assert changed.description == f"{quick} Changed: attacks, seeds, training."
+    assert load_suite({"preset": "quick", "attacks": ["prior"], "description": "Mine."}).description == "Mine."
+    assert load_suite(BASE, ["training.epochs=3"]).description == ""
 
 
 def test_values_that_mean_the_same_are_the_same() -> None:

@@ -323,7 +323,9 @@ def test_classes_of_train_and_test_that_differ_are_named(tmp_path: Path):
 def test_a_file_that_is_no_image_is_named(tmp_path: Path):
     make(tmp_path)
     (tmp_path / "train/dog/broken.jpg").write_text("not an image")
-    with pytest.raises(DataError, match=r"train/dog/broken\.jpg is not a readable image"):
+    with pytest.raises(
+        DataError, match=r"train/dog/broken\.jpg is not a readable image \(Pillow knows no such format\)"
+    ):
         dataset(tmp_path).prepare()
 
 
@@ -383,6 +385,10 @@ def test_a_part_that_would_be_empty_is_named(tmp_path: Path):
 def test_more_images_than_there_are_is_an_error_with_the_number(tmp_path: Path):
     with pytest.raises(DataError, match=r"part 'measure': got size 19, expected at most 18"):
         dataset(make(tmp_path), {"measure": 19}).prepare()
+    with pytest.raises(
+        DataError, match=r"than parts have: 'private' 9 \(it has 2\), 'measure' 19 \(it has 18\)\. .*name: imag"
+    ):
+        dataset(tmp_path, {"private": 9, "measure": 19}).prepare()
 
 
 # -- fingerprint and cache --------------------------------------------------------------------------------------------

@@ -179,7 +179,9 @@ def test_an_example_resolves_and_sets_only_what_it_gives(name: str, tmp_path: Pa
     if "preset" in given:
         base = load_suite(given["preset"])
         changed = {f for f in Suite.model_fields if getattr(suite, f) != getattr(base, f)}
-        assert changed == (set(given) - {"preset"}) | {"name"}
+        assert changed - {"description"} == (set(given) - {"preset", "description"}) | {"name"}
+        fields = ", ".join(f for f in Suite.model_fields if f in given and f != "description")
+        assert suite.description == given.get("description", f"{base.description} Changed: {fields}.")
         assert suite.name == "mine"
     else:
         assert set(given) == {f for f, info in Suite.model_fields.items() if info.is_required()}
