@@ -63,7 +63,7 @@ def with_psnr(errors: Any, guesses: dict[str, torch.Tensor]) -> tuple[Plan, Reco
     plan.metrics = {**METRICS, "psnr": PSNR["key"]}
 
     def read(kind: str, key: str) -> Any:
-        record = made._read(kind, key)
+        record = made.read(kind, key)
         return record if key not in guesses else {**record, "scores": record["scores"] | {"psnr": scored(guesses[key])}}
 
     return plan, Records(plan, read)
