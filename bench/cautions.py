@@ -11,12 +11,13 @@ FEW = 30
 """Private images below which intervals are so wide that little can be told apart."""
 
 
-def cautions(plan: Plan, chosen: Collection[Name]) -> list[str]:
+def cautions(plan: Plan, chosen: Collection[Name], stored: Collection[Name] = ()) -> list[str]:
     """Returns in sentences what the figures of a run will lack, and what to write instead.
 
     Args:
         plan: of the suite.
         chosen: the nodes that filters leave.
+        stored: the nodes that are done already: tables are of those too.
     """
     cells = [c for c in plan.cells if ("cell", c["key"]) in chosen]
     if not cells:
@@ -26,8 +27,9 @@ def cautions(plan: Plan, chosen: Collection[Name]) -> list[str]:
     if images and "mse" not in plan.metrics:
         out.append("No leakage score will be given: it needs the metric mse (-s 'metrics=[mse, …]').")
     defended = any(c["defense"] != "none" for c in cells)
-    if defended and not any(c["defense"] == "none" for c in cells):
-        there = any(row["defense"] == "none" for row in plan.targets)
+    there = {row["key"] for row in plan.targets if row["defense"] == "none"}
+    known = {c["target"] for c in plan.cells if ("cell", c["key"]) in chosen or ("cell", c["key"]) in stored}
+    if defended and not there & known:
         how = "-d none beside the others" if there else "the defense none in the suite"
         out.append(f"Nothing will be compared with the undefended network, and no drop of accuracy known: add {how}.")
     elif defended and "accuracy" not in plan.metrics:

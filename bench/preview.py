@@ -47,6 +47,12 @@ class Preview:
     device: str
     outdated: int
 
+    @property
+    def cautions(self) -> list[str]:
+        """What the figures will lack."""
+        done = {name for name, entry in self.status.items() if entry.status == "done"}
+        return cautions(self.plan, self.chosen, done)
+
 
 def look_ahead(made: Plan, store: Store, options: Options) -> Preview:
     """Returns what a run would do.
@@ -192,5 +198,5 @@ def facts(preview: Preview) -> dict[str, Any]:
         "seconds": preview.seconds,
         "bytes": preview.bytes,
         "outdated": preview.outdated,
-        "cautions": cautions(preview.plan, preview.chosen),
+        "cautions": preview.cautions,
     }

@@ -6,7 +6,9 @@ percentiles of 1,000 resamples from a fixed seed: equal arguments give equal int
 share their resamples. Percentiles are too narrow for few images, as a normal distribution with the plain variance is:
 their distance from the figure is widened by Student's factor, t / z · √(n / (n − 1)) of n images or groups. (Hesterberg
 2015, "What teachers should know about the bootstrap", moves the percentiles instead, which never leave the range of the
-resamples.) Of one image, or images of one group, nothing is known: its interval is unbounded. Every interval is 95 %.
+resamples.) Of one image, or images of one group, nothing is known: its interval is unbounded. Where images that are right or
+wrong all agree no resample differs, and the interval is an exact one (:func:`share_interval`). Every interval is 95 %, as
+far as so few and skewed values let it be (docs/metrics.md).
 
 Seeds are too few to resample (two of them give a 95 % interval that covers in 65 % of cases): their part is Student's,
 t · s / √S with S − 1 degrees of freedom, s the standard deviation of the seeds' figures. Both parts are added as squares,
@@ -72,8 +74,8 @@ class Resampler:
     def __init__(self, images: int, groups: ArrayLike | None = None, resamples: int = RESAMPLES, seed: int = 0) -> None:
         if groups is not None and len(np.asarray(groups)) != images:
             raise ValueError(f"got {len(np.asarray(groups))} groups for {images} images, expected one label per image")
-        independent = images if groups is None else len(np.unique(np.asarray(groups)))
-        self._widening = _widening(independent)
+        self.independent = images if groups is None else len(np.unique(np.asarray(groups)))
+        self._widening = _widening(self.independent)
         self._images = bootstrap_weights(images if groups is None else groups, resamples, seed)
         # Unequal groups make resamples of unequal size: every mean is divided by its own total.
         self._images /= self._images.sum(1, keepdims=True)
@@ -182,6 +184,47 @@ def mean_interval(
     r = resampler(v.shape[1], groups, seed)
     drawn = r.means(v)
     return r.interval(v.mean(), drawn.mean(1), v.mean(1), drawn, bounds)
+
+
+def share_interval(values: ArrayLike, groups: ArrayLike | None = None, seed: int = 0) -> Interval:
+    """Returns the mean of what is right (1) or wrong (0), or a share of draws that are right, with its interval.
+
+    Where all agree no resample differs: the interval then is Clopper and Pearson's of as many independent images (or groups),
+    of which none was otherwise.
+
+    Args:
+        values: (N,) or (S, N), in [0, 1].
+        groups: a label per image, or None.
+        seed: of the draws.
+    """
+    v = _rows(values)
+    found = mean_interval(v, groups, seed, bounds=(0.0, 1.0))
+    least = _least_share(resampler(v.shape[1], groups, seed).independent)
+    if (v == 1).all():
+        return found._replace(low=min(found.low, least))
+    return found._replace(high=max(found.high, 1 - least)) if (v == 0).all() else found
+
+
+def share_difference(a: ArrayLike, b: ArrayLike, groups: ArrayLike | None = None, seed: int = 0) -> Interval:
+    """Returns mean(a) − mean(b) of two shares of the same images (and seeds), paired, with its interval.
+
+    Where one is right on each image and the other on none, the interval is that of as many independent images, none of
+    which was otherwise (:func:`share_interval`).
+
+    Raises:
+        ValueError: shapes that differ, values that are no number.
+    """
+    x, y = np.broadcast_arrays(*_matched(a, b))
+    found = paired_difference(x, y, groups, seed)
+    least = 2 * _least_share(resampler(x.shape[1], groups, seed).independent) - 1
+    if (x - y == 1).all():
+        return found._replace(low=min(found.low, least))
+    return found._replace(high=max(found.high, -least)) if (x - y == -1).all() else found
+
+
+def _least_share(independent: int) -> float:
+    """Returns the lower end of a share of which each of so many independent images is."""
+    return float(((1 - LEVEL) / 2) ** (1 / independent))
 
 
 def standard_error(values: ArrayLike, groups: ArrayLike | None = None) -> float:

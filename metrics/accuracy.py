@@ -10,7 +10,7 @@ from pydantic import Field
 from splitaudit.metric import Column, Measure, MeasureContext, Measurement
 from splitaudit.params import Params
 from splitaudit.pixels import to_float
-from splitaudit.stats import mean_interval
+from splitaudit.stats import share_interval
 
 ROUNDING = 1e-9
 """What a mean of equal shares may lie above the share itself."""
@@ -58,8 +58,7 @@ class Accuracy(Measure):
                 right.append(torch.stack(hits).double().mean(0).cpu())
         per_image = torch.cat(right)
         accuracy, chance = float(per_image.mean()), float(part.labels.bincount().max()) / len(per_image)
-        # Of images that are all right the low end is 1, of such that are all wrong 0: neither needs a case of its own.
-        at_chance = mean_interval(per_image.numpy(), part.groups, bounds=(0.0, 1.0)).low <= chance + ROUNDING
+        at_chance = share_interval(per_image.numpy(), part.groups).low <= chance + ROUNDING
         return Measurement(
             {"accuracy": accuracy, "accuracy_n": len(per_image), "accuracy_chance": chance},
             flags=(f"accuracy at chance ({chance:.3g})",) if at_chance else (),

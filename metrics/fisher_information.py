@@ -53,7 +53,7 @@ class FisherInformation(Measure):
     edge that is diagonal in that basis both are the least error there is. Images are no Gaussians: indicative.
 
     Both are of the wire plus the reference noise, which nobody sends. Attacks read the wire as it is, and of a wire whose own
-    noise is small against the reference noise they get far below both (68 times below on an undefended first block).
+    noise is small against the reference noise they get far below both (67 times below on an undefended first block).
     """
 
     Params = FisherInformationParams

@@ -7,7 +7,6 @@ import sys
 from typing import Any
 
 from .. import api
-from ..cautions import cautions
 from ..events import Event
 from .output import Output
 from .progress import duration, size
@@ -39,7 +38,7 @@ def plan_command(
                     "workers": preview.workers,
                     "device": preview.device,
                     "outdated": preview.outdated,
-                    "cautions": cautions(preview.plan, preview.chosen),
+                    "cautions": preview.cautions,
                 },
                 indent=1,
             )
@@ -100,7 +99,7 @@ def _print(preview: api.Preview, targets: list[dict[str, Any]], cells: list[dict
     )
     for reason in reasons:
         console.print(f"skipped: {reason}", markup=False, soft_wrap=True)
-    for caution in cautions(preview.plan, preview.chosen):
+    for caution in preview.cautions:
         console.print(f"note: {caution}", markup=False, soft_wrap=True)
     todo = preview.todo
     if preview.outdated:

@@ -63,7 +63,8 @@ def load_suite(
         problems += override(raw, text)
     if seeds:
         raw["seeds"] = list(seeds)
-    _tell_of_changes(raw, before)
+    if raw != before:
+        _tell_of_changes(raw, before)
     try:
         suite = Suite.model_validate(raw)
     except ValidationError as exc:
@@ -122,11 +123,20 @@ def _tell_of_changes(raw: dict[str, Any], before: Mapping[str, Any]) -> None:
     said = raw.get("description")
     if not isinstance(said, str) or not said or said != before.get("description"):
         return
-    changed = {f for f in raw if f not in ("name", "description") and raw[f] != before.get(f)}
+    try:
+        one, other = (Suite.model_validate(r) for r in (raw, before))
+    except ValidationError:
+        return  # there will be no suite
+    changed = {
+        f for f in Suite.model_fields if f not in ("name", "description") and getattr(one, f) != getattr(other, f)
+    }
     if changed:
-        said, told = said.partition(_CHANGED)[::2]
-        every = changed | set(told.removesuffix(".").split(", "))
-        raw["description"] = f"{said}{_CHANGED}{', '.join(f for f in Suite.model_fields if f in every)}."
+        own, _, told = said.rpartition(_CHANGED)
+        earlier = told.removesuffix(".").split(", ")
+        if not own or not set(earlier) <= set(Suite.model_fields):
+            own, earlier = said if said.endswith((".", "!", "?")) else f"{said}.", []
+        every = changed | set(earlier)
+        raw["description"] = f"{own}{_CHANGED}{', '.join(f for f in Suite.model_fields if f in every)}."
 
 
 def _text(path: Path, source: str) -> str:

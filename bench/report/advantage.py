@@ -43,7 +43,10 @@ def advantage(right: Array, reference: Reference, attribute: str) -> Interval | 
     constant = constant_right(reference, attribute)
     if constant is None or constant.all() or right.shape[-1] != len(constant):
         return None
-    return stats.scaled_interval(right, constant, 1 - constant, reference.groups, bounds=(-np.inf, 1.0))
+    found = stats.scaled_interval(right, constant, 1 - constant, reference.groups, bounds=(-np.inf, 1.0))
+    # Where each is read rightly no resample differs: the accuracy's own end says what so few images leave open.
+    least, share = stats.share_interval(right, reference.groups).low, float(constant.mean())
+    return found._replace(low=min(found.low, (least - share) / (1 - share))) if right.all() else found
 
 
 def constant_right(reference: Reference, attribute: str) -> Array | None:
@@ -105,7 +108,7 @@ def _tried(records: Records, cells: Sequence[Mapping[str, Any]]) -> lacks.Tried:
         right = values_over_seeds(records, [c for c in cells if c["attack"] == attack], ACCURACY, seeds)
         if right is not None:
             errors[attack] = 1 - right
-    return lacks.Tried(lacks.made_in(cells), errors)
+    return lacks.Tried(lacks.made_in(cells), errors, cells[0]["defense"] == "none")
 
 
 def _best(records: Records, cells: Sequence[Mapping[str, Any]], attribute: str) -> Row:
@@ -123,7 +126,7 @@ def _best(records: Records, cells: Sequence[Mapping[str, Any]], attribute: str) 
         elif found.value > best:
             best = found.value
             row |= {"attack": attack, **spread("label_advantage", found)}
-            row |= spread(ACCURACY, stats.mean_interval(right, reference.groups, bounds=(0.0, 1.0)))
+            row |= spread(ACCURACY, stats.share_interval(right, reference.groups))
     constant = constant_right(reference, attribute)
     return row | {"constant": None if constant is None else float(constant.mean()), "incomplete": joined(lacking)}
 

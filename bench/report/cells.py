@@ -8,20 +8,19 @@ from typing import Any
 
 import pandas as pd
 
-from .. import stats
 from ..attack import Infers
 from ..errors import PluginError
 from ..plan import Plan
 from ..plugins import ATTACKS
 from ..references import REFERENCE_ROWS
 from .advantage import cell_reading, reading_columns
-from .columns import HIGH, LABELS, LOW, TIMING, TRUTH, USABLE, metric_names
+from .columns import HIGH, LABELS, LOW, TIMING, TRUTH, USABLE, figure, metric_names
 from .comparisons import comparison_flags
 from .curves import is_share
 from .fits import fits_of
 from .flags import DIVERGED, NO_BETTER, NOT_CONVERGED
 from .frames import Row, joined, make_frame, spread
-from .headline import leakage, resolution, usable_information, why_not
+from .headline import figure_interval, leakage, resolution, usable_information, why_not
 from .reading import Records, Scores
 from .targets import target_flags
 
@@ -153,7 +152,7 @@ def _scored(plan: Plan, records: Records, dataset: str, scores: Mapping[str, Sco
             reasons.append(f"{name}: {found.reason}")
         flags += found.flags
         whole = found.whole
-        row |= spread(name, None if whole is None else stats.mean_interval(whole, reference.groups))
+        row |= spread(name, None if whole is None else figure_interval(figure(name), whole, reference.groups))
     mse = scores["mse"].whole if "mse" in scores else None
     if infers == "label":
         row |= spread("leakage", None) | spread("equivalent_resolution", None) | spread(USABLE, None)

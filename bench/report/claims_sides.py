@@ -193,7 +193,7 @@ class Sides:
             name, rows = who.partition(AT)[0], self._scores(of, "mse", set(self._of(defense)["seed"]))
             if rows and (name not in errors or np.mean(rows) < errors[name].mean()):
                 errors[name] = np.stack(rows)
-        return Tried(frozenset(who.partition(AT)[0] for who in by), errors)
+        return Tried(frozenset(who.partition(AT)[0] for who in by), errors, defense == "none")
 
     def _by_level(self, cells: pd.DataFrame) -> dict[str, pd.DataFrame]:
         """Returns the cells of each attack, apart where its levels of knowledge have cells of their own.

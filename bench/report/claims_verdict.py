@@ -157,7 +157,8 @@ def _ends(side: Side, groups: Any) -> tuple[float, float]:
     """Returns the ends of a side; errors that cannot be paired (other seeds) have an interval of their own."""
     if side.errors is None:
         return side.low, side.high
-    interval = stats.mean_interval(side.errors, groups)
+    least = 0.0 if side.errors.min() >= 0 else -math.inf
+    interval = stats.mean_interval(side.errors, groups, bounds=(least, math.inf))
     return interval.low, interval.high
 
 

@@ -123,7 +123,10 @@ def _text(rows: Rows, pairs: Rows, *, whole: bool) -> str:
     best = min(useful, key=lambda r: r["leakage"])
     limits = ["are complete"] if len(ranked) < len(rows) else []
     blind = best in uncosted(ranked)
-    limits += [("are not at chance" if blind else f"lose at most {POINTS}")] if len(useful) < len(ranked) else []
+    left_out = [useless(r) for r in ranked if useless(r)]
+    if left_out:
+        not_known = "are not at chance" if set(left_out) == {CHANCE} else f"are not known to lose more than {POINTS}"
+        limits.append(not_known if blind else f"lose at most {POINTS}")
     among = f" of those that {' and '.join(limits)}" if limits else ""
     among += ", at a cost that is not known" if blind else ""
     text = f"Least leakage{among}: {best['defense']} with {_figures(best)}"

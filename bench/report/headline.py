@@ -10,9 +10,20 @@ import numpy as np
 
 from .. import stats
 from ..stats import Interval
+from .columns import Figure
 from .frames import joined
 from .reading import Array, Records, Reference
 from .texts import NOT_DISTINGUISHABLE, ONE_SEED, WORST_UNKNOWN
+
+SHARE = "share"
+"""The unit of what counts images."""
+
+
+def figure_interval(read: Figure, values: Array, groups: Sequence[int] | None) -> Interval:
+    """Returns the mean of a per-image figure, (N,) or (S, N), with its interval, within what is possible."""
+    if read.unit == SHARE:
+        return stats.share_interval(values, groups)
+    return stats.mean_interval(values, groups, bounds=read.bounds)
 
 
 def leakage(mse: Array, reference: Reference) -> Interval | None:

@@ -20,10 +20,12 @@ class Tried:
     Attributes:
         made: the attacks that are made there, whatever came of them.
         errors: attack to values (S, N), the less the stronger, of those that have them for every seed.
+        undefended: it is none.
     """
 
     made: frozenset[str]
     errors: Mapping[str, Array]
+    undefended: bool = False
 
     @property
     def strongest(self) -> str | None:
@@ -61,19 +63,21 @@ def decided_elsewhere(here: Tried, others: Sequence[Tried], groups: Sequence[int
     """Returns which attacks are not made here though they are made on most other defenses and decide the worst case of one.
 
     A defense that an attack refuses, or that the suite excludes from it, would look the safer for it. An attack for few
-    defenses alone is no such attack, nor is one that beats those that are made here, too, by no more than its interval. What is
-    missing on another defense does not hide that an attack beats there what was made here; where nothing of that is known
-    there, it is no such attack.
+    defenses alone is no such attack (nor one that is not made on ``none``, where that is there), nor is one that beats those
+    that are made here, too, by no more than its interval. What is missing on another defense does not hide that an attack
+    beats there what was made here; where nothing of that is known there, it is no such attack.
 
     Args:
         here: what was tried on the defense.
         others: the same of each other defense at that place and level.
         groups: a label per image, or None.
     """
+    baseline = next((t for t in (here, *others) if t.undefended), None)
     found = dict.fromkeys(o.strongest for o in others if o.strongest)
     out = []
     for attack in found:
         usual = 2 * sum(attack in o.made for o in others) >= len(others)
+        usual = usual and (baseline is None or attack in baseline.made)
         won = (o for o in others if o.strongest == attack)
         if attack not in here.made and usual and any(_beats(attack, here, o, groups) for o in won):
             out.append(attack)

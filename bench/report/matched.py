@@ -131,7 +131,7 @@ def _told_apart(one: Array | None, other: Array | None, reference: Reference) ->
     """Returns the accuracy of one defense less that of another, from which images (S, N) each classifies rightly."""
     if one is None or other is None or one.shape != other.shape or reference.state.status != "done":
         return {}
-    found = stats.paired_difference(one, other, reference.measure_groups)
+    found = stats.share_difference(one, other, reference.measure_groups)
     return spread("accuracy_difference", found) | {"accuracy_note": note_on(found, len(one))}
 
 
@@ -206,7 +206,9 @@ def _rows(plan: Plan, records: Records, group: _Group) -> list[Row]:
         shared: Row = {**group.place, "defense": name, "settings": len(some), "incomplete": len(lacking)}
         classes, useful = len(plan.datasets[str(group.place["dataset"])]["classes"]), [s for s in some if s.useful]
         shared["hypervolume"] = _hypervolume(useful, base, classes)
-        shared["hypervolume_within"] = _hypervolume([s for s in useful if s.drop <= DROPS[-1]], base, classes)
+        within = [s for s in useful if s.drop <= DROPS[-1]]
+        known = all(s.costed for s in useful)
+        shared["hypervolume_within"] = _hypervolume(within, base, classes) if known else None
         shared["on_front"] = any(s.useful and (s.leakage, _accuracy(s)) in front for s in some)
         for drop in DROPS:
             mine = chosen[name, drop]

@@ -13,7 +13,7 @@ from ..plan import Plan
 from .cells import beats_prior
 from .columns import HIGH, LOW, PLACE, figure, metric_names
 from .frames import Row, make_frame, spread
-from .headline import holds_zero, leakage, leakage_difference, resolution, values_over_seeds
+from .headline import figure_interval, holds_zero, leakage, leakage_difference, resolution, values_over_seeds
 from .reading import Records, State
 from .texts import present
 
@@ -76,9 +76,7 @@ def _figures(plan: Plan, records: Records, cells: Sequence[Mapping[str, Any]]) -
     row: Row = {}
     for name in metric_names(plan):
         values = values_over_seeds(records, cells, name, seeds)
-        row |= spread(
-            name, None if values is None else stats.mean_interval(values, reference.groups, bounds=figure(name).bounds)
-        )
+        row |= spread(name, None if values is None else figure_interval(figure(name), values, reference.groups))
         if name == "mse" and values is not None:
             row |= spread("leakage", leakage(values, reference))
             row |= spread("equivalent_resolution", resolution(values, reference))

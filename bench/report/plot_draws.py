@@ -54,7 +54,10 @@ def leakage_by_draws(summary: pd.DataFrame) -> Figure:
     legend = Legend([d for d in look if d in set(rows["defense"])], width, NOTE, marks={ALIKE: ring()} if alike else {})
     line_height = 0.35 + PANEL + 0.55
     fig = new(width, lines * line_height + 0.1 + legend.height)
-    ends = [end for row in rows.to_dict("records") for end in ends_of(row, "leakage")]
+    # An end that is not known is drawn to the border.
+    ends = [
+        e for row in rows.to_dict("records") for e in (row["leakage"], *ends_of(row, "leakage")) if math.isfinite(e)
+    ]
     low, high = min(ends), max(ends)
     margin = max(0.06 * (high - low), 0.004)
     for i, (base, names) in enumerate(levels.items()):

@@ -20,7 +20,15 @@ from .columns import HIGH, LOW, PLACE, TIMING, USABLE, figure, measure_columns, 
 from .comparisons import comparison_flags
 from .flags import DIVERGED, NOT_CONVERGED, WORST_NO_BETTER
 from .frames import Row, joined, make_frame, spread
-from .headline import leakage, leakage_difference, note_on, resolution, usable_information, values_over_seeds
+from .headline import (
+    figure_interval,
+    leakage,
+    leakage_difference,
+    note_on,
+    resolution,
+    usable_information,
+    values_over_seeds,
+)
 from .promised import promised, promised_columns
 from .reading import Array, Records, Reference
 from .targets import accuracy_per_image, measure_reasons, target_flags, target_values
@@ -52,7 +60,7 @@ class _Group:
 
     @property
     def tried(self) -> lacks.Tried:
-        return lacks.Tried(lacks.made_in(self.cells), self.errors)
+        return lacks.Tried(lacks.made_in(self.cells), self.errors, self.cells[0]["defense"] == "none")
 
     @property
     def worst(self) -> str | None:
@@ -148,7 +156,7 @@ def _row(
     ]
     flags += [f"{DIVERGED}: {c['attack']}" for c in cells if c["key"] and diverged_curves(records, c["key"])]
     low = row.get(f"leakage{LOW}")
-    if low is not None and low <= 0:
+    if low is not None and -math.inf < low <= 0:  # of a single image nothing is known, and that is said elsewhere
         # Of the prior itself, too: nothing that was tried tells the images from one another.
         flags.append(f"{WORST_NO_BETTER}: {worst}")
     flags += [f for t in targets if t["key"] for f in target_flags(plan, records, t["key"])]
@@ -170,9 +178,7 @@ def _metrics(plan: Plan, records: Records, cells: Sequence[Mapping[str, Any]], w
     chosen = [c for c in cells if c["attack"] == worst]
     for name in metric_names(plan, "image"):
         values = values_over_seeds(records, chosen, name, {c["seed"] for c in chosen})
-        row |= spread(
-            name, None if values is None else stats.mean_interval(values, reference.groups, bounds=figure(name).bounds)
-        )
+        row |= spread(name, None if values is None else figure_interval(figure(name), values, reference.groups))
     return row
 
 
@@ -200,11 +206,11 @@ def _targets(
     groups = reference.measure_groups
     known = reference.state.status == "done"
     if accuracy is not None and known:
-        row |= spread("accuracy", stats.mean_interval(accuracy, groups, bounds=(0.0, 1.0)))
+        row |= spread("accuracy", stats.share_interval(accuracy, groups))
         undefended = [r for r in plan.targets if all(r[n] == v for n, v in {**place, "defense": "none"}.items())]
         control = accuracy_over_seeds(plan, records, undefended)
         if control is not None and control.shape == accuracy.shape and place["defense"] != "none":
-            drop = stats.paired_difference(control, accuracy, groups)
+            drop = stats.share_difference(control, accuracy, groups)
             row |= spread("accuracy_drop", drop) | {"accuracy_drop_note": note_on(drop, len(targets))}
     values = [target_values(plan, records, t["key"]) if records.done("target", t["key"]) else {} for t in targets]
     row |= _information(values)

@@ -13,6 +13,7 @@ from ..plan import Plan
 from ..rising import still_rising
 from .columns import HIGH, LABELS, LOW, TIMING, measure_columns, measure_names
 from .frames import Row, joined, make_frame, spread
+from .headline import SHARE
 from .promised import promised, promised_columns
 from .reading import Array, Records, Reference
 
@@ -119,7 +120,9 @@ def _intervals(plan: Plan, records: Records, key: str, reference: Reference) -> 
             if reference.state.status != "done":
                 reasons.append(f"{column}: no interval: the reference record is {reference.state.status}")
             else:
-                row |= spread(column, stats.mean_interval(values, reference.measure_groups))
+                shares = measure_columns(name)[column].unit == SHARE
+                interval = stats.share_interval if shares else stats.mean_interval
+                row |= spread(column, interval(values, reference.measure_groups))
     return row, reasons
 
 

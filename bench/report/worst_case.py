@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .. import stats
 from ..labels import ignores_defense
 from ..plan import Plan
 from . import lacks
 from .columns import HIGH, LOW, PLACE, figure, metric_names
 from .frames import Row, joined, make_frame, spread
-from .headline import values_over_seeds
+from .headline import figure_interval, values_over_seeds
 from .reading import Array, Records
 
 SELECTION = "attack and envelope: selected with the truth in hand"
@@ -72,7 +71,9 @@ def _row(plan: Plan, records: Records, cells: Sequence[Mapping[str, Any]], metri
     row: Row = {**{n: first[n] for n in (*PLACE, "defense", "knowledge")}, "metric": metric}
     row["incomplete"] = joined(lacks.missing(plan, records, cells, metric, found))
     sign = 1 if read.higher_means == "more leakage" else -1
-    row["tried"] = lacks.Tried(lacks.made_in(cells), {a: -sign * v for a, v in found.items()})
+    row["tried"] = lacks.Tried(
+        lacks.made_in(cells), {a: -sign * v for a, v in found.items()}, first["defense"] == "none"
+    )
     if not found:
         return row if row["incomplete"] else None
     every = sign * np.stack(list(found.values()))
@@ -80,8 +81,8 @@ def _row(plan: Plan, records: Records, cells: Sequence[Mapping[str, Any]], metri
     worst = names[max(range(len(names)), key=lambda i: _strength(every[i]))]
     groups = records.reference(first["dataset"]).groups
     row |= {"attack": worst, "selection": SELECTION, "attacks": len(names), "best_at": _shares(names, every)}
-    row |= spread("value", stats.mean_interval(found[worst], groups, bounds=read.bounds))
-    return row | spread("envelope", stats.mean_interval(sign * every.max(0), groups, bounds=read.bounds))
+    row |= spread("value", figure_interval(read, found[worst], groups))
+    return row | spread("envelope", figure_interval(read, sign * every.max(0), groups))
 
 
 def _strength(values: Array) -> tuple[float, float, float]:

@@ -24,7 +24,11 @@ Errors = dict[tuple[str, str, int], Any]
 
 
 def audited(
-    errors: Errors, accuracy: dict[str, float] | None = None, params: dict[str, dict[str, Any]] | None = None
+    errors: Errors,
+    accuracy: dict[str, float] | None = None,
+    params: dict[str, dict[str, Any]] | None = None,
+    *,
+    independent: bool = False,
 ) -> tuple[Plan, Records]:
     """Returns plan and records of cells with errors per image: those given, or the mean error, times common noise.
 
@@ -32,13 +36,16 @@ def audited(
         errors: (defense, attack, seed) to the error.
         accuracy: of defenses; 0.75 where it is not given.
         params: parameters of defenses.
+        independent: each measured image is a group of its own, not one of four groups.
     """
     suite = {"metrics": [{"name": n, "params": {}} for n in METRICS]}
     plan = Plan(suite, metrics=METRICS, references={"d": "r"})
     plan.datasets = {"d": {"image_shape": [3, 8, 8], "classes": ["a", "b"], "sizes": {"measure": N}}}
     data = {"name": "d"}
     plan.nodes["reference", "r"] = Node("reference", "r", {"dataset": data})
-    found: dict[tuple[str, str], Any] = {("reference", "r"): reference()}
+    found: dict[tuple[str, str], Any] = {
+        ("reference", "r"): reference() | ({"measure_groups": None} if independent else {})
+    }
     measure = key_of({"measure": METRICS["accuracy"], "images": N})
     for (defense, attack, seed), mean in errors.items():
         target, cell = f"{defense}-{seed}", f"{defense}-{attack}-{seed}"

@@ -327,6 +327,9 @@ def test_what_the_figures_will_lack_is_told_before_the_work(call: Call, written:
     few = call("plan", *written, "-s", "metrics=[accuracy]", "-d", "noise").out
     assert "note: No leakage score will be given: it needs the metric mse" in few
     assert "Nothing will be compared with the undefended network, and no drop of accuracy known: add -d none" in few
+    call("run", *written, "-s", "metrics=[mse, accuracy]", "-d", "none", "-a", "prior")
+    later = call("plan", *written, "-s", "metrics=[mse, accuracy]", "-d", "noise").out
+    assert "Nothing will be compared" not in later  # none is stored, and in the tables
     assert "What a defense costs will not be known" in call("plan", *written, "-s", "metrics=[mse]").out
     assert "Note: No leakage score" in call("run", *written, "-s", "metrics=[accuracy]", "--limit", "1").err
 

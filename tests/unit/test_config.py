@@ -173,6 +173,9 @@ def test_a_description_says_what_was_changed_since_it_was_written() -> None:
     assert changed.description == f"{quick} Changed: attacks, seeds, training."
     assert load_suite({"preset": "quick", "attacks": ["prior"], "description": "Mine."}).description == "Mine."
     assert load_suite(BASE, ["training.epochs=3"]).description == ""
+    assert load_suite({"preset": "quick", "seeds": 0}).description == quick  # as it was, written otherwise
+    own = {**BASE, "description": "Two widths. Changed: the noise, as Ann asked"}
+    assert load_suite(own, ["training.epochs=3"]).description == f"{own['description']}. Changed: training."
 
 
 def test_values_that_mean_the_same_are_the_same() -> None:

@@ -153,6 +153,13 @@ def test_the_spared_are_those_on_which_what_decides_elsewhere_was_not_made() -> 
     del errors["x3", "strong", 0], errors["x3", "strong", 1]
     made, records = audited(errors)
     assert spared_targets(made, records) == {"x3-0", "x3-1"}
+    weaker: Errors = errors | {("x3", "strong", s): 0.4 for s in (0, 1)}
+    made, records = audited(weaker)
+    assert spared_targets(made, records) == set()
+    for s in (0, 1):
+        made.nodes["cell", f"x3-strong-{s}"].identity["knowledge"] = {"edge": "query", "aux_count": 100}
+    assert spared_targets(made, records) == {"x3-0", "x3-1"}  # made there with fewer means only
+    made, records = audited(errors)
     for cell in made.cells:
         if cell["attack"] == "strong" and cell["defense"] != "x0":
             cell["knowledge"] = "query:16"

@@ -109,6 +109,13 @@ def test_an_unrelated_failure_elsewhere_does_not_hide_that_the_strongest_was_not
     assert row(frame, "y")["incomplete"].startswith("strong: strongest on another defense, not made here")
 
 
+@pytest.mark.parametrize("others", [("x",), ("x", "y")])
+def test_an_attack_that_is_made_for_a_defense_takes_nothing_from_none(others: tuple[str, ...]) -> None:
+    """In a suite of two or three defenses it was made on half of the others, and no change against none was told."""
+    errors: Errors = {(d, "rmle", 0): 0.3 for d in ("none", *others)}
+    assert set(build_summary(*audited(errors | {("x", "unmask", 0): 0.1}))["incomplete"].fillna("")) == {""}
+
+
 def test_what_is_the_strongest_at_another_level_alone_is_no_lack() -> None:
     plan, records = excluded(STRONG)
     for cell in plan.cells:

@@ -78,7 +78,8 @@ def test_a_defense_that_loses_more_in_every_setting_has_no_figure_there() -> Non
     found = at(frame, "noise", 0.05)
     assert pd.isna(found["leakage"])
     assert (found["setting"], found["note"]) == ("", "loses more, not distinguishable"), "3 of 12 images"
-    far = at(matched(of({"none": 0.01, TWO: 0.6}), {"none": 1.0, TWO: 0.0}, NOISE), "noise", 0.05)
+    plan, records = audited(of({"none": 0.01, TWO: 0.6}), {"none": 1.0, TWO: 0.0}, NOISE, independent=True)
+    far = at(build_matched(plan, records, build_summary(plan, records)), "noise", 0.05)
     assert far["note"] == "loses more"
     assert matched_groups(frame)[0][1][1][4].interval == "loses more, not distinguishable"
 
@@ -196,18 +197,18 @@ def test_pairs_say_which_cannot_be_told_apart() -> None:
 
 
 def test_pairs_say_whose_accuracy_cannot_be_told_apart() -> None:
-    """12 images of four groups: 9 against 9 of the same are alike, 9 against 3 too few groups to tell, 12 and 0 are not."""
+    """12 images: 9 against 9 of the same are alike, 12 and 0 are not; in four groups these are too few to tell."""
     errors = of({"none": 0.01, "a": 0.3, "b": 0.5}, seeds=3)
-    plan, records = audited(errors, {"none": 0.75, "a": 0.75, "b": 0.25})
+    plan, records = audited(errors, {"none": 1.0, "a": 1.0, "b": 0.0}, independent=True)
     pairs = build_pairs(plan, records, build_summary(plan, records)).set_index(["defense", "other"])
     assert pairs.loc[("none", "a"), "accuracy_difference"] == 0
     assert pairs.loc[("none", "a"), "accuracy_note"] == "not distinguishable"
-    assert pairs.loc[("none", "b"), "accuracy_difference"] == pytest.approx(6 / 12)
-    assert pairs.loc[("none", "b"), "accuracy_note"] == "not distinguishable"
-    plan, records = audited(errors, {"none": 1.0, "a": 0.75, "b": 0.0})
-    pairs = build_pairs(plan, records, build_summary(plan, records)).set_index(["defense", "other"])
-    assert pairs.loc[("none", "b"), "accuracy_difference_lo"] == 1
+    assert pairs.loc[("none", "b"), "accuracy_difference"] == 1
+    assert pairs.loc[("none", "b"), "accuracy_difference_lo"] == pytest.approx(2 * 0.025 ** (1 / 12) - 1, rel=1e-5)
     assert pairs.loc[("none", "b"), "accuracy_note"] == ""
+    plan, records = audited(errors, {"none": 1.0, "a": 1.0, "b": 0.0})
+    pairs = build_pairs(plan, records, build_summary(plan, records)).set_index(["defense", "other"])
+    assert pairs.loc[("none", "b"), "accuracy_note"] == "not distinguishable"
 
 
 def test_pairs_without_an_accuracy_have_no_difference_of_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from splitaudit.cli.progress import Display, job_line, size
 from splitaudit.events import Counts, Event
 
 FACTS = {
-    "cautions": ["too few images"],
+    "cautions": ["Too few images."],
     "targets": 1,
     "cells": 3,
     "cell_jobs": 3,

@@ -6,18 +6,23 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 from audited_records import Errors, N, at_chance, audited, failed
 
+from splitaudit.report.cells import build_cells
+from splitaudit.report.exported import latex
 from splitaudit.report.figures import _trade_off_caption
 from splitaudit.report.findings import Finding, find
 from splitaudit.report.matched import build_matched, build_pairs
 from splitaudit.report.page_matched import matched_groups
+from splitaudit.report.plot_draws import leakage_by_draws
 from splitaudit.report.plot_trade_off import front_of
 from splitaudit.report.reading import Records
 from splitaudit.report.summary import build_summary
 from splitaudit.report.tables import Results
+from splitaudit.report.targets import build_targets
 from splitaudit.report.usefulness import DROPS, LIMIT, useless
 from splitaudit.report.usefulness import at_chance as said_at_chance
 
@@ -136,11 +141,25 @@ def test_of_a_single_private_image_the_finding_says_that_nothing_is_known_of_oth
     finding = told(build_summary(plan, Records(plan, read)))
     assert any("single private image, or crops of one image alone" in c for c in finding.cautions)
     assert any("not distinguishable from that of the undefended target: good" in c for c in finding.cautions)
+    summary = build_summary(plan, Records(plan, read))
+    assert not summary["flags"].str.contains("no better than the prior").any()
+    assert r"[-$\infty$, 1.000]" in latex(summary)
+    assert "∞" not in latex(summary)
+    drawn = pd.concat([summary, summary.assign(knowledge="query:16")])
+    assert leakage_by_draws(drawn).axes[0].get_ylim()[1] < 1.1
+    plt.close("all")
 
 
 def test_no_volume_is_measured_against_an_undefended_target_at_chance() -> None:
     """What is kept of an accuracy at chance is noise divided by noise."""
     plan, records = audited({("none", "a", 0): 0.1, ("x", "a", 0): 0.3}, {"none": 0.58, "x": 0.66})
+    for table in (
+        build_targets(plan, records),
+        build_cells(plan, records),
+    ):  # widened ends stay within what is possible
+        for name in ("accuracy", "mse"):
+            ends = [c for c in (f"{name}_lo", f"{name}_hi") if c in table]
+            assert all(table[end].dropna().between(0, 1).all() for end in ends)
     assert build_matched(plan, records, build_summary(plan, records))["hypervolume"].notna().all()
     at_chance(records, "none-0")
     assert build_matched(plan, records, build_summary(plan, records))["hypervolume"].isna().all()

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from splitaudit.stats import (
+    _widening,
     bootstrap_weights,
     equivalent_resolution,
     mean_interval,
     paired_difference,
     ratio_interval,
     scaled_interval,
+    share_difference,
+    share_interval,
     standard_error,
 )
 
@@ -120,6 +125,33 @@ def test_intervals_of_few_groups_with_skewed_errors_cover_nearly_as_often_as_the
         hits += found.low <= 0.9 <= found.high
     print(f"{groups} groups: {hits / trials:.3f}")
     assert hits / trials >= least
+
+
+def test_the_widening_is_that_of_the_documents() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    at = {n: f"{100 * (_widening(n) - 1):.0f} % at {n}" for n in (64, 8)}
+    assert f"({at[64]}, {at[8]};" in text
+
+
+def test_images_that_all_agree_leave_open_what_so_few_can() -> None:
+    """Two right of two had the interval [1, 1], and differed for certain from two wrong ones."""
+    ones, zeros = np.ones(8), np.zeros(8)
+    least = 0.025 ** (1 / 8)
+    assert share_interval(ones) == pytest.approx((1, least, 1))
+    assert share_interval(zeros) == pytest.approx((0, 0, 1 - least))
+    assert share_interval(ones, np.repeat([0, 1], 4)).low == pytest.approx(0.025**0.5)
+    assert share_interval([1.0, 0.0, 1.0, 1.0]) == mean_interval([1.0, 0.0, 1.0, 1.0], bounds=(0, 1))
+    assert share_difference(ones[:2], zeros[:2]).low < 0 < share_difference(ones, zeros).low
+    assert share_difference(zeros, ones).high == pytest.approx(1 - 2 * least)
+    assert share_difference(ones, ones) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(("n", "share"), [(8, 0.95), (16, 0.95), (64, 0.99)])
+def test_intervals_of_shares_near_one_cover_the_truth(n: int, share: float) -> None:
+    """Resamples of images that are all right covered 0.33, 0.61 and 0.49 of cases."""
+    rng = np.random.default_rng(n)
+    found = [share_interval((rng.random(n) < share).astype(float)) for _ in range(400)]
+    assert np.mean([i.low <= share <= i.high for i in found]) > 0.9
 
 
 # -- seeds ------------------------------------------------------------------------------------------------------------

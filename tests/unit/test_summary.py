@@ -87,8 +87,8 @@ def test_an_attack_without_a_cell_for_one_seed_is_no_figure() -> None:
 
 def test_one_training_never_gives_a_plain_verdict_and_several_do() -> None:
     """With one seed a huge difference was once printed as if it were the defense's; its note says what is missing."""
-    accuracy = {"none": 1.0, "far": 0.0, "near": 1.0}  # 9 against 3 of 12 images in four groups are too few to tell
-    once = summary({("none", "a", 0): 0.2, ("far", "a", 0): 0.9, ("near", "a", 0): 0.2}, accuracy)
+    few: Errors = {("none", "a", 0): 0.2, ("far", "a", 0): 0.9, ("near", "a", 0): 0.2}
+    once = build_summary(*audited(few, {"none": 1.0, "far": 0.0, "near": 1.0}, independent=True))
     assert row(once, "far")["leakage_change_note"] == "one seed: training noise not included"
     assert row(once, "far")["accuracy_drop_note"] == "one seed: training noise not included"
     assert row(once, "near")["leakage_change_note"] == "not distinguishable; one seed: training noise not included"
